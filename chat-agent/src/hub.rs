@@ -1,0 +1,538 @@
+//! What sessions, link and writer thread share: who is here, what they follow, how things are.
+//!
+//! One `std::sync::Mutex` guards the people, held for a few lines and never across an await. The
+//! link learns of changes by comparing what is with what it has told the server, so nothing is
+//! lost however fast things change.
+
+use crate::{
+    answer,
+    store::{Settled, outbox::Usage},
+};
+use protocol::{
+    AgentId, Availability, Committed, Direct, Epoch, HostName, Member, Nick, Room, UserName,
+    local::{AgentFrame, Event, LinkStatus},
+};
+use room_log::{Feed, Outbound, ReaderId};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+use tokio::sync::{Notify, watch};
+
+/// What the parts of an agent share.
+#[derive(Debug)]
+pub struct Hub {
+    agent: AgentId,
+    host: HostName,
+    local_epoch: Epoch,
+    server_epoch: Mutex<Epoch>,
+    feed: Arc<Feed>,
+    people: Mutex<People>,
+    people_changed: Notify,
+    outbox: OutboxGauge,
+    servers: watch::Sender<Vec<String>>,
+    link: watch::Sender<LinkStatus>,
+    problems: Mutex<BTreeMap<&'static str, String>>,
+}
+
+#[derive(Debug, Default)]
+struct People {
+    sessions: HashMap<ReaderId, Present>,
+    away: HashSet<Nick>,
+    /// Who of this host is in which `#room` and `&room`, as stored.
+    members: HashMap<Room, BTreeSet<Nick>>,
+}
+
+#[derive(Debug)]
+struct Present {
+    nick: Nick,
+    outbound: Arc<Outbound>,
+    counts: bool,
+    directs: bool,
+}
+
+/// What the outbox holds, for those who only look.
+#[derive(Debug)]
+pub struct OutboxGauge {
+    messages: AtomicU64,
+    bytes: AtomicU64,
+    limit_bytes: AtomicU64,
+    grew: Notify,
+}
+
+impl OutboxGauge {
+    /// Messages and bytes that wait.
+    #[must_use]
+    pub fn usage(&self) -> Usage {
+        Usage {
+            messages: self.messages.load(Ordering::Relaxed),
+            bytes: self.bytes.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Bytes that may wait.
+    #[must_use]
+    pub fn limit_bytes(&self) -> u64 {
+        self.limit_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Changes the bytes that may wait.
+    pub fn set_limit_bytes(&self, limit: u64) {
+        self.limit_bytes.store(limit, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set(&self, usage: Usage) {
+        self.messages.store(usage.messages, Ordering::Relaxed);
+        self.bytes.store(usage.bytes, Ordering::Relaxed);
+    }
+
+    /// Wakes the link: something was put in.
+    pub(crate) fn grew(&self) {
+        self.grew.notify_one();
+    }
+
+    /// Waits until something was put in since the last wait. Cancel safe.
+    pub async fn wait(&self) {
+        self.grew.notified().await;
+    }
+}
+
+/// Who is where, at one moment; what the server should know of this host.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Roll {
+    /// Members of this host in each federated room.
+    pub members: BTreeMap<Room, BTreeSet<Nick>>,
+    /// Users who are there or away.
+    pub present: BTreeMap<Nick, Availability>,
+}
+
+impl Hub {
+    /// A hub for an agent with this identity, nobody there yet.
+    #[must_use]
+    pub fn new(identity: &crate::store::identity::Identity, outbox_limit_bytes: u64) -> Self {
+        Self {
+            agent: identity.agent,
+            host: identity.host.clone(),
+            local_epoch: identity.local_epoch,
+            server_epoch: Mutex::new(identity.server_epoch),
+            feed: Arc::new(Feed::new(committed_frame)),
+            people: Mutex::default(),
+            people_changed: Notify::new(),
+            outbox: OutboxGauge {
+                messages: AtomicU64::new(0),
+                bytes: AtomicU64::new(0),
+                limit_bytes: AtomicU64::new(outbox_limit_bytes),
+                grew: Notify::new(),
+            },
+            servers: watch::Sender::new(identity.servers.clone()),
+            link: watch::Sender::new(LinkStatus::LocalOnly),
+            problems: Mutex::default(),
+        }
+    }
+
+    /// Which agent this is.
+    #[must_use]
+    pub const fn agent(&self) -> AgentId {
+        self.agent
+    }
+
+    /// What this host is called.
+    #[must_use]
+    pub const fn host(&self) -> &HostName {
+        &self.host
+    }
+
+    /// The life of this agent's own log.
+    #[must_use]
+    pub const fn local_epoch(&self) -> Epoch {
+        self.local_epoch
+    }
+
+    /// The life of the server's log that the replica belongs to.
+    #[must_use]
+    pub fn server_epoch(&self) -> Epoch {
+        *lock(&self.server_epoch)
+    }
+
+    /// The life of the log that `room` is in.
+    #[must_use]
+    pub fn epoch_of(&self, room: &Room) -> Epoch {
+        if room.is_local_to(&self.host) {
+            self.local_epoch
+        } else {
+            self.server_epoch()
+        }
+    }
+
+    /// Who follows which room.
+    #[must_use]
+    pub const fn feed(&self) -> &Arc<Feed> {
+        &self.feed
+    }
+
+    /// What the outbox holds.
+    #[must_use]
+    pub const fn outbox(&self) -> &OutboxGauge {
+        &self.outbox
+    }
+
+    /// The servers to try in turn.
+    #[must_use]
+    pub fn servers(&self) -> watch::Receiver<Vec<String>> {
+        self.servers.subscribe()
+    }
+
+    /// The connection to the server.
+    #[must_use]
+    pub fn link(&self) -> watch::Receiver<LinkStatus> {
+        self.link.subscribe()
+    }
+
+    pub(crate) fn set_link(&self, status: LinkStatus) {
+        self.link.send_replace(status);
+    }
+
+    pub(crate) fn set_servers(&self, servers: Vec<String>) {
+        self.servers.send_replace(servers);
+    }
+
+    /// Says what does not work; replaces what was said under the same topic.
+    pub(crate) fn set_problem(&self, topic: &'static str, problem: String) {
+        lock(&self.problems).insert(topic, problem);
+    }
+
+    /// Says that it works again.
+    pub(crate) fn clear_problem(&self, topic: &'static str) {
+        lock(&self.problems).remove(topic);
+    }
+
+    /// What does not work now.
+    #[must_use]
+    pub fn problems(&self) -> Vec<String> {
+        lock(&self.problems).values().cloned().collect()
+    }
+
+    /// Loads the memberships as stored.
+    pub fn restore_members(&self, members: impl IntoIterator<Item = (Room, Nick)>) {
+        let mut people = lock(&self.people);
+        for (room, nick) in members {
+            people.members.entry(room).or_default().insert(nick);
+        }
+    }
+
+    /// Gives committed messages to the sessions that follow their rooms.
+    pub(crate) fn publish<'a>(&self, messages: impl Iterator<Item = &'a Committed> + Clone) {
+        for message in messages.clone() {
+            if let Room::Direct(direct) = &message.room {
+                self.open_directs(direct, message);
+            }
+        }
+        self.feed.publish(messages);
+    }
+
+    /// Lets sessions that want all direct conversations of their user follow this one from
+    /// `message` on, if they do not already.
+    fn open_directs(&self, direct: &Direct, message: &Committed) {
+        let people = lock(&self.people);
+        for (reader, present) in people.sessions.iter().filter(|(_, one)| one.directs) {
+            let user = UserName::new(present.nick.clone(), self.host.clone());
+            if direct.includes(&user) && !self.feed.is_following(*reader, &message.room) {
+                let room = message.room.clone();
+                let epoch = self.epoch_of(&room);
+                present
+                    .outbound
+                    .push_reply(answer::event(Event::DirectOpened { room, epoch }));
+                self.feed
+                    .subscribe(*reader, &present.outbound, &message.room, message.prev_seq);
+            }
+        }
+    }
+
+    /// Tells all sessions of a message's author what became of it.
+    pub(crate) fn settled(&self, settled: Settled) {
+        let Settled {
+            id,
+            room,
+            author,
+            result,
+        } = settled;
+        let frame = answer::event(Event::Outcome { id, room, result });
+        let people = lock(&self.people);
+        for present in people
+            .sessions
+            .values()
+            .filter(|one| one.nick == author.nick)
+        {
+            present.outbound.push_soft(frame.clone());
+        }
+    }
+
+    /// The replica belongs to another life of the server's log now.
+    pub(crate) fn begin_epoch(&self, epoch: Epoch) {
+        *lock(&self.server_epoch) = epoch;
+        self.feed.restart(
+            |room| !room.is_local_to(&self.host),
+            |room| {
+                answer::event(Event::EpochChanged {
+                    room: room.clone(),
+                    epoch,
+                })
+            },
+        );
+    }
+
+    /// Whether `nick` is a member of `room`.
+    #[must_use]
+    pub fn is_member(&self, room: &Room, nick: &Nick) -> bool {
+        lock(&self.people)
+            .members
+            .get(room)
+            .is_some_and(|members| members.contains(nick))
+    }
+
+    /// A membership was stored.
+    pub(crate) fn joined(&self, room: &Room, user: &UserName) {
+        lock(&self.people)
+            .members
+            .entry(room.clone())
+            .or_default()
+            .insert(user.nick.clone());
+        if room.is_local_to(&self.host) {
+            let event = Event::Joined {
+                room: room.clone(),
+                user: user.clone(),
+            };
+            self.feed.publish_soft([room], &answer::event(event));
+        }
+        self.people_changed.notify_one();
+    }
+
+    /// The end of a membership was stored.
+    pub(crate) fn left(&self, room: &Room, user: &UserName) {
+        let mut people = lock(&self.people);
+        if let Some(members) = people.members.get_mut(room) {
+            members.remove(&user.nick);
+            if members.is_empty() {
+                people.members.remove(room);
+            }
+        }
+        let readers: Vec<ReaderId> = people
+            .sessions
+            .iter()
+            .filter(|(_, one)| one.nick == user.nick)
+            .map(|(reader, _)| *reader)
+            .collect();
+        drop(people);
+        let event = Event::Left {
+            room: room.clone(),
+            user: user.clone(),
+        };
+        if room.is_local_to(&self.host) {
+            self.feed.publish_soft([room], &answer::event(event));
+        }
+        for reader in readers {
+            self.feed.unsubscribe(reader, room);
+        }
+        self.people_changed.notify_one();
+    }
+
+    /// A topic of a local room was stored.
+    pub(crate) fn topic_set(&self, room: &Room, user: UserName, topic: String) {
+        let event = Event::Topic {
+            room: room.clone(),
+            user,
+            topic,
+        };
+        self.feed.publish_soft([room], &answer::event(event));
+    }
+
+    /// A session has begun. `counts` says whether it makes its user present.
+    pub(crate) fn arrive(
+        &self,
+        reader: ReaderId,
+        nick: &Nick,
+        outbound: &Arc<Outbound>,
+        counts: bool,
+    ) {
+        self.change_presence(nick, |people| {
+            let outbound = Arc::clone(outbound);
+            let present = Present {
+                nick: nick.clone(),
+                outbound,
+                counts,
+                directs: false,
+            };
+            people.sessions.insert(reader, present);
+        });
+    }
+
+    /// A session has ended.
+    pub(crate) fn depart(&self, reader: ReaderId, nick: &Nick) {
+        self.change_presence(nick, |people| {
+            people.sessions.remove(&reader);
+            if !people
+                .sessions
+                .values()
+                .any(|one| one.nick == *nick && one.counts)
+            {
+                people.away.remove(nick);
+            }
+        });
+    }
+
+    /// A user is away, or back.
+    pub(crate) fn set_away(&self, nick: &Nick, away: bool) {
+        self.change_presence(nick, |people| {
+            if away {
+                people.away.insert(nick.clone());
+            } else {
+                people.away.remove(nick);
+            }
+        });
+    }
+
+    /// A session wants every direct conversation of its user from now on.
+    pub(crate) fn want_directs(&self, reader: ReaderId) {
+        if let Some(present) = lock(&self.people).sessions.get_mut(&reader) {
+            present.directs = true;
+        }
+    }
+
+    fn change_presence(&self, nick: &Nick, change: impl FnOnce(&mut People)) {
+        let mut people = lock(&self.people);
+        let before = people.availability(nick);
+        change(&mut people);
+        let after = people.availability(nick);
+        if before == after {
+            return;
+        }
+        let rooms: Vec<Room> = people
+            .members
+            .iter()
+            .filter(|(room, members)| room.is_local_to(&self.host) && members.contains(nick))
+            .map(|(room, _)| room.clone())
+            .collect();
+        drop(people);
+        let user = UserName::new(nick.clone(), self.host.clone());
+        let event = Event::Presence {
+            user,
+            availability: after,
+        };
+        self.feed.publish_soft(&rooms, &answer::event(event));
+        self.people_changed.notify_one();
+    }
+
+    /// Waits until members or presence changed since the last wait. Cancel safe.
+    pub(crate) async fn people_changed(&self) {
+        self.people_changed.notified().await;
+    }
+
+    /// What the server should know of this host.
+    #[must_use]
+    pub fn roll(&self) -> Roll {
+        let people = lock(&self.people);
+        let members = people
+            .members
+            .iter()
+            .filter(|(room, _)| matches!(room, Room::Federated(_)))
+            .map(|(room, nicks)| (room.clone(), nicks.clone()))
+            .collect();
+        let nicks: BTreeSet<&Nick> = people.sessions.values().map(|one| &one.nick).collect();
+        let present = nicks
+            .into_iter()
+            .map(|nick| (nick.clone(), people.availability(nick)))
+            .filter(|(_, availability)| *availability != Availability::Offline)
+            .collect();
+        Roll { members, present }
+    }
+
+    /// The members of `room` on this host.
+    #[must_use]
+    pub fn members_here(&self, room: &Room) -> Vec<Member> {
+        let people = lock(&self.people);
+        let nicks = people.members.get(room).into_iter().flatten();
+        let member = |nick: &Nick| Member {
+            user: UserName::new(nick.clone(), self.host.clone()),
+            availability: people.availability(nick),
+        };
+        nicks.map(member).collect()
+    }
+
+    /// The `#rooms` and `&rooms` that `nick` is in.
+    #[must_use]
+    pub fn rooms_of(&self, nick: &Nick) -> BTreeSet<Room> {
+        let people = lock(&self.people);
+        let rooms = people
+            .members
+            .iter()
+            .filter(|(_, members)| members.contains(nick));
+        rooms.map(|(room, _)| room.clone()).collect()
+    }
+
+    /// How many members of this host `room` has.
+    #[must_use]
+    pub fn member_count(&self, room: &Room) -> usize {
+        lock(&self.people)
+            .members
+            .get(room)
+            .map_or(0, BTreeSet::len)
+    }
+
+    /// Whether `nick` is there, on this host.
+    #[must_use]
+    pub fn availability(&self, nick: &Nick) -> Availability {
+        lock(&self.people).availability(nick)
+    }
+
+    /// How many sessions are open, and the bytes that wait for them.
+    #[must_use]
+    pub fn sessions(&self) -> (usize, usize) {
+        let people = lock(&self.people);
+        let bytes = people
+            .sessions
+            .values()
+            .map(|one| one.outbound.bytes())
+            .sum();
+        (people.sessions.len(), bytes)
+    }
+
+    /// Passes a soft event of the server on to the sessions that follow one of `rooms`.
+    pub(crate) fn pass_on(&self, room: &Room, event: Event) {
+        self.feed.publish_soft([room], &answer::event(event));
+    }
+
+    /// Passes news of a user of another host on to all sessions that follow a federated room.
+    pub(crate) fn pass_presence(&self, user: UserName, availability: Availability) {
+        let rooms: Vec<Room> = self.roll().members.into_keys().collect();
+        self.feed.publish_soft(
+            &rooms,
+            &answer::event(Event::Presence { user, availability }),
+        );
+    }
+}
+
+impl People {
+    fn availability(&self, nick: &Nick) -> Availability {
+        let here = self
+            .sessions
+            .values()
+            .any(|one| one.nick == *nick && one.counts);
+        match (here, self.away.contains(nick)) {
+            (false, _) => Availability::Offline,
+            (true, false) => Availability::Online,
+            (true, true) => Availability::Away,
+        }
+    }
+}
+
+fn committed_frame(message: &Committed) -> bytes::Bytes {
+    answer::frame(&AgentFrame::Event(Event::Committed(message.clone())))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // No code that can panic runs under these locks.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,280 @@
+//! The connection to the server: found, kept, lost, found again.
+//!
+//! ```text
+//!                 servers set              connected, welcomed
+//!   LocalOnly ───────────────▶ Connecting ────────────────────▶ Online
+//!       ▲                        ▲    │ failed                    │ lost, or told
+//!       │ servers removed        │    ▼                           │ to go away
+//!       └─────────────────────── Waiting ◀────────────────────────┘
+//! ```
+//!
+//! Nothing depends on how often this goes round: messages wait in the outbox, and the replica
+//! knows where it is in each room.
+
+mod intake;
+mod online;
+mod roll_call;
+mod welcome;
+pub mod window;
+
+use crate::{backoff::Backoff, hub::Hub, store::AgentWriter};
+use online::{Closed, Online};
+use protocol::{
+    Room, Timestamp, federation,
+    limits::{CONNECT_TIMEOUT, RECONNECT_MAX, RECONNECT_MIN},
+    local::{LinkStatus, Refusal},
+};
+use room_log::Readers;
+use std::{io, sync::Arc, time::Duration};
+use thiserror::Error;
+use tokio::{
+    net::TcpStream,
+    sync::{mpsc, oneshot, watch},
+    time::{Instant, sleep_until, timeout},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+use welcome::Welcome;
+
+/// Requests of sessions that may wait for the link; the next session waits for room.
+const QUEUED_REQUESTS: usize = 256;
+
+/// Something a session wants from the server.
+#[derive(Debug)]
+pub(crate) enum LinkRequest {
+    /// An answer to a request.
+    Ask {
+        request: Box<federation::Request>,
+        answer: oneshot::Sender<Result<federation::Reply, Refusal>>,
+    },
+    /// To know when the replica has what the server has of `room` now. The answer is false if
+    /// the server cannot be reached.
+    Sync {
+        room: Room,
+        done: oneshot::Sender<bool>,
+    },
+}
+
+/// Lets sessions ask the server through the link.
+#[derive(Debug, Clone)]
+pub struct LinkHandle {
+    requests: mpsc::Sender<LinkRequest>,
+}
+
+impl LinkHandle {
+    /// Asks the server.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::LocalOnly`], [`Refusal::Offline`] or [`Refusal::ByServer`].
+    pub async fn ask(&self, request: federation::Request) -> Result<federation::Reply, Refusal> {
+        let (answer, answered) = oneshot::channel();
+        let request = LinkRequest::Ask {
+            request: Box::new(request),
+            answer,
+        };
+        self.requests
+            .send(request)
+            .await
+            .map_err(|_| Refusal::ShuttingDown)?;
+        answered.await.unwrap_or(Err(Refusal::Offline))
+    }
+
+    /// Waits until the replica has what the server has of `room` now. False if the server cannot
+    /// be reached.
+    pub async fn sync(&self, room: &Room) -> bool {
+        let (done, synced) = oneshot::channel();
+        let request = LinkRequest::Sync {
+            room: room.clone(),
+            done,
+        };
+        if self.requests.send(request).await.is_err() {
+            return false;
+        }
+        synced.await.unwrap_or(false)
+    }
+}
+
+/// Why there is no connection.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum LinkError {
+    /// No TCP connection.
+    #[error("cannot connect: {0}")]
+    Connect(#[source] io::Error),
+    /// It took too long.
+    #[error("no answer within {} s", .0.as_secs())]
+    TooSlow(Duration),
+    /// The other side is no server, or of another version.
+    #[error(transparent)]
+    Handshake(#[from] protocol::HandshakeError),
+    /// The server closed the connection with a reason.
+    #[error("the server refused: {0}")]
+    Refused(federation::Refusal),
+    /// The server sent what cannot be understood.
+    #[error("the server sent nonsense: {0}")]
+    Codec(#[from] protocol::CodecError),
+    /// The server closed the connection without a word.
+    #[error("the server closed the connection")]
+    ClosedByPeer,
+    /// Nothing was heard from it.
+    #[error("nothing heard for {} s", .0.as_secs_f32())]
+    Silent(Duration),
+    /// The connection broke.
+    #[error("the connection broke: {0}")]
+    Io(#[from] io::Error),
+    /// This agent cannot store what the server sends, or read what it has.
+    #[error("cannot store what the server sends: {0}")]
+    Store(String),
+}
+
+/// Keeps this agent connected, until it is told to stop.
+#[derive(Debug)]
+pub struct Link {
+    hub: Arc<Hub>,
+    writer: AgentWriter,
+    readers: Readers,
+    servers: watch::Receiver<Vec<String>>,
+    requests: mpsc::Receiver<LinkRequest>,
+    backoff: Backoff,
+}
+
+impl Link {
+    /// A link for the agent behind `hub`, and the handle for its sessions.
+    #[must_use]
+    pub fn new(hub: Arc<Hub>, writer: AgentWriter, readers: Readers) -> (Self, LinkHandle) {
+        let (sender, requests) = mpsc::channel(QUEUED_REQUESTS);
+        let servers = hub.servers();
+        let backoff = Backoff::new(RECONNECT_MIN, RECONNECT_MAX);
+        let link = Self {
+            hub,
+            writer,
+            readers,
+            servers,
+            requests,
+            backoff,
+        };
+        (link, LinkHandle { requests: sender })
+    }
+
+    /// Runs until `stop`.
+    pub async fn run(mut self, stop: CancellationToken) {
+        while !stop.is_cancelled() {
+            let servers = self.servers.borrow_and_update().clone();
+            if servers.is_empty() {
+                self.hub.set_link(LinkStatus::LocalOnly);
+                self.backoff.reset();
+                self.idle(&stop, None, &Refusal::LocalOnly).await;
+                continue;
+            }
+            self.try_each(&servers, &stop).await;
+        }
+    }
+
+    /// Tries the servers in turn, each once, staying with the one that answers; then waits.
+    async fn try_each(&mut self, servers: &[String], stop: &CancellationToken) {
+        let mut failure: Option<(String, LinkError)> = None;
+        for server in servers {
+            self.hub.set_link(LinkStatus::Connecting {
+                server: server.clone(),
+            });
+            let ended = self.connect(server, stop).await;
+            match ended {
+                Ok(Closed::Stopping | Closed::ServersChanged) => return,
+                Ok(Closed::GoingAway { reconnect_in }) => {
+                    info!(%server, ?reconnect_in, "the server is going away");
+                    let error = LinkError::Refused(federation::Refusal::ShuttingDown);
+                    self.wait(server.clone(), &error, reconnect_in, stop).await;
+                    return;
+                }
+                Err(error) => {
+                    warn!(%server, %error, "no connection to the server");
+                    failure = Some((server.clone(), error));
+                }
+            }
+            if self.servers.has_changed().unwrap_or(true) || stop.is_cancelled() {
+                return;
+            }
+        }
+        if let Some((server, error)) = failure {
+            let wait = self.backoff.fail(rand::random());
+            self.wait(server, &error, wait, stop).await;
+        }
+    }
+
+    async fn wait(
+        &mut self,
+        server: String,
+        error: &LinkError,
+        wait: Duration,
+        stop: &CancellationToken,
+    ) {
+        debug!(%server, ?wait, attempt = self.backoff.failures(), "waiting for the next attempt");
+        self.hub.set_link(LinkStatus::Waiting {
+            server,
+            error: error.to_string(),
+            attempt: self.backoff.failures(),
+            until: Timestamp::from(std::time::SystemTime::now() + wait),
+        });
+        self.idle(stop, Some(Instant::now() + wait), &Refusal::Offline)
+            .await;
+    }
+
+    /// Turns sessions' requests away until `until`, or until the servers change.
+    async fn idle(&mut self, stop: &CancellationToken, until: Option<Instant>, refusal: &Refusal) {
+        loop {
+            let due = async {
+                match until {
+                    Some(until) => sleep_until(until).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = due => return,
+                _ = self.servers.changed() => return,
+                Some(request) = self.requests.recv() => turn_away(request, refusal),
+            }
+        }
+    }
+
+    async fn connect(
+        &mut self,
+        server: &str,
+        stop: &CancellationToken,
+    ) -> Result<Closed, LinkError> {
+        let hub = Arc::clone(&self.hub);
+        let opening = timeout(CONNECT_TIMEOUT, open(server, &hub));
+        tokio::pin!(opening);
+        let (stream, welcome) = loop {
+            tokio::select! {
+                () = stop.cancelled() => return Ok(Closed::Stopping),
+                _ = self.servers.changed() => return Ok(Closed::ServersChanged),
+                Some(request) = self.requests.recv() => turn_away(request, &Refusal::Offline),
+                opened = &mut opening => {
+                    break opened.map_err(|_| LinkError::TooSlow(CONNECT_TIMEOUT))??;
+                }
+            }
+        };
+        let online = Online::prepare(self, server, stream, welcome).await?;
+        info!(%server, "connected to the server");
+        online.run(stop).await
+    }
+}
+
+fn turn_away(request: LinkRequest, refusal: &Refusal) {
+    // A session that went away needs no answer.
+    match request {
+        LinkRequest::Ask { answer, .. } => drop(answer.send(Err(refusal.clone()))),
+        LinkRequest::Sync { done, .. } => drop(done.send(false)),
+    }
+}
+
+async fn open(server: &str, hub: &Hub) -> Result<(TcpStream, Welcome), LinkError> {
+    let mut stream = TcpStream::connect(server)
+        .await
+        .map_err(LinkError::Connect)?;
+    stream.set_nodelay(true)?;
+    let welcome = welcome::introduce(&mut stream, hub).await?;
+    Ok((stream, welcome))
+}

@@ -1,0 +1,471 @@
+//! One terminal or script: the task that owns its connection.
+
+mod check;
+mod lookup;
+mod request;
+mod rooms;
+
+use crate::{
+    answer::{self, Answer},
+    hub::Hub,
+    link::LinkHandle,
+    store::{AgentWriter, Command, person::Claim},
+};
+use bytes::BytesMut;
+pub(crate) use check::check_servers;
+use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use protocol::{
+    CodecError, FrameCodec, HandshakeError, Nick, Preface, RequestId, Room, UserName, Vocabulary,
+    handshake,
+    limits::{
+        HANDSHAKE_TIMEOUT, MAX_IN_FLIGHT, MAX_NICKS_PER_UID, MAX_PAGE_BYTES, MAX_PAGE_ENTRIES,
+        MAX_SOFTWARE_BYTES, SESSION_QUEUE_BYTES,
+    },
+    local::{AgentFrame, Event, LinkStatus, Refusal, Reply, Request, TerminalFrame},
+};
+use request::Done;
+use room_log::{
+    CaughtUp, Delivery, DeliveryError, Outbound, Page, PageFuture, PageSource, ReaderId, Readers,
+    SubmitError, log,
+};
+use std::{collections::HashMap, io, sync::Arc, time::Duration};
+use thiserror::Error;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt},
+    sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch},
+    time::timeout,
+};
+use tokio_util::{codec::FramedRead, sync::CancellationToken};
+use tracing::debug;
+
+/// How long a session may take to read its last words.
+const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// When a terminal should come back to an agent that is restarting.
+const RECONNECT_IN_MS: u32 = 200;
+
+/// What every session uses of its agent.
+#[derive(Debug, Clone)]
+pub struct Services {
+    /// What the parts of the agent share.
+    pub hub: Arc<Hub>,
+    /// Queues writes.
+    pub writer: AgentWriter,
+    /// Reads.
+    pub readers: Readers,
+    /// Asks the server.
+    pub link: LinkHandle,
+    /// Where the agent's files are, for `chat status`.
+    pub state_dir: Arc<str>,
+}
+
+/// How an orderly session ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Closed {
+    /// The terminal hung up.
+    ByPeer,
+    /// The agent is ending.
+    ShuttingDown,
+    /// The terminal was told why it cannot stay.
+    Refused,
+}
+
+/// Why a session broke.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum SessionError {
+    /// It began wrongly.
+    #[error(transparent)]
+    Handshake(#[from] HandshakeError),
+    /// It sent what cannot be understood.
+    #[error(transparent)]
+    Codec(#[from] CodecError),
+    /// It could not be written to, or its log not be read.
+    #[error(transparent)]
+    Delivery(#[from] DeliveryError),
+    /// It could not be written to.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// Serves one connection of OS user `uid` to its end.
+///
+/// # Errors
+///
+/// [`SessionError`] if it did not end in order. Nothing needs to be done about it: what the
+/// terminal had not taken, it takes when it resumes by cursor.
+pub async fn serve<S>(
+    mut stream: S,
+    uid: u32,
+    services: Services,
+    stop: CancellationToken,
+) -> Result<Closed, SessionError>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send,
+{
+    let greeting = timeout(HANDSHAKE_TIMEOUT, async {
+        handshake(&mut stream, Vocabulary::Local).await?;
+        let mut frames = FramedRead::new(&mut stream, FrameCodec::<TerminalFrame, ()>::new());
+        let hello = frames.next().await.transpose()?;
+        let rest = frames.read_buffer().clone();
+        Ok::<_, SessionError>(hello.map(|hello| (hello, rest)))
+    });
+    let greeted = tokio::select! {
+        () = stop.cancelled() => return Ok(Closed::ShuttingDown),
+        greeted = greeting => greeted,
+    };
+    let (hello, rest) = match greeted {
+        Ok(Ok(Some(greeting))) => greeting,
+        Ok(Ok(None)) => return Ok(Closed::ByPeer),
+        Ok(Err(SessionError::Codec(error))) => {
+            close(
+                &mut stream,
+                Refusal::Malformed {
+                    reason: error.to_string(),
+                },
+            )
+            .await?;
+            return Err(error.into());
+        }
+        Ok(Err(error)) => return Err(error),
+        Err(_) => {
+            let seconds = u32::try_from(HANDSHAKE_TIMEOUT.as_secs()).unwrap_or(u32::MAX);
+            close(&mut stream, Refusal::TimedOut { seconds }).await?;
+            return Ok(Closed::Refused);
+        }
+    };
+    let (nick, interactive) = match introduce(&hello, uid, &services).await {
+        Ok(introduced) => introduced,
+        Err(refusal) => {
+            let reply = AgentFrame::Reply {
+                id: hello.id,
+                result: Err(refusal.clone()),
+            };
+            let mut words = BytesMut::from(&answer::frame(&reply)[..]);
+            words.extend_from_slice(&answer::event(Event::Closing { reason: refusal }));
+            say(&mut stream, &words).await?;
+            return Ok(Closed::Refused);
+        }
+    };
+    let (read, write) = tokio::io::split(stream);
+    let mut frames = FramedRead::new(read, FrameCodec::new());
+    *frames.read_buffer_mut() = rest;
+    Session::begin(nick, services, write, interactive, hello.id)
+        .run(frames, stop)
+        .await
+}
+
+/// Who the session speaks as, if it may.
+async fn introduce(
+    hello: &TerminalFrame,
+    uid: u32,
+    services: &Services,
+) -> Result<(Nick, bool), Refusal> {
+    let Request::Hello {
+        nick,
+        software,
+        interactive,
+    } = &hello.request
+    else {
+        return Err(Refusal::HelloOutOfPlace);
+    };
+    if software.len() > MAX_SOFTWARE_BYTES {
+        let reason = format!("the software description is over {MAX_SOFTWARE_BYTES} bytes");
+        return Err(Refusal::Malformed { reason });
+    }
+    let (done, claimed) = oneshot::channel();
+    let command = Command::Claim {
+        nick: nick.clone(),
+        uid,
+        done,
+    };
+    let shutting_down = |_| Refusal::ShuttingDown;
+    services
+        .writer
+        .submit(command)
+        .await
+        .map_err(|_| Refusal::ShuttingDown)?;
+    match claimed.await.map_err(shutting_down)? {
+        Ok(Claim::Owned) => Ok((nick.clone(), *interactive)),
+        Ok(Claim::TakenBy { uid }) => Err(Refusal::NickTaken {
+            nick: nick.clone(),
+            uid,
+        }),
+        Ok(Claim::TooMany) => Err(Refusal::TooMany {
+            what: "nicks of one OS user".to_owned(),
+            max: u32::try_from(MAX_NICKS_PER_UID).unwrap_or(u32::MAX),
+        }),
+        Err(reason) => Err(Refusal::StorageFailed { reason }),
+    }
+}
+
+/// Tells somebody who has no place here why, in terms they understand.
+///
+/// # Errors
+///
+/// If it cannot be written to.
+pub async fn turn_away<S: AsyncWrite + Unpin>(stream: &mut S, reason: Refusal) -> io::Result<()> {
+    let mut words = BytesMut::from(&Preface::ours(Vocabulary::Local).to_bytes()[..]);
+    words.extend_from_slice(&answer::event(Event::Closing { reason }));
+    say(stream, &words).await
+}
+
+async fn close<S: AsyncWrite + Unpin>(stream: &mut S, reason: Refusal) -> io::Result<()> {
+    say(stream, &answer::event(Event::Closing { reason })).await
+}
+
+async fn say<S: AsyncWrite + Unpin>(stream: &mut S, words: &[u8]) -> io::Result<()> {
+    let saying = async {
+        stream.write_all(words).await?;
+        stream.shutdown().await
+    };
+    timeout(FAREWELL_TIMEOUT, saying).await.unwrap_or(Ok(()))
+}
+
+/// A session after its `Hello`.
+struct Session<W> {
+    user: UserName,
+    services: Services,
+    reader: ReaderId,
+    outbound: Arc<Outbound>,
+    delivery: Delivery<W>,
+    places: Arc<Semaphore>,
+    /// Answers being worked out.
+    work: FuturesUnordered<BoxFuture<'static, Done>>,
+    /// A command that waits for room in the writer's queue; nothing is read meanwhile.
+    held: Option<Command>,
+    /// Rooms that were opened and have not caught up.
+    opening: HashMap<Room, Opening>,
+    link: watch::Receiver<LinkStatus>,
+}
+
+/// What an opened room waits for before it can be called caught up.
+#[derive(Debug, Default)]
+struct Opening {
+    /// Whether the replica has what the server had, and whether the server could be asked.
+    synced: Option<bool>,
+}
+
+impl<W> Drop for Session<W> {
+    fn drop(&mut self) {
+        let hub = &self.services.hub;
+        hub.depart(self.reader, &self.user.nick);
+        hub.feed().leave(self.reader);
+    }
+}
+
+impl<W: AsyncWrite + Unpin> Session<W> {
+    fn begin(
+        nick: Nick,
+        services: Services,
+        write: W,
+        interactive: bool,
+        hello: RequestId,
+    ) -> Self {
+        let hub = &services.hub;
+        let user = UserName::new(nick, hub.host().clone());
+        let reader = hub.feed().reader();
+        let outbound = Arc::new(Outbound::new(SESSION_QUEUE_BYTES));
+        let source = Pages {
+            hub: Arc::clone(hub),
+            readers: services.readers.clone(),
+        };
+        let feed = Arc::clone(hub.feed());
+        let delivery = Delivery::new(write, reader, Arc::clone(&outbound), feed, Box::new(source));
+        let welcome = Reply::Welcome {
+            user: user.clone(),
+            software: crate::SOFTWARE.to_owned(),
+        };
+        let reply = AgentFrame::Reply {
+            id: hello,
+            result: Ok(welcome),
+        };
+        outbound.push_reply(answer::frame(&reply));
+        hub.arrive(reader, &user.nick, &outbound, interactive);
+        let link = hub.link();
+        Self {
+            user,
+            services,
+            reader,
+            outbound,
+            delivery,
+            places: Arc::new(Semaphore::new(MAX_IN_FLIGHT)),
+            work: FuturesUnordered::new(),
+            held: None,
+            opening: HashMap::new(),
+            link,
+        }
+    }
+
+    async fn run<R: AsyncRead + Unpin>(
+        mut self,
+        mut frames: FramedRead<R, FrameCodec<TerminalFrame, ()>>,
+        stop: CancellationToken,
+    ) -> Result<Closed, SessionError> {
+        let writer = self.services.writer.clone();
+        loop {
+            let holding = self.held.is_some();
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => {
+                    let event = Event::GoingAway { reconnect_in_ms: RECONNECT_IN_MS };
+                    self.outbound.push_reply(answer::event(event));
+                    self.say_closing(Refusal::ShuttingDown).await;
+                    return Ok(Closed::ShuttingDown);
+                }
+                caught_up = self.delivery.run() => self.caught_up(caught_up?),
+                Some(done) = self.work.next(), if !self.work.is_empty() => self.finish(done),
+                slot = writer.reserve(), if holding => {
+                    let Ok(slot) = slot else { return Ok(Closed::ShuttingDown) };
+                    if let Some(command) = self.held.take() {
+                        slot.submit(command);
+                    }
+                }
+                (place, frame) = next(&mut frames, &self.places, &self.outbound), if !holding => {
+                    match frame {
+                        None => {
+                            // What was asked before the end is still answered: half a
+                            // connection is a pipe's way to say that there is no more input.
+                            drop(place);
+                            self.wind_down().await?;
+                            return Ok(Closed::ByPeer);
+                        }
+                        Some(Ok(frame)) => {
+                            let answer = Answer::new(Arc::clone(&self.outbound), frame.id, place);
+                            if matches!(frame.request, Request::Hello { .. }) {
+                                answer.give(Err(Refusal::HelloOutOfPlace));
+                                self.say_closing(Refusal::HelloOutOfPlace).await;
+                                return Ok(Closed::Refused);
+                            }
+                            self.request(frame.request, answer);
+                        }
+                        Some(Err(error)) => {
+                            let reason = error.to_string();
+                            self.say_closing(Refusal::Malformed { reason }).await;
+                            return Err(error.into());
+                        }
+                    }
+                }
+                Ok(()) = self.link.changed() => {
+                    let status = self.link.borrow_and_update().clone();
+                    self.outbound.push_soft(answer::event(Event::Link(status)));
+                }
+            }
+        }
+    }
+
+    /// A room's reader has all there was.
+    fn caught_up(&mut self, caught_up: CaughtUp) {
+        if let Some(opening) = self.opening.get(&caught_up.room)
+            && let Some(complete) = opening.synced
+        {
+            self.announce(caught_up.room, complete);
+        }
+    }
+
+    fn announce(&mut self, room: Room, complete: bool) {
+        self.opening.remove(&room);
+        self.outbound
+            .push_reply(answer::event(Event::CaughtUp { room, complete }));
+    }
+
+    /// Queues a command, or holds it until there is room.
+    fn submit(&mut self, command: Command) {
+        match self.services.writer.try_submit(command) {
+            Ok(()) => {}
+            Err(SubmitError::Full(command)) => self.held = Some(command),
+            // The agent is ending and says so through `stop`.
+            Err(SubmitError::Closed(_)) => {}
+        }
+    }
+
+    /// Answers what was asked before the terminal closed its half.
+    async fn wind_down(&mut self) -> Result<(), SessionError> {
+        if let Some(command) = self.held.take() {
+            // The agent is ending if this fails.
+            let _ending = self.services.writer.submit(command).await;
+        }
+        let places = Arc::clone(&self.places);
+        let all = u32::try_from(MAX_IN_FLIGHT).unwrap_or(u32::MAX);
+        let answered = async {
+            loop {
+                tokio::select! {
+                    biased;
+                    caught_up = self.delivery.run() => self.caught_up(caught_up?),
+                    Some(done) = self.work.next(), if !self.work.is_empty() => self.finish(done),
+                    _ = places.acquire_many(all) => return Ok::<_, SessionError>(()),
+                }
+            }
+        };
+        if let Ok(result) = timeout(HANDSHAKE_TIMEOUT, answered).await {
+            result?;
+        }
+        self.farewell().await;
+        Ok(())
+    }
+
+    /// Tells the terminal why the session ends, behind all that is queued.
+    async fn say_closing(&mut self, reason: Refusal) {
+        self.outbound
+            .push_reply(answer::event(Event::Closing { reason }));
+        self.farewell().await;
+    }
+
+    /// Writes what is queued, and lets the terminal know that there is no more.
+    async fn farewell(&mut self) {
+        if timeout(FAREWELL_TIMEOUT, self.delivery.finish())
+            .await
+            .is_err()
+        {
+            debug!(user = %self.user, "the terminal did not read its last words");
+        }
+    }
+}
+
+/// Waits for a place among the requests in flight, for room in the queue, and for a frame.
+///
+/// Cancel safe: a place that was not used is given back.
+async fn next<R: AsyncRead + Unpin>(
+    frames: &mut FramedRead<R, FrameCodec<TerminalFrame, ()>>,
+    places: &Arc<Semaphore>,
+    outbound: &Outbound,
+) -> (
+    OwnedSemaphorePermit,
+    Option<Result<TerminalFrame, CodecError>>,
+) {
+    outbound.has_room().await;
+    let Ok(place) = Arc::clone(places).acquire_owned().await else {
+        // The semaphore is never closed.
+        return std::future::pending().await;
+    };
+    (place, frames.next().await)
+}
+
+/// Reads pages of any room this agent has, as frames for terminals.
+#[derive(Debug)]
+struct Pages {
+    hub: Arc<Hub>,
+    readers: Readers,
+}
+
+impl PageSource for Pages {
+    fn page(&self, room: &Room, after: protocol::Seq) -> PageFuture {
+        let (room, epoch, readers) = (room.clone(), self.hub.epoch_of(room), self.readers.clone());
+        let frames = self.hub.feed().frames();
+        Box::pin(async move {
+            readers
+                .run(move |connection| {
+                    let messages = log::page(
+                        connection,
+                        epoch,
+                        &room,
+                        after,
+                        MAX_PAGE_ENTRIES,
+                        MAX_PAGE_BYTES,
+                    )?;
+                    Ok(Page::of(&messages, after, frames))
+                })
+                .await
+        })
+    }
+}

@@ -1,0 +1,567 @@
+//! What the agent writes, on its one writer thread.
+//!
+//! A [`Command`] is queued, becomes part of a transaction, and only after the commit is answered
+//! and made visible through the [`Hub`]. SQL appears in this module's submodules only.
+
+pub mod identity;
+pub mod outbox;
+pub mod person;
+pub mod schema;
+
+use crate::{answer::Answer, hub::Hub};
+use identity::NO_EPOCH;
+use outbox::Usage;
+use person::Claim;
+use protocol::{
+    Committed, Cursor, Epoch, FederatedRoom, MessageId, Nick, Outgoing, Room, Seq, Timestamp,
+    UserName, federation,
+    limits::{MAX_NICKS_PER_UID, MAX_ROOMS, MAX_ROOMS_PER_USER},
+    local::{Delivery, Refusal, Reply},
+};
+use room_log::{Appended, Durability, Ingested, RoomLog, Store, StoreError, Writer, log, roster};
+use rusqlite::Connection;
+use std::{sync::Arc, time::SystemTime};
+use tokio::sync::oneshot;
+
+/// Queues commands to the writer thread.
+pub type AgentWriter = Writer<Command>;
+
+/// Something to write.
+#[derive(Debug)]
+pub enum Command {
+    /// Accept a message: into the log if this agent orders its room, into the outbox otherwise.
+    Send {
+        /// The message, its author checked.
+        message: Outgoing,
+        /// Gets [`Reply::Sent`].
+        answer: Answer,
+    },
+    /// Take over what the server has committed. Need not survive a power cut: the server has it.
+    Ingest {
+        /// In the order they came.
+        messages: Vec<Committed>,
+        /// Told which rooms have a gap, or why nothing was kept.
+        done: oneshot::Sender<Result<Vec<Gap>, String>>,
+    },
+    /// Take out of the outbox what the server has taken or refused.
+    Settle {
+        /// What became of each.
+        results: Vec<Settled>,
+    },
+    /// The server's log is another one than the replica's.
+    BeginEpoch {
+        /// The server's.
+        epoch: Epoch,
+        /// Told when the replica belongs to it.
+        done: oneshot::Sender<Result<(), String>>,
+    },
+    /// Let an OS user speak as a nick.
+    Claim {
+        /// The nick.
+        nick: Nick,
+        /// Who wants it.
+        uid: u32,
+        /// Told the verdict.
+        done: oneshot::Sender<Result<Claim, String>>,
+    },
+    /// Make a user of this host a member.
+    Join {
+        /// Of which `#room` or `&room`.
+        room: Room,
+        /// Who.
+        user: UserName,
+        /// Told when it is done.
+        done: oneshot::Sender<Result<(), Refusal>>,
+    },
+    /// End a membership.
+    Leave {
+        /// Of which `#room` or `&room`.
+        room: Room,
+        /// Who.
+        user: UserName,
+        /// Gets [`Reply::Done`].
+        answer: Answer,
+    },
+    /// The server knows of a departure.
+    Departed {
+        /// From which room.
+        room: FederatedRoom,
+        /// Who.
+        user: UserName,
+    },
+    /// Set the topic of a room that this agent orders.
+    SetTopic {
+        /// Which `&room`.
+        room: Room,
+        /// Who.
+        user: UserName,
+        /// The topic, checked.
+        topic: String,
+        /// Gets [`Reply::Done`].
+        answer: Answer,
+    },
+    /// Keep a copy of the topic the server told.
+    CopyTopic {
+        /// Which room.
+        room: FederatedRoom,
+        /// The topic.
+        topic: String,
+    },
+    /// Remember how far a user has read.
+    MarkRead {
+        /// Who.
+        user: UserName,
+        /// Which room.
+        room: Room,
+        /// The last message read.
+        cursor: Cursor,
+        /// Gets [`Reply::Done`].
+        answer: Answer,
+    },
+    /// Remember the servers to try.
+    SetServers {
+        /// `HOST:PORT` each; none for local only.
+        servers: Vec<String>,
+        /// Gets [`Reply::Done`].
+        answer: Answer,
+    },
+}
+
+/// A message of a room did not follow the one before it here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gap {
+    /// Which room.
+    pub room: Room,
+    /// The newest message here.
+    pub head: Seq,
+}
+
+/// What the server said of a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settled {
+    /// Which message.
+    pub id: MessageId,
+    /// Where it went.
+    pub room: Room,
+    /// Who sent it.
+    pub author: UserName,
+    /// Its place, or why it has none.
+    pub result: Result<Delivery, federation::Refusal>,
+}
+
+/// What came of a command, until its transaction is durable.
+#[derive(Debug)]
+pub enum Outcome {
+    /// Of `Send`.
+    Sent {
+        /// The answer.
+        result: Result<Delivery, Refusal>,
+        /// The message, if this agent gave it its place now.
+        committed: Option<Box<Committed>>,
+        /// Whether it made its author a member of the room.
+        joined: bool,
+    },
+    /// Of `Ingest`: which messages are new, and where some were missing.
+    Ingested {
+        /// One for each message.
+        new: Vec<bool>,
+        /// Rooms to ask for again.
+        gaps: Vec<Gap>,
+    },
+    /// Of `Claim`.
+    Claimed(Claim),
+    /// Of `Join`: whether it changed anything, or why not.
+    Joined(Result<bool, Refusal>),
+    /// Of `Leave`: whether it changed anything.
+    Left(bool),
+    /// Of commands that have nothing to report.
+    Done,
+}
+
+/// The writer thread's state.
+#[derive(Debug)]
+pub struct AgentStore {
+    hub: Arc<Hub>,
+    local: RoomLog,
+    replica: RoomLog,
+    /// What the outbox holds in the open transaction; `None` after a rollback.
+    usage: Option<Usage>,
+}
+
+impl AgentStore {
+    /// The state for a database whose identity the hub has.
+    #[must_use]
+    pub fn new(hub: Arc<Hub>) -> Self {
+        let local = RoomLog::new(hub.local_epoch(), MAX_ROOMS);
+        let replica = RoomLog::new(hub.server_epoch(), MAX_ROOMS);
+        Self {
+            hub,
+            local,
+            replica,
+            usage: None,
+        }
+    }
+
+    fn usage(&self, transaction: &Connection) -> Result<Usage, StoreError> {
+        match self.usage {
+            Some(usage) => Ok(usage),
+            None => outbox::usage(transaction),
+        }
+    }
+
+    fn send(
+        &mut self,
+        transaction: &Connection,
+        message: &Outgoing,
+    ) -> Result<Outcome, StoreError> {
+        let refuse = |refusal| Outcome::Sent {
+            result: Err(refusal),
+            committed: None,
+            joined: false,
+        };
+        let joined = match self.join(transaction, &message.room, &message.author)? {
+            Ok(joined) => joined,
+            Err(refusal) => return Ok(refuse(refusal)),
+        };
+        if let Some(waiting) = outbox::find(transaction, message.id)? {
+            let result = if same(&waiting, message) {
+                Ok(Delivery::Queued)
+            } else {
+                Err(Refusal::IdConflict { id: message.id })
+            };
+            return Ok(Outcome::Sent {
+                result,
+                committed: None,
+                joined,
+            });
+        }
+        if message.room.is_local_to(self.hub.host()) {
+            let now = Timestamp::from(SystemTime::now());
+            return Ok(match self.local.append(transaction, message, now)? {
+                Appended::New(committed) => {
+                    let place = self.place(committed.seq);
+                    Outcome::Sent {
+                        result: Ok(place),
+                        committed: Some(committed.into()),
+                        joined,
+                    }
+                }
+                Appended::Known { seq } => Outcome::Sent {
+                    result: Ok(self.place(seq)),
+                    committed: None,
+                    joined,
+                },
+                Appended::Conflict => refuse(Refusal::IdConflict { id: message.id }),
+                Appended::TooManyRooms => refuse(too_many("rooms", MAX_ROOMS)),
+            });
+        }
+        if let Some((epoch, found)) = log::find(transaction, message.id)? {
+            let result = if found.room == message.room
+                && found.author == message.author
+                && found.body == message.body
+            {
+                Ok(Delivery::Committed {
+                    epoch,
+                    seq: found.seq,
+                })
+            } else {
+                Err(Refusal::IdConflict { id: message.id })
+            };
+            return Ok(Outcome::Sent {
+                result,
+                committed: None,
+                joined,
+            });
+        }
+        let mut usage = self.usage(transaction)?;
+        let limit = self.hub.outbox().limit_bytes();
+        if usage.bytes + Usage::of(&message.body) > limit {
+            return Ok(refuse(Refusal::OutboxFull {
+                used: usage.bytes,
+                limit,
+            }));
+        }
+        outbox::push(transaction, message)?;
+        usage.messages += 1;
+        usage.bytes += Usage::of(&message.body);
+        self.usage = Some(usage);
+        Ok(Outcome::Sent {
+            result: Ok(Delivery::Queued),
+            committed: None,
+            joined,
+        })
+    }
+
+    const fn place(&self, seq: Seq) -> Delivery {
+        Delivery::Committed {
+            epoch: self.local.epoch(),
+            seq,
+        }
+    }
+
+    fn ingest(
+        &mut self,
+        transaction: &Connection,
+        messages: &[Committed],
+    ) -> Result<Outcome, StoreError> {
+        let mut new = Vec::with_capacity(messages.len());
+        let mut gaps: Vec<Gap> = Vec::new();
+        for message in messages {
+            let ingested = self.replica.ingest(transaction, message)?;
+            new.push(ingested == Ingested::New);
+            if let Ingested::Gap { head } = ingested
+                && gaps.iter().all(|gap| gap.room != message.room)
+            {
+                gaps.push(Gap {
+                    room: message.room.clone(),
+                    head,
+                });
+            }
+        }
+        Ok(Outcome::Ingested { new, gaps })
+    }
+
+    fn settle(
+        &mut self,
+        transaction: &Connection,
+        results: &[Settled],
+    ) -> Result<Outcome, StoreError> {
+        let mut usage = self.usage(transaction)?;
+        for settled in results {
+            if let Some(bytes) = outbox::remove(transaction, settled.id)? {
+                usage.messages = usage.messages.saturating_sub(1);
+                usage.bytes = usage.bytes.saturating_sub(bytes);
+            }
+        }
+        self.usage = Some(usage);
+        Ok(Outcome::Done)
+    }
+
+    fn join(
+        &mut self,
+        transaction: &Connection,
+        room: &Room,
+        user: &UserName,
+    ) -> Result<Result<bool, Refusal>, StoreError> {
+        if matches!(room, Room::Direct(_)) || self.hub.is_member(room, &user.nick) {
+            return Ok(Ok(false));
+        }
+        if roster::room_count(transaction, user)? >= MAX_ROOMS_PER_USER {
+            return Ok(Err(too_many("rooms of one user", MAX_ROOMS_PER_USER)));
+        }
+        let joined = roster::join(transaction, room, user)?;
+        match room {
+            Room::Federated(room) => person::set_departure(transaction, room, user, false)?,
+            Room::Local(_) => {
+                if self.local.ensure_room(transaction, room)?.is_none() {
+                    roster::leave(transaction, room, user)?;
+                    return Ok(Err(too_many("rooms", MAX_ROOMS)));
+                }
+            }
+            Room::Direct(_) => {}
+        }
+        Ok(Ok(joined))
+    }
+}
+
+impl Store for AgentStore {
+    type Command = Command;
+    type Outcome = Outcome;
+
+    fn durability(&self, command: &Command) -> Durability {
+        match command {
+            Command::Ingest { .. }
+            | Command::Settle { .. }
+            | Command::CopyTopic { .. }
+            | Command::Departed { .. }
+            | Command::MarkRead { .. } => Durability::Process,
+            Command::Send { .. }
+            | Command::BeginEpoch { .. }
+            | Command::Claim { .. }
+            | Command::Join { .. }
+            | Command::Leave { .. }
+            | Command::SetTopic { .. }
+            | Command::SetServers { .. } => Durability::Power,
+        }
+    }
+
+    fn apply(
+        &mut self,
+        transaction: &Connection,
+        command: &Command,
+    ) -> Result<Outcome, StoreError> {
+        match command {
+            Command::Send { message, .. } => return self.send(transaction, message),
+            Command::Ingest { messages, .. } => return self.ingest(transaction, messages),
+            Command::Settle { results } => return self.settle(transaction, results),
+            Command::Claim { nick, uid, .. } => {
+                let claim = person::claim(transaction, nick, *uid, MAX_NICKS_PER_UID)?;
+                return Ok(Outcome::Claimed(claim));
+            }
+            Command::Join { room, user, .. } => {
+                return self.join(transaction, room, user).map(Outcome::Joined);
+            }
+            Command::Leave { room, user, .. } => {
+                let left = roster::leave(transaction, room, user)?;
+                if let (true, Room::Federated(room)) = (left, room) {
+                    person::set_departure(transaction, room, user, true)?;
+                }
+                return Ok(Outcome::Left(left));
+            }
+            Command::BeginEpoch { epoch, .. } => {
+                identity::set_server_epoch(transaction, *epoch)?;
+                self.replica = RoomLog::new(*epoch, MAX_ROOMS);
+            }
+            Command::Departed { room, user } => {
+                person::set_departure(transaction, room, user, false)?;
+            }
+            Command::SetTopic { room, topic, .. } => roster::set_topic(transaction, room, topic)?,
+            Command::CopyTopic { room, topic } => {
+                roster::set_topic(transaction, &Room::Federated(room.clone()), topic)?;
+            }
+            Command::MarkRead {
+                user, room, cursor, ..
+            } => {
+                person::mark_read(transaction, user, room, *cursor)?;
+            }
+            Command::SetServers { servers, .. } => identity::set_servers(transaction, servers)?,
+        }
+        Ok(Outcome::Done)
+    }
+
+    fn committed(&mut self, done: Vec<(Command, Outcome)>) {
+        if let Some(usage) = self.usage {
+            self.hub.outbox().set(usage);
+        }
+        self.hub.clear_problem("storage");
+        for (command, outcome) in done {
+            self.tell(command, outcome);
+        }
+    }
+
+    fn rolled_back(&mut self, commands: Vec<Command>, error: &StoreError) {
+        self.local.forget();
+        self.replica = RoomLog::new(self.hub.server_epoch(), MAX_ROOMS);
+        self.usage = None;
+        let reason = match error {
+            StoreError::DiskFull => format!("{error}: free some space and try again"),
+            _ => error.to_string(),
+        };
+        self.hub.set_problem(
+            "storage",
+            format!("the agent could not write its state: {reason}"),
+        );
+        for command in commands {
+            let refusal = Refusal::StorageFailed {
+                reason: reason.clone(),
+            };
+            match command {
+                Command::Send { answer, .. }
+                | Command::Leave { answer, .. }
+                | Command::SetTopic { answer, .. }
+                | Command::MarkRead { answer, .. }
+                | Command::SetServers { answer, .. } => answer.give(Err(refusal)),
+                Command::Join { done, .. } => drop(done.send(Err(refusal))),
+                Command::Ingest { done, .. } => drop(done.send(Err(reason.clone()))),
+                Command::BeginEpoch { done, .. } => drop(done.send(Err(reason.clone()))),
+                Command::Claim { done, .. } => drop(done.send(Err(reason.clone()))),
+                // What stays in the outbox is sent again, and acknowledged again.
+                Command::Settle { .. } | Command::Departed { .. } | Command::CopyTopic { .. } => {}
+            }
+        }
+    }
+}
+
+impl AgentStore {
+    /// Answers a command whose transaction is durable, and tells whom it concerns.
+    fn tell(&self, command: Command, outcome: Outcome) {
+        let hub = &self.hub;
+        match (command, outcome) {
+            (
+                Command::Send { message, answer },
+                Outcome::Sent {
+                    result,
+                    committed,
+                    joined,
+                },
+            ) => {
+                if joined {
+                    hub.joined(&message.room, &message.author);
+                }
+                // The answer goes first, so that its sender sees "sent" before the message.
+                let queued = result == Ok(Delivery::Queued);
+                answer.give(result.map(|state| Reply::Sent { state }));
+                if let Some(committed) = committed {
+                    hub.publish(std::iter::once(&*committed));
+                }
+                if queued {
+                    hub.outbox().grew();
+                }
+            }
+            (Command::Ingest { messages, done }, Outcome::Ingested { new, gaps }) => {
+                let fresh = messages.iter().zip(new).filter(|(_, new)| *new);
+                hub.publish(fresh.map(|(message, _)| message));
+                let _link_is_gone = done.send(Ok(gaps));
+            }
+            (Command::Settle { results }, _) => {
+                for settled in results {
+                    hub.settled(settled);
+                }
+            }
+            (Command::BeginEpoch { epoch, done }, _) => {
+                hub.begin_epoch(epoch);
+                let _link_is_gone = done.send(Ok(()));
+            }
+            (Command::Claim { done, .. }, Outcome::Claimed(claim)) => {
+                let _session_is_gone = done.send(Ok(claim));
+            }
+            (Command::Join { room, user, done }, Outcome::Joined(result)) => {
+                if result == Ok(true) {
+                    hub.joined(&room, &user);
+                }
+                let _session_is_gone = done.send(result.map(drop));
+            }
+            (Command::Leave { room, user, answer }, Outcome::Left(left)) => {
+                if left {
+                    hub.left(&room, &user);
+                }
+                answer.give(Ok(Reply::Done));
+            }
+            (
+                Command::SetTopic {
+                    room,
+                    user,
+                    topic,
+                    answer,
+                },
+                _,
+            ) => {
+                hub.topic_set(&room, user, topic);
+                answer.give(Ok(Reply::Done));
+            }
+            (Command::SetServers { servers, answer }, _) => {
+                hub.set_servers(servers);
+                answer.give(Ok(Reply::Done));
+            }
+            (Command::MarkRead { answer, .. }, _) => answer.give(Ok(Reply::Done)),
+            (_, _) => {}
+        }
+    }
+}
+
+fn same(one: &Outgoing, other: &Outgoing) -> bool {
+    one.room == other.room && one.author == other.author && one.body == other.body
+}
+
+fn too_many(what: &str, max: usize) -> Refusal {
+    Refusal::TooMany {
+        what: what.to_owned(),
+        max: u32::try_from(max).unwrap_or(u32::MAX),
+    }
+}
+
+/// Whether the replica has met a server's log yet.
+#[must_use]
+pub fn has_epoch(epoch: Epoch) -> bool {
+    epoch != NO_EPOCH
+}

@@ -1,0 +1,138 @@
+//! Who this agent is, and which servers it remembers.
+
+use protocol::{AgentId, Epoch, HostName};
+use room_log::StoreError;
+use rusqlite::{Connection, OptionalExtension, params};
+
+/// The life of the server's log before any server was met.
+pub const NO_EPOCH: Epoch = Epoch::from_bytes([0; 8]);
+
+/// What a state directory says of the agent it belongs to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// Which agent this is, for the server.
+    pub agent: AgentId,
+    /// What this host is called.
+    pub host: HostName,
+    /// The life of this agent's own log: `&rooms` and conversations on this host.
+    pub local_epoch: Epoch,
+    /// The life of the server's log that the replica belongs to; [`NO_EPOCH`] before the first.
+    pub server_epoch: Epoch,
+    /// The servers to try in turn.
+    pub servers: Vec<String>,
+}
+
+impl Identity {
+    /// Reads it, or makes it up for `host` the first time.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub fn load_or_create(connection: &Connection, host: &HostName) -> Result<Self, StoreError> {
+        if let Some(found) = Self::load(connection)? {
+            return Ok(found);
+        }
+        let new = Self {
+            agent: AgentId::new(),
+            host: host.clone(),
+            local_epoch: Epoch::new(),
+            server_epoch: NO_EPOCH,
+            servers: Vec::new(),
+        };
+        connection.execute_batch("BEGIN IMMEDIATE")?;
+        put(connection, "agent", &new.agent.to_bytes())?;
+        put(connection, "host", new.host.as_str().as_bytes())?;
+        put(connection, "local_epoch", &new.local_epoch.to_bytes())?;
+        set_server_epoch(connection, new.server_epoch)?;
+        set_servers(connection, &new.servers)?;
+        connection.execute_batch("COMMIT")?;
+        Ok(new)
+    }
+
+    /// Reads it; `None` if this state directory is new.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub fn load(connection: &Connection) -> Result<Option<Self>, StoreError> {
+        let Some(agent) = array(connection, "agent")? else {
+            return Ok(None);
+        };
+        let missing = |what| StoreError::BadValue {
+            what,
+            value: "nothing".to_owned(),
+        };
+        let host = text(connection, "host")?.ok_or_else(|| missing("host"))?;
+        let servers = text(connection, "servers")?.unwrap_or_default();
+        Ok(Some(Self {
+            agent: AgentId::from_bytes(agent),
+            host: HostName::parse(&host).map_err(|_| StoreError::BadValue {
+                what: "host",
+                value: host,
+            })?,
+            local_epoch: array(connection, "local_epoch")?
+                .map(Epoch::from_bytes)
+                .ok_or_else(|| missing("local epoch"))?,
+            server_epoch: array(connection, "server_epoch")?.map_or(NO_EPOCH, Epoch::from_bytes),
+            servers: servers.lines().map(str::to_owned).collect(),
+        }))
+    }
+}
+
+/// Remembers the servers to try in turn.
+///
+/// # Errors
+///
+/// [`StoreError`]; the transaction must be rolled back then.
+pub fn set_servers(transaction: &Connection, servers: &[String]) -> Result<(), StoreError> {
+    put(transaction, "servers", servers.join("\n").as_bytes())
+}
+
+/// Remembers which life of the server's log the replica belongs to.
+///
+/// # Errors
+///
+/// [`StoreError`]; the transaction must be rolled back then.
+pub fn set_server_epoch(transaction: &Connection, epoch: Epoch) -> Result<(), StoreError> {
+    put(transaction, "server_epoch", &epoch.to_bytes())
+}
+
+fn put(transaction: &Connection, key: &str, value: &[u8]) -> Result<(), StoreError> {
+    transaction
+        .prepare_cached("INSERT OR REPLACE INTO meta (key, value) VALUES (?1, ?2)")?
+        .execute(params![key, value])?;
+    Ok(())
+}
+
+fn get(connection: &Connection, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
+    let found = connection
+        .prepare_cached("SELECT value FROM meta WHERE key = ?1")?
+        .query_row([key], |row| row.get(0))
+        .optional()?;
+    Ok(found)
+}
+
+fn array<const N: usize>(
+    connection: &Connection,
+    key: &str,
+) -> Result<Option<[u8; N]>, StoreError> {
+    let Some(bytes) = get(connection, key)? else {
+        return Ok(None);
+    };
+    let bad = |bytes| StoreError::BadValue {
+        what: "setting",
+        value: format!("{key}: {bytes:?}"),
+    };
+    <[u8; N]>::try_from(bytes).map(Some).map_err(bad)
+}
+
+fn text(connection: &Connection, key: &str) -> Result<Option<String>, StoreError> {
+    let Some(bytes) = get(connection, key)? else {
+        return Ok(None);
+    };
+    let bad = |error| StoreError::BadValue {
+        what: "setting",
+        value: format!("{key}: {error}"),
+    };
+    String::from_utf8(bytes).map(Some).map_err(bad)
+}

@@ -1,0 +1,164 @@
+//! The durable queue of messages the server has not acknowledged.
+
+use bytes::Bytes;
+use protocol::{EncodedBody, MessageId, Outgoing, Room, Timestamp, UserName};
+use room_log::StoreError;
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+/// What an entry costs beside its body: the row, its index entry and the names, roughly.
+const ENTRY_OVERHEAD_BYTES: u64 = 128;
+
+/// Where an entry stands in the outbox; entries are sent in this order.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Position(i64);
+
+impl Position {
+    /// Before the first entry.
+    pub const START: Self = Self(0);
+
+    #[cfg(test)]
+    pub(crate) fn at(number: u64) -> Self {
+        Self(i64::try_from(number).unwrap())
+    }
+}
+
+/// A message that waits for the server's acknowledgement.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Waiting {
+    /// Its place in the queue.
+    pub position: Position,
+    /// The message.
+    pub message: Outgoing,
+}
+
+/// How much waits.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Messages.
+    pub messages: u64,
+    /// Bytes of bodies, and what each entry costs beside.
+    pub bytes: u64,
+}
+
+impl Usage {
+    /// What `body` adds to the bytes.
+    #[must_use]
+    pub fn of(body: &EncodedBody) -> u64 {
+        body.as_bytes().len() as u64 + ENTRY_OVERHEAD_BYTES
+    }
+}
+
+/// Puts a message at the end. The caller has checked that its id is new.
+///
+/// # Errors
+///
+/// [`StoreError`]; the transaction must be rolled back then.
+pub fn push(transaction: &Connection, message: &Outgoing) -> Result<(), StoreError> {
+    transaction
+        .prepare_cached(
+            "INSERT INTO outbox (id, room, author, sent_at, body) VALUES (?1, ?2, ?3, ?4, ?5)",
+        )?
+        .execute(params![
+            message.id.to_bytes(),
+            message.room.as_str(),
+            message.author.to_string(),
+            message.sent_at.micros(),
+            message.body.as_bytes().as_ref(),
+        ])?;
+    Ok(())
+}
+
+/// Takes a message out, once the server has taken or refused it. Returns the bytes it held, or
+/// `None` if it was not there.
+///
+/// # Errors
+///
+/// [`StoreError`]; the transaction must be rolled back then.
+pub fn remove(transaction: &Connection, id: MessageId) -> Result<Option<u64>, StoreError> {
+    let len: Option<u64> = transaction
+        .prepare_cached("DELETE FROM outbox WHERE id = ?1 RETURNING length(body)")?
+        .query_row([id.to_bytes()], |row| row.get(0))
+        .optional()?;
+    Ok(len.map(|len| len + ENTRY_OVERHEAD_BYTES))
+}
+
+/// The message with this id, if it waits.
+///
+/// # Errors
+///
+/// [`StoreError`].
+pub fn find(connection: &Connection, id: MessageId) -> Result<Option<Outgoing>, StoreError> {
+    let mut statement = connection.prepare_cached(
+        "SELECT position, id, room, author, sent_at, body FROM outbox WHERE id = ?1",
+    )?;
+    let mut rows = statement.query([id.to_bytes()])?;
+    rows.next()?
+        .map(|row| waiting(row).map(|entry| entry.message))
+        .transpose()
+}
+
+/// Up to `limit` messages behind `after`, in order.
+///
+/// # Errors
+///
+/// [`StoreError`].
+pub fn page(
+    connection: &Connection,
+    after: Position,
+    limit: usize,
+) -> Result<Vec<Waiting>, StoreError> {
+    let mut statement = connection.prepare_cached(
+        "SELECT position, id, room, author, sent_at, body FROM outbox WHERE position > ?1
+         ORDER BY position LIMIT ?2",
+    )?;
+    let mut rows = statement.query(params![after.0, limit])?;
+    let mut entries = Vec::new();
+    while let Some(row) = rows.next()? {
+        entries.push(waiting(row)?);
+    }
+    Ok(entries)
+}
+
+/// How much waits.
+///
+/// # Errors
+///
+/// [`StoreError`].
+pub fn usage(connection: &Connection) -> Result<Usage, StoreError> {
+    let usage = connection.query_row(
+        "SELECT count(*), coalesce(sum(length(body)), 0) FROM outbox",
+        (),
+        |row| {
+            let messages: u64 = row.get(0)?;
+            let bytes: u64 = row.get(1)?;
+            Ok(Usage {
+                messages,
+                bytes: bytes + messages * ENTRY_OVERHEAD_BYTES,
+            })
+        },
+    )?;
+    Ok(usage)
+}
+
+fn waiting(row: &Row<'_>) -> Result<Waiting, StoreError> {
+    fn bad(what: &'static str, value: impl ToString) -> StoreError {
+        StoreError::BadValue {
+            what,
+            value: value.to_string(),
+        }
+    }
+    let room: String = row.get(2)?;
+    let author: String = row.get(3)?;
+    let body: Vec<u8> = row.get(5)?;
+    let message = Outgoing {
+        id: MessageId::from_bytes(row.get(1)?),
+        room: Room::parse(&room).map_err(|_| bad("room", room))?,
+        author: UserName::parse(&author).map_err(|_| bad("author", author))?,
+        sent_at: Timestamp::from_micros(row.get(4)?),
+        body: EncodedBody::from_bytes(Bytes::from(body)).map_err(|error| bad("body", error))?,
+    };
+    Ok(Waiting {
+        position: Position(row.get(0)?),
+        message,
+    })
+}

@@ -1,0 +1,236 @@
+//! What arrives, as lines on the terminal.
+
+use super::{
+    NEWEST,
+    desk::{Desk, Mine, Question, Talk},
+};
+use crate::{conversation::Happening, outbound::Fate, render};
+use protocol::{
+    Availability, Committed, Room,
+    local::{Event, From, LinkStatus, Refusal, Reply, Request},
+};
+
+impl Desk {
+    pub(super) fn on_happening(&mut self, talk: &mut Talk, happening: Happening<Question>) {
+        match happening {
+            Happening::Message(message) => self.show(talk, &message),
+            Happening::Fate(fate) => self.on_fate(talk, fate),
+            Happening::Answer(question, answer) => self.on_answer(talk, question, answer),
+            Happening::Event(event) => self.on_event(talk, event),
+            Happening::Opened { room, topic } => {
+                if self.topics.get(&room) != Some(&topic) && !topic.is_empty() {
+                    let label = self.label(&room, talk.me());
+                    self.note(&format!("topic of {label}: {topic}"));
+                }
+                self.topics.insert(room, topic);
+            }
+            Happening::CaughtUp(room) => {
+                let empty = talk
+                    .follow()
+                    .reached(&room)
+                    .is_none_or(|at| at.seq.number() == 0);
+                if self.caught_up.insert(room.clone()) && empty && room == self.current {
+                    self.note("nobody has said anything here yet");
+                }
+            }
+            Happening::OpenRefused(room, refusal) => {
+                let label = self.label(&room, talk.me());
+                if matches!(refusal, Refusal::EpochChanged { .. }) {
+                    self.note(&format!("the log of {label} was recreated or restored"));
+                    talk.read(room, From::Newest(NEWEST));
+                } else {
+                    self.note(&format!("{label} cannot be read: {refusal}"));
+                }
+            }
+            Happening::NewLife(room) => {
+                let label = self.label(&room, talk.me());
+                self.note(&format!("the log of {label} was recreated or restored"));
+            }
+            Happening::Disconnected(reason) => self.note(&format!(
+                "{reason}; looking for it, what you write is kept here meanwhile"
+            )),
+            Happening::NotStarted(reason) => self.note(&reason),
+            Happening::Reconnected => self.note("the agent is back"),
+        }
+    }
+
+    fn show(&mut self, talk: &mut Talk, message: &Committed) {
+        let me = talk.me().clone();
+        let room = (message.room != self.current).then(|| self.label(&message.room, &me));
+        let mut line = self.style.message(message, &me, room.as_deref());
+        let mine = self.mine.iter().position(|mine| mine.id == message.id);
+        if let Some(mine) = mine.and_then(|index| self.mine.remove(index))
+            && mine.shown
+        {
+            line.push_str(&self.style.dim("  (delivered)"));
+        }
+        self.backlog.push(line);
+        match self.marking.get_mut(&message.room) {
+            Some(again) => *again = true,
+            None => self.mark_read(talk, message.room.clone()),
+        }
+    }
+
+    /// Moves the read marker, one request at a time for a room however fast messages come.
+    fn mark_read(&mut self, talk: &mut Talk, room: Room) {
+        if let Some(cursor) = talk.follow().reached(&room) {
+            self.marking.insert(room.clone(), false);
+            let request = Request::MarkRead {
+                room: room.clone(),
+                cursor,
+            };
+            talk.ask(Question::MarkRead(room), request);
+        }
+    }
+
+    fn on_fate(&mut self, talk: &Talk, fate: Fate) {
+        match fate {
+            Fate::Queued(id) => {
+                if let Some(mine) = self.mine.iter_mut().find(|mine| mine.id == id) {
+                    mine.queued = true;
+                }
+                self.wake(talk);
+            }
+            // The line itself comes with the room.
+            Fate::Committed(id, _) => {
+                let shown = |mine: &Mine| mine.shown && mine.id == id;
+                if !self.mine.iter().any(shown) {
+                    self.mine.retain(|mine| mine.id != id);
+                }
+            }
+            Fate::Refused {
+                id, reason, text, ..
+            } => {
+                self.mine.retain(|mine| mine.id != id);
+                self.note(&format!("not sent: {reason}: {text}"));
+            }
+        }
+    }
+
+    fn on_answer(
+        &mut self,
+        talk: &mut Talk,
+        question: Question,
+        answer: Option<Result<Reply, Refusal>>,
+    ) {
+        let me = talk.me().clone();
+        match (question, answer) {
+            (Question::MarkRead(room), answer) => {
+                // A marker that could not be moved moves with the next message.
+                let again = self.marking.remove(&room) == Some(true);
+                if again && answer.is_some() {
+                    self.mark_read(talk, room);
+                }
+            }
+            (Question::Link, Some(Ok(Reply::Status(status)))) => {
+                for problem in &status.problems {
+                    self.note(problem);
+                }
+                self.on_link(talk, status.link);
+            }
+            (Question::Link, _) | (Question::Do(_), Some(Ok(_))) => {}
+            (Question::Do(what), Some(Err(refusal))) => self.note(&format!("{what}: {refusal}")),
+            (_, None) => self.note("no answer: the agent was lost, ask again"),
+            (_, Some(Err(refusal))) => self.note(&refusal.to_string()),
+            (Question::Who(room), Some(Ok(Reply::Members { members, more }))) => {
+                self.note(&format!("in {}:", self.label(&room, &me)));
+                for member in members {
+                    let name = render::pad(&render::name_seen_by(&member.user, &me), 20);
+                    let there = render::availability(member.availability);
+                    self.backlog.push(format!("   {name} {there}"));
+                }
+                self.and_more(more, "chat who");
+            }
+            (Question::Rooms, Some(Ok(Reply::Rooms { rooms, more }))) => {
+                for info in &rooms {
+                    let line = self.style.room(info, &me);
+                    self.backlog.push(format!("   {line}"));
+                }
+                self.and_more(more, "chat rooms");
+            }
+            (Question::History(room), Some(Ok(Reply::History { messages, .. }))) => {
+                self.note(&format!(
+                    "the last {} of {}:",
+                    messages.len(),
+                    self.label(&room, &me)
+                ));
+                for message in &messages {
+                    let line = self.style.message(message, &me, None);
+                    self.backlog.push(line);
+                }
+                self.note("that was before");
+            }
+            (Question::Status, Some(Ok(Reply::Status(status)))) => {
+                for line in self.style.status(&status).lines() {
+                    self.backlog.push(format!("   {line}"));
+                }
+            }
+            (_, Some(Ok(_))) => self.note("the agent gave an answer that does not fit"),
+        }
+    }
+
+    fn and_more(&mut self, more: bool, verb: &str) {
+        if more {
+            self.note(&format!("and more: `{verb}` lists all"));
+        }
+    }
+
+    fn on_event(&mut self, talk: &Talk, event: Event) {
+        let me = talk.me();
+        match event {
+            Event::Presence { user, availability } if user != *me => {
+                let name = render::name_seen_by(&user, me);
+                match availability {
+                    Availability::Online => self.note(&format!("{name} is here")),
+                    Availability::Away => self.note(&format!("{name} is away")),
+                    Availability::Offline => self.note(&format!("{name} is gone")),
+                    Availability::Unknown => {}
+                }
+            }
+            Event::Joined { room, user } if user != *me => {
+                let (name, label) = (render::name_seen_by(&user, me), self.label(&room, me));
+                self.note(&format!("{name} joined {label}"));
+            }
+            Event::Left { room, user } if user != *me => {
+                let (name, label) = (render::name_seen_by(&user, me), self.label(&room, me));
+                self.note(&format!("{name} left {label}"));
+            }
+            Event::Topic { room, user, topic } => {
+                let (name, label) = (render::name_seen_by(&user, me), self.label(&room, me));
+                self.note(&format!("{name} set the topic of {label}: {topic}"));
+                self.topics.insert(room, topic);
+            }
+            Event::Link(link) => self.on_link(talk, link),
+            _ => {}
+        }
+    }
+
+    /// Says when the link comes or goes, not each attempt in between.
+    fn on_link(&mut self, talk: &Talk, link: LinkStatus) {
+        let was = self.link.replace(link.clone());
+        match (&was, &link) {
+            (Some(LinkStatus::Online { .. }), LinkStatus::Online { .. }) => {}
+            (_, LinkStatus::Online { server, .. }) => {
+                self.note(&format!("connected to server {server}"));
+            }
+            (Some(LinkStatus::Waiting { .. }), LinkStatus::Waiting { .. }) => {}
+            (_, LinkStatus::Waiting { server, error, .. }) => self.note(&format!(
+                "server {server} cannot be reached ({error}): what you say in #rooms is kept here \
+                 until it can"
+            )),
+            (Some(LinkStatus::Online { .. }), LinkStatus::Connecting { server }) => {
+                self.note(&format!("the connection to server {server} was lost"));
+            }
+            (
+                Some(LinkStatus::Online { .. } | LinkStatus::Waiting { .. }),
+                LinkStatus::LocalOnly,
+            ) => {
+                self.note("this host is on its own now");
+            }
+            // Retrying is no news: the first failure said so, and success will.
+            (Some(LinkStatus::Waiting { .. }), LinkStatus::Connecting { .. }) => self.link = was,
+            _ => {}
+        }
+        self.wake(talk);
+    }
+}

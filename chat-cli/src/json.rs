@@ -1,0 +1,328 @@
+//! The one place for machine output: one JSON object a line, told apart by its `type`.
+//!
+//! Fields are only ever added. A reader should skip types and fields it does not know.
+//!
+//! | type | printed by | fields |
+//! | --- | --- | --- |
+//! | `sent` | `chat send` | `id`, `room`, `state` (`queued` or `committed`), `seq` (null while queued) |
+//! | `message` | `chat tail`, `chat history` | `room`, `seq`, `id`, `from` (`nick@host`), `body` (null if it cannot be read; then `unreadable` says why), `sent_at`, `committed_at`, `cursor` |
+//! | `room` | `chat rooms` | `room`, `joined`, `members` (null if the server cannot be asked), `head`, `unread`, `topic` |
+//! | `member` | `chat who` | `room`, `user`, `availability` (`online`, `away`, `offline`, `unknown`) |
+//! | `status` | `chat status` | `user`, `software`, `pid`, `state_dir`, `sessions`, `outbox` (`messages`, `bytes`, `limit_bytes`), `link` (`state`: `local-only`, `connecting`, `waiting` or `online`; `server`, `error`, `attempt`, `until`, `epoch`, `software`, `since` where they apply), `problems` |
+//!
+//! A `room` is written as the user would type it. Times are RFC 3339 in UTC with microseconds.
+//! A `cursor` is opaque: given to `--since` it resumes exactly after that message, in all the
+//! rooms that were read.
+
+use crate::render;
+use protocol::{
+    Committed, Content, Epoch, MessageId, Room, Seq, Timestamp, UserName,
+    local::{Delivery, LinkStatus, RoomInfo, Status},
+};
+use serde::Serialize;
+use std::fmt::Write;
+
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "lowercase")]
+enum Line<'a> {
+    Sent {
+        id: String,
+        room: String,
+        state: &'static str,
+        seq: Option<u64>,
+    },
+    Message {
+        room: String,
+        seq: u64,
+        id: String,
+        from: String,
+        body: Option<String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        unreadable: Option<String>,
+        sent_at: String,
+        committed_at: String,
+        cursor: String,
+    },
+    Room {
+        room: String,
+        joined: bool,
+        members: Option<u32>,
+        head: u64,
+        unread: u32,
+        topic: &'a str,
+    },
+    Member {
+        room: String,
+        user: String,
+        availability: &'static str,
+    },
+    Status {
+        user: String,
+        software: &'a str,
+        pid: u32,
+        state_dir: &'a str,
+        sessions: u32,
+        outbox: Outbox,
+        link: Link<'a>,
+        problems: &'a [String],
+    },
+}
+
+#[derive(Serialize)]
+struct Outbox {
+    messages: u64,
+    bytes: u64,
+    limit_bytes: u64,
+}
+
+#[derive(Serialize)]
+#[serde(tag = "state", rename_all = "kebab-case")]
+enum Link<'a> {
+    LocalOnly,
+    Connecting {
+        server: &'a str,
+    },
+    Waiting {
+        server: &'a str,
+        error: &'a str,
+        attempt: u32,
+        until: String,
+    },
+    Online {
+        server: &'a str,
+        epoch: String,
+        software: &'a str,
+        since: String,
+    },
+}
+
+/// What became of a sent message.
+#[must_use]
+pub fn sent(id: MessageId, room: &Room, state: Delivery, me: &UserName) -> String {
+    let (state, seq) = match state {
+        Delivery::Queued => ("queued", None),
+        Delivery::Committed { seq, .. } => ("committed", Some(seq.number())),
+    };
+    text(&Line::Sent {
+        id: id.to_string(),
+        room: room.seen_by(me),
+        state,
+        seq,
+    })
+}
+
+/// One message; `cursor` is the text that resumes after it.
+#[must_use]
+pub fn message(message: &Committed, me: &UserName, cursor: String) -> String {
+    let (body, unreadable) = match message.body.decode() {
+        Ok(Content::Text(text)) => (Some(text), None),
+        Ok(_) => (
+            None,
+            Some("this version does not know this kind of message".to_owned()),
+        ),
+        Err(error) => (None, Some(error.to_string())),
+    };
+    text(&Line::Message {
+        room: message.room.seen_by(me),
+        seq: message.seq.number(),
+        id: message.id.to_string(),
+        from: message.author.to_string(),
+        body,
+        unreadable,
+        sent_at: time(message.sent_at),
+        committed_at: time(message.committed_at),
+        cursor,
+    })
+}
+
+/// The cursor after `seq` in a room read alone.
+#[must_use]
+pub fn cursor(epoch: Epoch, seq: Seq) -> String {
+    protocol::Cursor { epoch, seq }.to_string()
+}
+
+/// One room of a list.
+#[must_use]
+pub fn room(info: &RoomInfo, me: &UserName) -> String {
+    text(&Line::Room {
+        room: info.room.seen_by(me),
+        joined: info.joined,
+        members: info.members,
+        head: info.head.number(),
+        unread: info.unread,
+        topic: &info.topic,
+    })
+}
+
+/// One member of a room.
+#[must_use]
+pub fn member(room: &Room, member: &protocol::Member, me: &UserName) -> String {
+    text(&Line::Member {
+        room: room.seen_by(me),
+        user: member.user.to_string(),
+        availability: render::availability(member.availability),
+    })
+}
+
+/// How things are.
+#[must_use]
+pub fn status(status: &Status) -> String {
+    let link = match &status.link {
+        LinkStatus::LocalOnly => Link::LocalOnly,
+        LinkStatus::Connecting { server } => Link::Connecting { server },
+        LinkStatus::Waiting {
+            server,
+            error,
+            attempt,
+            until,
+        } => Link::Waiting {
+            server,
+            error,
+            attempt: *attempt,
+            until: time(*until),
+        },
+        LinkStatus::Online {
+            server,
+            epoch,
+            software,
+            since,
+        } => Link::Online {
+            server,
+            epoch: epoch.to_string(),
+            software,
+            since: time(*since),
+        },
+    };
+    text(&Line::Status {
+        user: status.user.to_string(),
+        software: &status.software,
+        pid: status.pid,
+        state_dir: &status.state_dir,
+        sessions: status.sessions,
+        outbox: Outbox {
+            messages: status.outbox_messages,
+            bytes: status.outbox_bytes,
+            limit_bytes: status.outbox_limit_bytes,
+        },
+        link,
+        problems: &status.problems,
+    })
+}
+
+fn time(at: Timestamp) -> String {
+    format!("{:.6}", render::instant(at))
+}
+
+/// The object on one line. What a terminal might obey is written as `\uXXXX`, which is the same
+/// string to a parser: people pipe to a terminal too.
+fn text(line: &Line<'_>) -> String {
+    let json = serde_json::to_string(line).expect("strings, numbers and lists of them are JSON");
+    if json.chars().all(render::is_harmless) {
+        return json;
+    }
+    let mut out = String::with_capacity(json.len() + 16);
+    for c in json.chars() {
+        if render::is_harmless(c) {
+            out.push(c);
+        } else {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                // Writing to a string cannot fail.
+                let _ = write!(out, "\\u{unit:04x}");
+            }
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample;
+
+    fn me() -> UserName {
+        "alice@ada".parse().unwrap()
+    }
+
+    #[test]
+    fn a_message_has_the_promised_shape() {
+        let committed = sample::message("#ops", 7, "bob@bee", "hi \"there\"\n\u{1b}");
+        assert_eq!(
+            message(&committed, &me(), cursor(sample::epoch(3), committed.seq)),
+            concat!(
+                r##"{"type":"message","room":"#ops","seq":7,"id":"07070707-0707-0707-0707-070707070707","##,
+                r#""from":"bob@bee","body":"hi \"there\"\n\u001b","sent_at":"2024-03-01T12:00:00.000042Z","#,
+                r#""committed_at":"2024-03-01T12:00:00.000042Z","cursor":"0000000000000003.7"}"#
+            )
+        );
+    }
+
+    #[test]
+    fn an_unreadable_body_is_null_and_says_why() {
+        let mut committed = sample::message("alice@ada,bob@bee", 7, "bob@bee", "hi");
+        committed.body =
+            protocol::EncodedBody::from_bytes(bytes::Bytes::from_static(&[9, 9])).unwrap();
+        let printed = message(&committed, &me(), "0".to_owned());
+        let value: serde_json::Value = serde_json::from_str(&printed).unwrap();
+        assert_eq!(value["room"], "bob@bee");
+        assert!(value["body"].is_null());
+        assert!(value["unreadable"].as_str().unwrap().contains("read"));
+    }
+
+    #[test]
+    fn a_parser_sees_the_body_as_it_was_and_a_terminal_nothing_to_obey() {
+        let body = "\u{9b}31m\u{202e}\u{e0041}\u{7f}\u{1b}[m 世界";
+        let committed = sample::message("#ops", 7, "bob@bee", body);
+        let printed = message(&committed, &me(), "0".to_owned());
+        assert!(printed.chars().all(render::is_harmless), "{printed}");
+        let value: serde_json::Value = serde_json::from_str(&printed).unwrap();
+        assert_eq!(value["body"], body);
+    }
+
+    #[test]
+    fn a_sent_message_has_the_promised_shape() {
+        let room = "#ops".parse().unwrap();
+        let id = MessageId::from_bytes([7; 16]);
+        assert_eq!(
+            sent(id, &room, Delivery::Queued, &me()),
+            r##"{"type":"sent","id":"07070707-0707-0707-0707-070707070707","room":"#ops","state":"queued","seq":null}"##
+        );
+        let committed = Delivery::Committed {
+            epoch: sample::epoch(1),
+            seq: Seq::new(9),
+        };
+        assert!(sent(id, &room, committed, &me()).ends_with(r#""state":"committed","seq":9}"#));
+    }
+
+    #[test]
+    fn status_names_the_state_of_the_link() {
+        let value: serde_json::Value = serde_json::from_str(&status(&sample::status())).unwrap();
+        assert_eq!(value["type"], "status");
+        assert_eq!(value["outbox"]["messages"], 3);
+        assert_eq!(value["link"]["state"], "waiting");
+        assert_eq!(value["link"]["until"], "2024-03-01T12:00:00.000042Z");
+    }
+
+    #[test]
+    fn rooms_and_members_are_one_object_each() {
+        let info = RoomInfo {
+            room: "#ops".parse().unwrap(),
+            joined: true,
+            members: None,
+            head: Seq::new(4),
+            unread: 2,
+            topic: String::new(),
+        };
+        assert_eq!(
+            room(&info, &me()),
+            r##"{"type":"room","room":"#ops","joined":true,"members":null,"head":4,"unread":2,"topic":""}"##
+        );
+        let bob = protocol::Member {
+            user: "bob@bee".parse().unwrap(),
+            availability: protocol::Availability::Away,
+        };
+        assert_eq!(
+            member(&info.room, &bob, &me()),
+            r##"{"type":"member","room":"#ops","user":"bob@bee","availability":"away"}"##
+        );
+    }
+}

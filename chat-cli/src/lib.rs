@@ -1,0 +1,127 @@
+//! The `chat` command: conversing at a terminal, and verbs for scripts.
+//!
+//! Data goes to standard output, everything else to standard error. [`render`] is the one place
+//! where remote text becomes terminal text, [`json`] the one place for machine output, [`exit`]
+//! the one list of exit codes, and [`daemons`] the only file that knows the other two programs.
+
+#![cfg_attr(not(test), deny(clippy::unwrap_used))]
+
+pub mod args;
+pub mod client;
+pub mod command;
+pub mod conversation;
+pub mod daemons;
+pub mod demo;
+pub mod exit;
+#[cfg(test)]
+mod fake;
+pub mod follow;
+pub mod interactive;
+pub mod json;
+pub mod lines;
+pub mod outbound;
+pub mod output;
+pub mod paths;
+pub mod pipe;
+pub mod prompt;
+pub mod render;
+#[cfg(test)]
+mod sample;
+mod search;
+pub mod start;
+pub mod trust;
+pub mod verbs;
+
+use args::{Cli, Connection, Verb};
+use clap::Parser;
+use exit::{Exit, Failure};
+use paths::Settings;
+use std::{
+    io::{IsTerminal, stdin, stdout},
+    process::ExitCode,
+};
+
+/// Runs the command line of this process.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Nobody may be left to read the help.
+            let _ = error.print();
+            return if error.use_stderr() {
+                Exit::Usage.into()
+            } else {
+                Exit::Ok.into()
+            };
+        }
+    };
+    match &cli.verb {
+        Some(Verb::Agent(args)) => daemon(&cli, || daemons::agent(args)),
+        Some(Verb::Server(args)) => daemon(&cli, || daemons::server(args)),
+        _ => match client(&cli) {
+            Ok(()) => Exit::Ok.into(),
+            Err(failure) => {
+                failure.report();
+                failure.exit.into()
+            }
+        },
+    }
+}
+
+/// The daemons have flags of the same names after their verb; before it they would be ignored.
+fn daemon(cli: &Cli, run: impl FnOnce() -> ExitCode) -> ExitCode {
+    let Connection {
+        socket,
+        state_dir,
+        nick,
+    } = &cli.connection;
+    if socket.is_some() || state_dir.is_some() || nick.is_some() || cli.room.is_some() {
+        Failure::usage("write the flags of `chat agent` and `chat server` after that word")
+            .report();
+        return Exit::Usage.into();
+    }
+    run()
+}
+
+fn client(cli: &Cli) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::failed(format_args!("no runtime could be made: {error}")))?;
+    if cli.room.is_some() && cli.verb.is_some() {
+        return Err(Failure::usage(
+            "--room is for a conversation: verbs name their room themselves",
+        ));
+    }
+    let settings = |inner: &Connection| Settings::resolve(&cli.connection, inner);
+    runtime.block_on(async {
+        match &cli.verb {
+            None => converse(&settings(&Connection::default())?, cli).await,
+            Some(Verb::Send(args)) => verbs::send::run(&settings(&args.connection)?, args).await,
+            Some(Verb::Tail(args)) => verbs::tail::run(&settings(&args.connection)?, args).await,
+            Some(Verb::History(args)) => {
+                verbs::history::run(&settings(&args.connection)?, args).await
+            }
+            Some(Verb::Rooms(args)) => verbs::rooms::run(&settings(&args.connection)?, args).await,
+            Some(Verb::Who(args)) => verbs::who::run(&settings(&args.connection)?, args).await,
+            Some(Verb::Status(args)) => {
+                verbs::status::run(&settings(&args.connection)?, args).await
+            }
+            Some(Verb::Join(args)) => verbs::join::run(&settings(&args.connection)?, args).await,
+            Some(Verb::Leave(args)) => verbs::leave::run(&settings(&args.connection)?, args).await,
+            Some(Verb::Topic(args)) => verbs::topic::run(&settings(&args.connection)?, args).await,
+            Some(Verb::Demo) => demo::run().await,
+            Some(Verb::Agent(_) | Verb::Server(_)) => Ok(()),
+        }
+    })
+}
+
+async fn converse(settings: &Settings, cli: &Cli) -> Result<(), Failure> {
+    let terminal = stdin().is_terminal() && stdout().is_terminal() && prompt::is_supported();
+    if terminal {
+        interactive::run(settings, cli.room.as_ref()).await
+    } else {
+        pipe::run(settings, cli.room.as_ref()).await
+    }
+}

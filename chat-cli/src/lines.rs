@@ -1,0 +1,176 @@
+//! Lines of standard input, bounded in size and number, read on a thread of their own.
+
+use protocol::limits::MAX_BODY_BYTES;
+use std::io::{self, BufRead, Read};
+use thiserror::Error;
+use tokio::sync::mpsc;
+
+/// Lines read ahead; with the longest lines that is 4 MiB.
+const READ_AHEAD: usize = 64;
+
+/// One line without its end.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Line {
+    /// Counted from 1; empty lines count too.
+    pub number: u64,
+    /// What it says; never empty.
+    pub text: String,
+}
+
+/// Why a line is no message.
+#[derive(Debug, Error)]
+pub enum LineError {
+    /// Over the limit of a message.
+    #[error("line {number} has more than {max} bytes, the most a message may have: split it")]
+    TooLong {
+        /// Which line.
+        number: u64,
+        /// Bytes allowed.
+        max: usize,
+    },
+    /// Not UTF-8.
+    #[error("line {number} is not valid UTF-8 (from byte {at} on): convert it first, see iconv(1)")]
+    NotText {
+        /// Which line.
+        number: u64,
+        /// Its first bad byte, counted from 0.
+        at: usize,
+    },
+    /// Standard input failed.
+    #[error("standard input cannot be read: {0}")]
+    Io(#[from] io::Error),
+}
+
+/// Reads standard input on a thread, until its end, an error, or the receiver is dropped.
+///
+/// Nobody waits for the thread: it may sit in a read that never returns, and ends with the
+/// process.
+#[must_use]
+pub fn stdin() -> mpsc::Receiver<Result<Line, LineError>> {
+    let (tx, rx) = mpsc::channel(READ_AHEAD);
+    std::thread::spawn(move || {
+        for line in Lines::new(io::stdin().lock()) {
+            if tx.blocking_send(line).is_err() {
+                return;
+            }
+        }
+    });
+    rx
+}
+
+/// The non-empty lines of a reader; ends after the first error.
+#[derive(Debug)]
+pub struct Lines<R> {
+    reader: R,
+    number: u64,
+    ended: bool,
+}
+
+impl<R: BufRead> Lines<R> {
+    /// Reads `reader` from its first line.
+    pub const fn new(reader: R) -> Self {
+        Self {
+            reader,
+            number: 0,
+            ended: false,
+        }
+    }
+
+    fn read(&mut self) -> Result<Option<Line>, LineError> {
+        loop {
+            self.number += 1;
+            let number = self.number;
+            let mut bytes = Vec::new();
+            // Room for "\r\n", so that the longest line is told from one that is too long.
+            let most = MAX_BODY_BYTES as u64 + 2;
+            self.reader
+                .by_ref()
+                .take(most)
+                .read_until(b'\n', &mut bytes)?;
+            if bytes.is_empty() {
+                return Ok(None);
+            }
+            if bytes.pop_if(|last| *last == b'\n').is_some() {
+                bytes.pop_if(|last| *last == b'\r');
+            }
+            if bytes.len() > MAX_BODY_BYTES {
+                return Err(LineError::TooLong {
+                    number,
+                    max: MAX_BODY_BYTES,
+                });
+            }
+            if bytes.is_empty() {
+                continue;
+            }
+            let text = String::from_utf8(bytes).map_err(|error| LineError::NotText {
+                number,
+                at: error.utf8_error().valid_up_to(),
+            })?;
+            return Ok(Some(Line { number, text }));
+        }
+    }
+}
+
+impl<R: BufRead> Iterator for Lines<R> {
+    type Item = Result<Line, LineError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.ended {
+            return None;
+        }
+        let line = self.read().transpose();
+        self.ended = !matches!(line, Some(Ok(_)));
+        line
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(bytes: &[u8]) -> Vec<Result<(u64, String), String>> {
+        Lines::new(bytes)
+            .map(|line| match line {
+                Ok(line) => Ok((line.number, line.text)),
+                Err(error) => Err(error.to_string()),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn empty_lines_are_skipped_but_counted() {
+        assert_eq!(
+            lines(b"one\n\n\r\nfour\r\nfive"),
+            [
+                Ok((1, "one".to_owned())),
+                Ok((4, "four".to_owned())),
+                Ok((5, "five".to_owned()))
+            ]
+        );
+        assert!(lines(b"").is_empty());
+    }
+
+    #[test]
+    fn bad_text_names_its_line_and_ends_the_reading() {
+        let read = lines(b"ok\nb\xffd\nnever");
+        assert_eq!(read.len(), 2);
+        let error = read[1].as_ref().unwrap_err();
+        assert!(
+            error.contains("line 2") && error.contains("byte 1"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn the_longest_line_fits_and_one_more_byte_does_not() {
+        let mut bytes = vec![b'x'; MAX_BODY_BYTES];
+        assert!(lines(&bytes)[0].is_ok());
+        bytes.extend(b"\r\n");
+        assert!(lines(&bytes)[0].is_ok());
+        for over in [1, 2, 3, 100_000] {
+            let bytes = vec![b'x'; MAX_BODY_BYTES + over];
+            let error = lines(&bytes)[0].clone().unwrap_err();
+            assert!(error.contains("line 1"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! The thin binary around [`chat_cli::main`].
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    chat_cli::main()
+}

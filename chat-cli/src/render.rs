@@ -1,0 +1,364 @@
+//! The one place where remote text becomes terminal text.
+//!
+//! Whatever others wrote (bodies, topics, reasons) passes through here before a terminal sees it:
+//! characters that a terminal would obey, or that make text look other than it is, become
+//! visible escapes such as `\x1b`.
+
+use jiff::{Timestamp as Instant, tz::TimeZone};
+use protocol::{
+    Availability, Committed, Content, Timestamp, UserName,
+    local::{LinkStatus, RoomInfo, Status},
+};
+use std::{borrow::Cow, fmt::Write};
+use unicode_width::UnicodeWidthStr;
+
+/// Columns that a name takes at least, so that short names line up.
+const NAME_COLUMNS: usize = 8;
+
+/// How the terminal shows things.
+#[derive(Debug, Clone)]
+pub struct Style {
+    /// Whether colours and weights may be used.
+    pub colour: bool,
+    /// The clock on the wall here.
+    pub zone: TimeZone,
+}
+
+impl Style {
+    /// For a terminal if `terminal`, else for a file or pipe; respects `NO_COLOR`.
+    #[must_use]
+    pub fn detect(terminal: bool) -> Self {
+        let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let dumb = std::env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb");
+        Self {
+            colour: terminal && !unwanted && !dumb,
+            zone: TimeZone::system(),
+        }
+    }
+
+    /// `text` in weak colour; `text` must be clean already.
+    #[must_use]
+    pub fn dim(&self, text: &str) -> String {
+        self.with("2", text)
+    }
+
+    /// `text` in bold; `text` must be clean already.
+    #[must_use]
+    pub fn bold(&self, text: &str) -> String {
+        self.with("1", text)
+    }
+
+    fn with(&self, code: &str, text: &str) -> String {
+        if self.colour && !text.is_empty() {
+            format!("\x1b[{code}m{text}\x1b[0m")
+        } else {
+            text.to_owned()
+        }
+    }
+
+    /// One message as lines without a final line end; `room` is named if given.
+    #[must_use]
+    pub fn message(&self, message: &Committed, me: &UserName, room: Option<&str>) -> String {
+        let time = self.time(message.committed_at);
+        let name = name_seen_by(&message.author, me);
+        let room = room.map(|room| format!("{} ", line(room)));
+        let room = room.as_deref().unwrap_or_default();
+        let padding = NAME_COLUMNS.saturating_sub(name.width());
+        let indent = time.width() + 1 + room.width() + name.width() + padding + 2;
+        let body = match message.body.decode() {
+            Ok(Content::Text(text)) => lines(&text, indent),
+            Ok(_) => self.dim("(a kind of message that this version cannot show)"),
+            Err(error) => self.dim(&line(&format!("({error})"))),
+        };
+        format!(
+            "{} {}{}{:padding$}  {body}",
+            self.dim(&time),
+            self.dim(room),
+            self.bold(&name),
+            ""
+        )
+    }
+
+    /// The time of day here, with the date if it is not today.
+    #[must_use]
+    pub fn time(&self, at: Timestamp) -> String {
+        let at = instant(at).to_zoned_datetime(self.zone.clone());
+        let today = Instant::now().to_zoned_datetime(self.zone.clone()).date();
+        let format = if at.date() == today {
+            "%H:%M"
+        } else {
+            "%Y-%m-%d %H:%M"
+        };
+        at.strftime(format).to_string()
+    }
+
+    /// The answer to `chat status` as lines without a final line end.
+    #[must_use]
+    pub fn status(&self, status: &Status) -> String {
+        let mut out = format!(
+            "user    {}\nagent   {}, pid {}, {}, state in {}\nserver  {}\noutbox  ",
+            status.user,
+            line(&status.software),
+            status.pid,
+            count(status.sessions.into(), "session"),
+            line(&status.state_dir),
+            self.link(&status.link),
+        );
+        // Writing to a string cannot fail.
+        let _ = match status.outbox_messages {
+            0 => write!(out, "empty"),
+            messages => write!(
+                out,
+                "{} waiting for the server, {} of {} bytes",
+                count(messages, "message"),
+                status.outbox_bytes,
+                status.outbox_limit_bytes
+            ),
+        };
+        for problem in &status.problems {
+            let _ = write!(out, "\nproblem {}", line(problem));
+        }
+        out
+    }
+
+    /// The state of the link, in one line.
+    #[must_use]
+    pub fn link(&self, link: &LinkStatus) -> String {
+        match link {
+            LinkStatus::LocalOnly => {
+                "none: this host is on its own (`chat join HOST` federates it)".to_owned()
+            }
+            LinkStatus::Connecting { server } => format!("connecting to {}", line(server)),
+            LinkStatus::Waiting {
+                server,
+                error,
+                attempt,
+                until,
+            } => format!(
+                "{} cannot be reached: {} (attempt {attempt}, next at {})",
+                line(server),
+                line(error),
+                instant(*until)
+                    .to_zoned_datetime(self.zone.clone())
+                    .strftime("%H:%M:%S"),
+            ),
+            LinkStatus::Online {
+                server,
+                software,
+                since,
+                ..
+            } => format!(
+                "connected to {} ({}) since {}",
+                line(server),
+                line(software),
+                self.time(*since)
+            ),
+        }
+    }
+
+    /// One line of `chat rooms`.
+    #[must_use]
+    pub fn room(&self, info: &RoomInfo, me: &UserName) -> String {
+        let name = info.room.seen_by(me);
+        let members = match info.members {
+            Some(members) => count(members.into(), "member"),
+            None => "members unknown".to_owned(),
+        };
+        let mut out = format!(
+            "{} {}  {members}",
+            if info.joined { '*' } else { ' ' },
+            pad(&name, 16)
+        );
+        if info.unread > 0 {
+            let _ = write!(out, ", {} unread", info.unread);
+        }
+        if !info.topic.is_empty() {
+            let _ = write!(out, "  {}", line(&info.topic));
+        }
+        out
+    }
+}
+
+/// `1 message`, `2 messages`.
+#[must_use]
+pub fn count(number: u64, what: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {what}{plural}")
+}
+
+/// `nick` on this host, `nick@host` from elsewhere.
+#[must_use]
+pub fn name_seen_by(user: &UserName, me: &UserName) -> String {
+    if user.host == me.host {
+        user.nick.to_string()
+    } else {
+        user.to_string()
+    }
+}
+
+/// One word for an availability.
+#[must_use]
+pub const fn availability(availability: Availability) -> &'static str {
+    match availability {
+        Availability::Online => "online",
+        Availability::Away => "away",
+        Availability::Offline => "offline",
+        Availability::Unknown => "unknown",
+    }
+}
+
+/// `text` filled up with spaces to `columns` of the terminal; wide characters count as two.
+#[must_use]
+pub fn pad(text: &str, columns: usize) -> String {
+    let missing = columns.saturating_sub(text.width());
+    format!("{text}{:missing$}", "")
+}
+
+/// `text` on one line, safe for a terminal: line breaks become visible too.
+#[must_use]
+pub fn line(text: &str) -> Cow<'_, str> {
+    if text.chars().all(is_harmless) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len() + 16);
+    text.chars().for_each(|c| push(&mut out, c));
+    Cow::Owned(out)
+}
+
+/// `text` safe for a terminal; lines after the first begin with `indent` spaces.
+#[must_use]
+pub fn lines(text: &str, indent: usize) -> String {
+    let mut out = String::with_capacity(text.len() + 16);
+    for c in text.trim_end_matches('\n').chars() {
+        match c {
+            '\n' => {
+                out.push('\n');
+                out.extend(std::iter::repeat_n(' ', indent));
+            }
+            '\t' => out.push_str("    "),
+            c => push(&mut out, c),
+        }
+    }
+    out
+}
+
+fn push(out: &mut String, c: char) {
+    if is_harmless(c) {
+        out.push(c);
+        return;
+    }
+    // Writing to a string cannot fail.
+    let _ = match c {
+        '\n' => write!(out, "\\n"),
+        '\r' => write!(out, "\\r"),
+        '\t' => write!(out, "\\t"),
+        c if c.is_ascii() => write!(out, "\\x{:02x}", u32::from(c)),
+        c => write!(out, "\\u{{{:x}}}", u32::from(c)),
+    };
+}
+
+/// Neither obeyed by terminals nor able to reorder or hide the text around it. Joiners stay:
+/// several scripts and emoji need them.
+pub(crate) const fn is_harmless(c: char) -> bool {
+    !matches!(c,
+        '\0'..='\x1f' | '\x7f'..='\u{9f}' // C0, DEL, C1
+        | '\u{61c}' | '\u{200e}' | '\u{200f}' // direction marks
+        | '\u{200b}' | '\u{2060}'..='\u{2064}' | '\u{feff}' // nothing to see
+        | '\u{2028}'..='\u{202e}' // separators; embeddings and overrides
+        | '\u{2066}'..='\u{206f}' // isolates and deprecated format characters
+        | '\u{fff9}'..='\u{fffb}' // interlinear annotation
+        | '\u{e0000}'..='\u{e007f}' // tags
+    )
+}
+
+/// A wire time as a point in time; one beyond the calendar becomes its last.
+#[must_use]
+pub fn instant(at: Timestamp) -> Instant {
+    i64::try_from(at.micros())
+        .ok()
+        .and_then(|micros| Instant::from_microsecond(micros).ok())
+        .unwrap_or(Instant::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample;
+
+    fn style() -> Style {
+        Style {
+            colour: false,
+            zone: TimeZone::UTC,
+        }
+    }
+
+    #[test]
+    fn nothing_a_terminal_obeys_gets_through() {
+        for (remote, shown) in [
+            ("plain", "plain"),
+            ("grüße 世界 👩‍🚀", "grüße 世界 👩‍🚀"),
+            ("\x1b[2J\x1b]0;owned\x07", "\\x1b[2J\\x1b]0;owned\\x07"),
+            ("\u{9b}31m", "\\u{9b}31m"),
+            ("a\u{85}b", "a\\u{85}b"),
+            ("a\rb\x08\x7f\0", "a\\rb\\x08\\x7f\\x00"),
+            ("gpj.\u{202e}exe", "gpj.\\u{202e}exe"),
+            ("\u{2066}x\u{2069}", "\\u{2066}x\\u{2069}"),
+            ("a\nb\tc", "a\\nb\\tc"),
+            ("\u{feff}\u{e0041}", "\\u{feff}\\u{e0041}"),
+        ] {
+            assert_eq!(line(remote), shown);
+        }
+        for c in '\0'..=char::MAX {
+            let text = format!("{}{}", line(&c.to_string()), lines(&c.to_string(), 0));
+            let obeyed = text.chars().any(|c| c.is_control() && c != '\n');
+            assert!(!obeyed, "{c:?} became {text:?}");
+        }
+    }
+
+    #[test]
+    fn a_message_lines_up_whatever_script_its_author_writes() {
+        let me = "alice@ada".parse().unwrap();
+        let message = sample::message("#ops", 7, "李雷@ada", "one\ntwo");
+        assert_eq!(
+            style().message(&message, &me, None),
+            "2024-03-01 12:00 李雷      one\n                           two"
+        );
+        let message = sample::message("#ops", 7, "bob@bee", "hi\x1b[m");
+        assert_eq!(
+            style().message(&message, &me, Some("#ops")),
+            "2024-03-01 12:00 #ops bob@bee   hi\\x1b[m"
+        );
+    }
+
+    #[test]
+    fn a_body_of_the_future_is_said_to_be_unreadable() {
+        let mut message = sample::message("#ops", 7, "bob@bee", "hi");
+        message.body =
+            protocol::EncodedBody::from_bytes(bytes::Bytes::from_static(&[9, 9])).unwrap();
+        let shown = style().message(&message, &"a@b".parse().unwrap(), None);
+        assert!(shown.contains("cannot be read"), "{shown}");
+    }
+
+    #[test]
+    fn colours_only_where_they_are_wanted() {
+        let mut style = style();
+        assert_eq!(style.bold("x"), "x");
+        style.colour = true;
+        assert_eq!(style.bold("x"), "\x1b[1mx\x1b[0m");
+    }
+
+    #[test]
+    fn a_time_beyond_the_calendar_is_no_crash() {
+        let _ = style().time(Timestamp::from_micros(u64::MAX));
+    }
+
+    #[test]
+    fn status_hides_no_escape() {
+        let text = style().status(&Status {
+            problems: vec!["disk\x1b[1m full".to_owned()],
+            ..sample::status()
+        });
+        assert!(text.contains("problem disk\\x1b[1m full"), "{text}");
+        assert!(text.contains("outbox  3 messages"), "{text}");
+    }
+}

@@ -1,0 +1,204 @@
+//! `chat join`: joins rooms, or federates this host with a server.
+
+use crate::{
+    args::JoinArgs,
+    client::{CallError, Incoming, Session},
+    exit::{Failure, say},
+    output::Output,
+    paths::Settings,
+    render,
+};
+use protocol::{
+    HostName, Target, Timestamp,
+    limits::{DEFAULT_PORT, MAX_SERVER_ADDRS},
+    local::{Event, LinkStatus, Reply, Request},
+};
+use std::{
+    net::Ipv6Addr,
+    time::{Duration, SystemTime},
+};
+use tokio::time::{Instant, interval, timeout_at};
+
+/// How long the command waits to be able to say that the server was reached.
+const CONNECT_WAIT: Duration = Duration::from_secs(5);
+
+/// How often it asks for the state of the link; changes are also told, but may be skipped.
+const ASK_EVERY: Duration = Duration::from_millis(200);
+
+/// Runs the verb.
+///
+/// # Errors
+///
+/// [`Failure`] with the exit code.
+pub async fn run(settings: &Settings, args: &JoinArgs) -> Result<(), Failure> {
+    let mut rooms = Vec::new();
+    let mut servers = Vec::new();
+    for target in &args.targets {
+        if target.starts_with(['#', '&']) {
+            rooms.push(Target::parse(target).map_err(Failure::usage)?);
+        } else {
+            servers.push(server_address(target).map_err(Failure::usage)?);
+        }
+    }
+    if servers.len() > MAX_SERVER_ADDRS {
+        return Err(Failure::usage(format_args!(
+            "{} servers were given, an agent keeps at most {MAX_SERVER_ADDRS}",
+            servers.len()
+        )));
+    }
+    let mut session = super::session(settings).await?;
+    if !servers.is_empty() {
+        federate(&mut session, &servers).await?;
+    }
+    for room in rooms {
+        let room = room.resolve(session.user());
+        session.command(Request::Join { room }).await?;
+    }
+    Ok(())
+}
+
+async fn federate(session: &mut Session, servers: &[String]) -> Result<(), Failure> {
+    let asked_at = Timestamp::from(SystemTime::now());
+    let request = Request::Federate {
+        servers: servers.to_vec(),
+    };
+    session.command(request).await?;
+    let deadline = Instant::now() + CONNECT_WAIT;
+    let mut last = LinkStatus::LocalOnly;
+    let watched = watch(session, |link| {
+        last = link.clone();
+        // Another server's connection may still be on its way out.
+        matches!(link, LinkStatus::Online { server, since, .. }
+            if servers.contains(server) || *since >= asked_at)
+    });
+    match timeout_at(deadline, watched).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => return Err(error.into()),
+        Err(_) => {
+            say(&format!(
+                "remembered; not reachable yet: {}",
+                why(&last, servers)
+            ));
+            return Ok(());
+        }
+    }
+    let mut output = Output::default();
+    if let LinkStatus::Online {
+        server, software, ..
+    } = &last
+    {
+        let (server, software) = (render::line(server), render::line(software));
+        output.line(&format!("connected to {server} ({software})"))?;
+    }
+    output.flush()
+}
+
+/// Shows every state of the link to `enough` until it is.
+async fn watch(
+    session: &mut Session,
+    mut enough: impl FnMut(&LinkStatus) -> bool,
+) -> Result<(), CallError> {
+    let mut ask = interval(ASK_EVERY);
+    loop {
+        tokio::select! {
+            _ = ask.tick() => {
+                session.queue(Request::Status)?;
+            }
+            incoming = session.next() => {
+                let link = match incoming? {
+                    Incoming::Reply { result: Ok(Reply::Status(status)), .. } => status.link,
+                    Incoming::Event(Event::Link(link)) => link,
+                    Incoming::Reply { result: Err(refusal), .. } => {
+                        return Err(CallError::Refused(refusal));
+                    }
+                    _ => continue,
+                };
+                if enough(&link) {
+                    return Ok(());
+                }
+            }
+        }
+    }
+}
+
+fn why(link: &LinkStatus, servers: &[String]) -> String {
+    match link {
+        LinkStatus::Waiting { server, error, .. } => format!("{server}: {error}"),
+        LinkStatus::Connecting { server } => format!("{server} has not answered yet"),
+        LinkStatus::LocalOnly | LinkStatus::Online { .. } => {
+            format!("{} has not answered yet", servers.join(", "))
+        }
+    }
+}
+
+/// `HOST`, `HOST:PORT`, `[IPv6]` or `[IPv6]:PORT`, with the default port filled in.
+fn server_address(text: &str) -> Result<String, String> {
+    let wrong =
+        |why: &str| format!("{text:?} is no server: {why}; write HOST, HOST:PORT or [IPv6]:PORT");
+    let (host, port) = if let Some(rest) = text.strip_prefix('[') {
+        let (host, rest) = rest
+            .split_once(']')
+            .ok_or_else(|| wrong("the bracket is not closed"))?;
+        host.parse::<Ipv6Addr>()
+            .map_err(|_| wrong("no IPv6 address is in the brackets"))?;
+        let port = match rest.strip_prefix(':') {
+            Some(port) => Some(port),
+            None if rest.is_empty() => None,
+            None => return Err(wrong("something follows the bracket")),
+        };
+        (format!("[{host}]"), port)
+    } else {
+        let (host, port) = match text.split_once(':') {
+            Some((host, port)) => (host, Some(port)),
+            None => (text, None),
+        };
+        if port.is_some_and(|port| port.contains(':')) {
+            return Err(wrong("an IPv6 address needs brackets"));
+        }
+        HostName::parse(host).map_err(|error| wrong(&error.to_string()))?;
+        (host.to_owned(), port)
+    };
+    let port = match port {
+        Some(port) => port
+            .parse::<u16>()
+            .ok()
+            .filter(|port| *port != 0)
+            .ok_or_else(|| wrong("the port is not between 1 and 65535"))?,
+        None => DEFAULT_PORT,
+    };
+    Ok(format!("{host}:{port}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_is_completed_with_the_default_port() {
+        for (typed, meant) in [
+            ("hub", "hub:7667"),
+            ("hub.lan:1234", "hub.lan:1234"),
+            ("192.0.2.1", "192.0.2.1:7667"),
+            ("[2001:db8::1]", "[2001:db8::1]:7667"),
+            ("[::1]:99", "[::1]:99"),
+        ] {
+            assert_eq!(server_address(typed).as_deref(), Ok(meant));
+        }
+    }
+
+    #[test]
+    fn what_is_no_server_says_why() {
+        for (typed, why) in [
+            ("::1", "brackets"),
+            ("[::1", "not closed"),
+            ("[hub]", "no IPv6"),
+            ("hub:0", "port"),
+            ("hub:x", "port"),
+            ("bob@hub", "cannot contain '@'"),
+            ("", "empty"),
+        ] {
+            let error = server_address(typed).unwrap_err();
+            assert!(error.contains(why), "{error}");
+        }
+    }
+}

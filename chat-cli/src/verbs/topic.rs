@@ -1,0 +1,39 @@
+//! `chat topic`: shows or sets a room's topic.
+
+use crate::{args::TopicArgs, exit::Failure, output::Output, paths::Settings, render};
+use protocol::local::Request;
+
+/// Runs the verb.
+///
+/// # Errors
+///
+/// [`Failure`] with the exit code.
+pub async fn run(settings: &Settings, args: &TopicArgs) -> Result<(), Failure> {
+    let mut session = super::session(settings).await?;
+    let room = args.room.resolve(session.user());
+    if let Some(text) = &args.text {
+        let topic = text.clone();
+        session.command(Request::SetTopic { room, topic }).await?;
+        return Ok(());
+    }
+    let mut topic = None;
+    super::rooms::each(&mut session, |info| {
+        if info.room == room {
+            topic = Some(info.topic.clone());
+        }
+        Ok(())
+    })
+    .await?;
+    let Some(topic) = topic else {
+        let me = session.user();
+        return Err(Failure::failed(format_args!(
+            "no room {} is known here: see `chat rooms`",
+            room.seen_by(me)
+        )));
+    };
+    let mut output = Output::default();
+    if !topic.is_empty() {
+        output.line(&render::line(&topic))?;
+    }
+    output.flush()
+}

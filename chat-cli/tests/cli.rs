@@ -1,0 +1,272 @@
+//! The command line through the real binary: exit codes, streams, and the shapes that scripts
+//! rely on.
+
+use std::{
+    io::{BufRead, BufReader, Write},
+    path::PathBuf,
+    process::{Child, ChildStdout, Command, Output, Stdio},
+};
+
+const CHAT: &str = env!("CARGO_BIN_EXE_chat");
+
+fn chat() -> Command {
+    let mut command = Command::new(CHAT);
+    for (name, _) in std::env::vars_os() {
+        if name.as_encoded_bytes().starts_with(b"CHAT_") {
+            command.env_remove(name);
+        }
+    }
+    command.stdin(Stdio::null());
+    command
+}
+
+/// A host without a server: an agent in a directory of its own.
+struct Host {
+    dir: tempfile::TempDir,
+    agent: Child,
+    _stdout: BufReader<ChildStdout>,
+}
+
+impl Host {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let mut agent = chat()
+            .arg("agent")
+            .arg("--socket")
+            .arg(dir.path().join("agent.sock"))
+            .arg("--state-dir")
+            .arg(dir.path().join("state"))
+            .args(["--host", "ada"])
+            .env("XDG_CONFIG_HOME", dir.path())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut stdout = BufReader::new(agent.stdout.take().unwrap());
+        let mut line = String::new();
+        while !line.starts_with("ready on ") {
+            line.clear();
+            assert_ne!(stdout.read_line(&mut line).unwrap(), 0, "the agent ended");
+        }
+        Self {
+            dir,
+            agent,
+            _stdout: stdout,
+        }
+    }
+
+    fn chat(&self, args: &[&str]) -> Command {
+        let mut command = chat();
+        command
+            .args(args)
+            .env("CHAT_SOCKET", self.socket())
+            .env("CHAT_STATE_DIR", self.dir.path().join("state"))
+            .env("CHAT_NICK", "alice");
+        command
+    }
+
+    fn run(&self, args: &[&str]) -> Output {
+        self.chat(args).output().unwrap()
+    }
+
+    fn run_with_input(&self, args: &[&str], input: &[u8]) -> Output {
+        let mut child = self
+            .chat(args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        // It may end early, on purpose.
+        let _ = stdin.write_all(input);
+        drop(stdin);
+        child.wait_with_output().unwrap()
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.dir.path().join("agent.sock")
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        let _ = self.agent.kill();
+        let _ = self.agent.wait();
+    }
+}
+
+fn json(output: &Output) -> Vec<serde_json::Value> {
+    String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn no_agent_is_69_and_names_the_path_and_the_remedy() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("agent.sock");
+    for verb in [
+        &["send", "&lobby", "x"][..],
+        &["tail", "&lobby"],
+        &["history", "&lobby"],
+        &["rooms"],
+        &["who"],
+        &["status"],
+        &["join", "#ops"],
+        &["leave"],
+        &["topic", "&lobby"],
+    ] {
+        let output = chat()
+            .args(verb)
+            .arg("--socket")
+            .arg(&path)
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(69), "{verb:?}");
+        assert!(output.stdout.is_empty(), "{verb:?}");
+        let said = stderr(&output);
+        assert!(said.contains(path.to_str().unwrap()), "{said}");
+        assert!(said.contains("chat agent"), "{said}");
+    }
+}
+
+#[test]
+fn nonsense_is_2_and_help_is_0() {
+    for (args, code) in [
+        (&["frobnicate"][..], 2),
+        (&["send"], 2),
+        (&["send", "no room", "x"], 2),
+        (&["who", "--nick", "a b"], 2),
+        (&["--nick", "x", "server"], 2),
+        (&["--help"], 0),
+        (&["tail", "--help"], 0),
+        (&["--version"], 0),
+    ] {
+        let output = chat().args(args).output().unwrap();
+        assert_eq!(output.status.code(), Some(code), "{args:?}");
+        assert_eq!(output.stdout.is_empty(), code == 2, "{args:?}");
+    }
+}
+
+#[test]
+fn what_is_sent_is_read_with_cursors_that_resume() {
+    let host = Host::new();
+    let sent = host.run(&["send", "&lobby", "one", "--json"]);
+    assert_eq!(sent.status.code(), Some(0), "{}", stderr(&sent));
+    let sent = json(&sent);
+    assert_eq!(sent[0]["type"], "sent");
+    assert_eq!(sent[0]["state"], "committed");
+    let quiet = host.run_with_input(&["send", "&lobby"], b"two\n\nthree\n");
+    assert_eq!(quiet.status.code(), Some(0), "{}", stderr(&quiet));
+    assert!(quiet.stdout.is_empty());
+
+    let all = json(&host.run(&["tail", "&lobby", "--since", "0", "--json"]));
+    let bodies: Vec<_> = all.iter().map(|m| m["body"].as_str().unwrap()).collect();
+    assert_eq!(bodies, ["one", "two", "three"]);
+    assert_eq!(all[0]["id"], sent[0]["id"]);
+    assert_eq!(all[0]["from"], "alice@ada");
+    let cursor = all[0]["cursor"].as_str().unwrap();
+    let rest = json(&host.run(&["tail", "&lobby", "--since", cursor, "--json"]));
+    assert_eq!(rest, all[1..]);
+    let page = json(&host.run(&["history", "&lobby", "--limit", "2", "--json"]));
+    assert_eq!(page, all[1..]);
+}
+
+#[test]
+fn a_retried_key_posts_once() {
+    let host = Host::new();
+    let send = || json(&host.run(&["send", "&lobby", "x", "--id", "deploy-7", "--json"]));
+    assert_eq!(send(), send());
+    let lines = || host.run_with_input(&["send", "&lobby", "--id", "k", "--json"], b"a\nb\n");
+    assert_eq!(json(&lines()), json(&lines()));
+    let all = json(&host.run(&["tail", "&lobby", "--since", "0", "--json"]));
+    assert_eq!(all.len(), 3);
+    let conflict = host.run(&["send", "&lobby", "other words", "--id", "deploy-7"]);
+    assert_eq!(conflict.status.code(), Some(1), "{}", stderr(&conflict));
+}
+
+#[test]
+fn waiting_ends_with_the_code_for_what_was_waited_for() {
+    let host = Host::new();
+    let tail = host.run(&["tail", "&lobby", "--count", "1", "--timeout", "0"]);
+    assert_eq!(tail.status.code(), Some(124), "{}", stderr(&tail));
+    let args = ["send", "#ops", "x", "--wait", "committed", "--timeout", "0"];
+    let send = host.run(&[&args[..], &["--json"]].concat());
+    assert!(
+        matches!(send.status.code(), Some(75 | 124)),
+        "{}",
+        stderr(&send)
+    );
+    let args = ["send", "#ops", "x", "--wait", "committed", "--timeout", "1"];
+    let send = host.run(&[&args[..], &["--json"]].concat());
+    assert_eq!(send.status.code(), Some(75), "{}", stderr(&send));
+    assert_eq!(json(&send)[0]["state"], "queued");
+    assert!(json(&send)[0]["seq"].is_null());
+}
+
+#[test]
+fn a_bad_line_is_named_and_what_came_before_it_is_sent() {
+    let host = Host::new();
+    let output = host.run_with_input(&["send", "&lobby"], b"good\nb\xffd\nnever\n");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("line 2"), "{}", stderr(&output));
+    let all = json(&host.run(&["tail", "&lobby", "--since", "0", "--json"]));
+    assert_eq!(all.len(), 1);
+    assert_eq!(all[0]["body"], "good");
+    let long = vec![b'x'; 64 * 1024 + 1];
+    let output = host.run_with_input(&["send", "&lobby"], &long);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("line 1"), "{}", stderr(&output));
+}
+
+#[test]
+fn a_closed_pipe_ends_quietly() {
+    let host = Host::new();
+    let input: String = (0..2_000).map(|n| format!("line {n}\n")).collect();
+    host.run_with_input(&["send", "&lobby"], input.as_bytes());
+    let mut tail = host
+        .chat(&["tail", "&lobby", "--since", "0", "--follow"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(tail.stdout.take());
+    let output = tail.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert_eq!(stderr(&output), "");
+}
+
+#[test]
+fn a_conversation_in_a_pipe_prints_its_own_lines_and_ends() {
+    let host = Host::new();
+    let output = host.run_with_input(&[], b"hello\nworld\n");
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let text = String::from_utf8(output.stdout).unwrap();
+    let lines: Vec<_> = text.lines().collect();
+    assert_eq!(lines.len(), 2, "{text}");
+    assert!(lines[0].ends_with("hello") && lines[1].ends_with("world"));
+    assert!(!text.contains('\x1b'), "{text}");
+}
+
+#[test]
+fn remote_text_cannot_command_the_terminal() {
+    let host = Host::new();
+    host.run(&["send", "&lobby", "\x1b]0;owned\x07\u{9b}2J\u{202e}"]);
+    for args in [
+        &["tail", "&lobby"][..],
+        &["tail", "&lobby", "--json"],
+        &["history", "&lobby"],
+    ] {
+        let output = host.run(args);
+        let text = String::from_utf8(output.stdout).unwrap();
+        let obeyed = |c: char| (c.is_control() && c != '\n') || c == '\u{202e}';
+        assert!(text.contains("owned"), "{text:?}");
+        assert!(!text.contains(obeyed), "{text:?}");
+    }
+}

@@ -1,0 +1,380 @@
+//! Settings: flag before environment before file before default, each with its origin.
+
+use crate::args::ServerArgs;
+use protocol::limits::DEFAULT_PORT;
+use serde::Deserialize;
+use std::{
+    ffi::OsString,
+    fmt, fs, io,
+    net::{IpAddr, SocketAddr},
+    path::{Path, PathBuf},
+};
+use thiserror::Error;
+use tracing_subscriber::EnvFilter;
+
+/// Looks up an environment variable; a parameter so that tests need no environment.
+pub type Environment<'a> = &'a dyn Fn(&str) -> Option<OsString>;
+
+/// Where a value comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// The command line.
+    Flag(&'static str),
+    /// The environment.
+    Environment(&'static str),
+    /// The configuration file.
+    File(PathBuf),
+    /// Nobody said anything.
+    Default,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Flag(name) => write!(f, "--{name}"),
+            Self::Environment(name) => write!(f, "${name}"),
+            Self::File(path) => write!(f, "{}", path.display()),
+            Self::Default => f.write_str("default"),
+        }
+    }
+}
+
+/// A value and where it comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Setting<T> {
+    /// The value.
+    pub value: T,
+    /// Where it comes from.
+    pub origin: Origin,
+}
+
+impl<T> Setting<T> {
+    const fn new(value: T, origin: Origin) -> Self {
+        Self { value, origin }
+    }
+
+    fn map<U>(self, make: impl FnOnce(T) -> U) -> Setting<U> {
+        Setting::new(make(self.value), self.origin)
+    }
+}
+
+/// Why the settings cannot be used. Names every problem at once.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The configuration file cannot be read.
+    #[error("cannot read {path}: {source}", path = path.display())]
+    Unreadable {
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The configuration file is no TOML, or has a key that is none of ours.
+    #[error("{path}: {source}", path = path.display())]
+    BadFile {
+        /// Which file.
+        path: PathBuf,
+        /// Where and what.
+        source: Box<toml::de::Error>,
+    },
+    /// Values that mean nothing.
+    #[error("{}", .0.join("\n"))]
+    BadValues(Vec<String>),
+}
+
+/// What was given, before it is checked.
+#[derive(Debug, Clone, Default)]
+pub struct RawConfig {
+    listen: Option<Setting<String>>,
+    state_dir: Option<Setting<PathBuf>>,
+    log: Option<Setting<String>>,
+    /// Where data lies if nobody says otherwise; `None` without a home.
+    default_state_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    listen: Option<String>,
+    state_dir: Option<PathBuf>,
+    log: Option<String>,
+}
+
+impl RawConfig {
+    /// Gathers the settings.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] if the configuration file was named and is not there, or is no good.
+    pub fn gather(args: &ServerArgs, environment: Environment<'_>) -> Result<Self, ConfigError> {
+        let (file, path) = read_file(args, environment)?;
+        let text = |name| environment_text(environment, name);
+        let directory = |name| environment_value(environment, name).map(PathBuf::from);
+        Ok(Self {
+            listen: first(
+                ("listen", args.listen.clone()),
+                ("CHAT_LISTEN", text("CHAT_LISTEN")),
+                (&path, file.listen),
+            ),
+            state_dir: first(
+                ("state-dir", args.state_dir.clone()),
+                ("CHAT_STATE_DIR", directory("CHAT_STATE_DIR")),
+                (&path, file.state_dir),
+            ),
+            log: first(
+                ("log", args.log.clone()),
+                ("CHAT_LOG", text("CHAT_LOG")),
+                (&path, file.log),
+            ),
+            default_state_dir: home_dir(environment, "XDG_STATE_HOME", ".local/state"),
+        })
+    }
+}
+
+/// What the server runs with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// Where agents are accepted: `HOST:PORT`.
+    pub listen: Setting<String>,
+    /// Where the database lies.
+    pub state_dir: Setting<PathBuf>,
+    /// What is logged.
+    pub log: Setting<String>,
+}
+
+impl Config {
+    /// Gathers and checks the settings.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`].
+    pub fn load(args: &ServerArgs, environment: Environment<'_>) -> Result<Self, ConfigError> {
+        RawConfig::gather(args, environment)?.try_into()
+    }
+
+    /// Names of the settings that differ from `other` and need a restart.
+    #[must_use]
+    pub fn restart_needed(&self, other: &Self) -> Vec<&'static str> {
+        let mut names = Vec::new();
+        if self.listen.value != other.listen.value {
+            names.push("listen");
+        }
+        if self.state_dir.value != other.state_dir.value {
+            names.push("state_dir");
+        }
+        names
+    }
+}
+
+impl fmt::Display for Config {
+    /// As a configuration file, with the origins as comments.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state_dir = self.state_dir.value.to_string_lossy();
+        let lines = [
+            ("listen", self.listen.value.as_str(), &self.listen.origin),
+            ("state_dir", &*state_dir, &self.state_dir.origin),
+            ("log", &self.log.value, &self.log.origin),
+        ];
+        for (key, value, origin) in lines {
+            let value = toml::Value::from(value);
+            writeln!(f, "{key} = {value}  # {origin}")?;
+        }
+        Ok(())
+    }
+}
+
+impl TryFrom<RawConfig> for Config {
+    type Error = ConfigError;
+
+    fn try_from(raw: RawConfig) -> Result<Self, ConfigError> {
+        let mut problems = Vec::new();
+        let listen = raw
+            .listen
+            .unwrap_or_else(|| Setting::new(format!("0.0.0.0:{DEFAULT_PORT}"), Origin::Default));
+        let listen = listen.map(with_port);
+        if !is_address(&listen.value) {
+            problems.push(problem("listen", &listen, "write HOST:PORT"));
+        }
+        let log = raw
+            .log
+            .unwrap_or_else(|| Setting::new("info".to_owned(), Origin::Default));
+        if let Err(error) = EnvFilter::try_new(&log.value) {
+            problems.push(problem("log", &log, &error.to_string()));
+        }
+        let state_dir = raw.state_dir.or_else(|| {
+            raw.default_state_dir
+                .map(|path| Setting::new(path, Origin::Default))
+        });
+        match state_dir {
+            Some(state_dir) if problems.is_empty() => Ok(Self {
+                listen,
+                state_dir,
+                log,
+            }),
+            Some(_) => Err(ConfigError::BadValues(problems)),
+            None => {
+                let advice = "no home directory to keep the database in: give --state-dir";
+                problems.push(advice.to_owned());
+                Err(ConfigError::BadValues(problems))
+            }
+        }
+    }
+}
+
+fn problem(key: &str, setting: &Setting<String>, what: &str) -> String {
+    let Setting { value, origin } = setting;
+    format!("{key} = {value:?} (from {origin}): {what}")
+}
+
+fn with_port(address: String) -> String {
+    match address.parse::<IpAddr>() {
+        Ok(ip) => SocketAddr::new(ip, DEFAULT_PORT).to_string(),
+        Err(_) if !address.contains(':') => format!("{address}:{DEFAULT_PORT}"),
+        Err(_) => address,
+    }
+}
+
+fn is_address(address: &str) -> bool {
+    address
+        .rsplit_once(':')
+        .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
+}
+
+fn first<T>(
+    (flag_name, flag): (&'static str, Option<T>),
+    (variable, environment): (&'static str, Option<T>),
+    (path, file): (&Path, Option<T>),
+) -> Option<Setting<T>> {
+    flag.map(|value| Setting::new(value, Origin::Flag(flag_name)))
+        .or_else(|| environment.map(|value| Setting::new(value, Origin::Environment(variable))))
+        .or_else(|| file.map(|value| Setting::new(value, Origin::File(path.to_owned()))))
+}
+
+/// The configuration file; an empty one if none is there and none was named.
+fn read_file(
+    args: &ServerArgs,
+    environment: Environment<'_>,
+) -> Result<(File, PathBuf), ConfigError> {
+    let named = args
+        .config
+        .clone()
+        .or_else(|| environment_value(environment, "CHAT_SERVER_CONFIG").map(PathBuf::from));
+    let by_default =
+        || home_dir(environment, "XDG_CONFIG_HOME", ".config").map(|dir| dir.join("server.toml"));
+    let is_named = named.is_some();
+    let Some(path) = named.or_else(by_default) else {
+        return Ok((File::default(), PathBuf::new()));
+    };
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound && !is_named => String::new(),
+        Err(source) => return Err(ConfigError::Unreadable { path, source }),
+    };
+    match toml::from_str(&text) {
+        Ok(file) => Ok((file, path)),
+        Err(source) => Err(ConfigError::BadFile {
+            path,
+            source: Box::new(source),
+        }),
+    }
+}
+
+/// Our directory in one of the XDG base directories; relative ones are ignored, as XDG says.
+fn home_dir(environment: Environment<'_>, variable: &str, in_home: &str) -> Option<PathBuf> {
+    let absolute = |name| {
+        environment_value(environment, name)
+            .map(PathBuf::from)
+            .filter(|path| path.is_absolute())
+    };
+    let base = absolute(variable).or_else(|| absolute("HOME").map(|home| home.join(in_home)));
+    base.map(|base| base.join("chat"))
+}
+
+/// A variable that is set to nothing counts as not set.
+fn environment_value(environment: Environment<'_>, name: &str) -> Option<OsString> {
+    environment(name).filter(|value| !value.is_empty())
+}
+
+fn environment_text(environment: Environment<'_>, name: &str) -> Option<String> {
+    environment_value(environment, name).map(|value| value.to_string_lossy().into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(args: &ServerArgs, variables: &[(&str, &str)]) -> Result<Config, ConfigError> {
+        Config::load(args, &|name| {
+            let found = variables.iter().find(|(key, _)| *key == name);
+            found.map(|(_, value)| OsString::from(value))
+        })
+    }
+
+    #[test]
+    fn flag_wins_over_environment_over_file_over_default() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("server.toml");
+        fs::write(&file, "listen = \"127.0.0.1:1\"\nlog = \"warn\"\n").unwrap();
+        let args = ServerArgs {
+            config: Some(file.clone()),
+            listen: Some("127.0.0.1:3".to_owned()),
+            ..ServerArgs::default()
+        };
+        let home = ("HOME", "/home/ada");
+        let config = load(&args, &[("CHAT_LISTEN", "127.0.0.1:2"), home]).unwrap();
+        assert_eq!(config.listen.value, "127.0.0.1:3");
+        assert_eq!(config.listen.origin, Origin::Flag("listen"));
+        assert_eq!(config.log.value, "warn");
+        assert_eq!(config.log.origin, Origin::File(file));
+        assert_eq!(
+            config.state_dir.value,
+            Path::new("/home/ada/.local/state/chat")
+        );
+        assert_eq!(config.state_dir.origin, Origin::Default);
+
+        let args = ServerArgs {
+            listen: None,
+            ..args
+        };
+        let variables = [("CHAT_LISTEN", "::1"), ("CHAT_STATE_DIR", ""), home];
+        let config = load(&args, &variables).unwrap();
+        assert_eq!(config.listen.value, "[::1]:7667");
+        assert_eq!(config.listen.origin, Origin::Environment("CHAT_LISTEN"));
+        let printed = config.to_string();
+        assert!(
+            printed.contains("listen = \"[::1]:7667\"  # $CHAT_LISTEN\n"),
+            "{printed}"
+        );
+    }
+
+    #[test]
+    fn all_problems_are_named_at_once() {
+        let args = ServerArgs {
+            listen: Some("nowhere:port".to_owned()),
+            log: Some("chat=loud=er".to_owned()),
+            ..ServerArgs::default()
+        };
+        let error = load(&args, &[]).unwrap_err().to_string();
+        for part in ["--listen", "nowhere:port", "--log", "--state-dir"] {
+            assert!(error.contains(part), "{part}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_named_file_must_be_there_and_hold_nothing_unknown() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("other.toml");
+        let args = ServerArgs {
+            config: Some(file.clone()),
+            ..ServerArgs::default()
+        };
+        assert!(matches!(
+            load(&args, &[]),
+            Err(ConfigError::Unreadable { .. })
+        ));
+        fs::write(&file, "listne = \"127.0.0.1:1\"\n").unwrap();
+        let error = load(&args, &[]).unwrap_err().to_string();
+        assert!(error.contains("listne"), "{error}");
+    }
+}

@@ -1,0 +1,299 @@
+//! One agent's connection: the task that owns the socket, and all that can happen to it.
+
+mod requests;
+
+use crate::{
+    lane::Lane,
+    opening::{self, FAREWELL, Line, OpenError, Opened, malformed},
+    query::Start,
+    reply::{Answer, PendingReply, event_frame},
+    router::Handle,
+    service::Service,
+};
+use protocol::{
+    CodecError, HandshakeError, Room, Seq,
+    federation::{Event, Refusal, Reply},
+    limits::PEER_TIMEOUT,
+};
+use room_log::{DeliveryError, ReaderId};
+use std::{
+    collections::HashSet,
+    future::Future,
+    pin::Pin,
+    sync::{Arc, atomic::Ordering},
+};
+use thiserror::Error;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::{Instant, Sleep, sleep_until, timeout},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{Span, debug, info, warn};
+
+/// How soon agents come back after an orderly end of the server: it is most likely restarted.
+const RECONNECT_IN_MS: u32 = 500;
+
+/// How a connection ended in order.
+#[derive(Debug)]
+enum Closed {
+    /// The agent closed it.
+    ByPeer,
+    /// The server ends.
+    ShuttingDown,
+    /// The agent was told why it cannot go on.
+    Told(Refusal),
+}
+
+/// Why a connection broke.
+#[derive(Debug, Error)]
+enum ConnectionError {
+    #[error(transparent)]
+    Codec(#[from] CodecError),
+    #[error(transparent)]
+    Delivery(#[from] DeliveryError),
+}
+
+/// Serves one agent on `stream` until either side ends it, and logs how that went.
+pub(crate) async fn run<S>(stream: S, service: Service)
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let stop = service.stop_token();
+    let opened = tokio::select! {
+        opened = opening::open(stream, &service) => opened,
+        () = stop.cancelled() => return,
+    };
+    let Opened { line, handle } = match opened {
+        Ok(opened) => opened,
+        Err(
+            error @ (OpenError::Closed
+            | OpenError::TimedOut
+            | OpenError::Handshake(HandshakeError::Closed)),
+        ) => {
+            debug!(%error, "no agent");
+            return;
+        }
+        Err(error) => {
+            warn!(%error, "no agent");
+            return;
+        }
+    };
+    Span::current().record("host", handle.host.as_str());
+    info!(software = %handle.software, agent = %handle.agent, "agent connected");
+    let mut connection = Connection::new(line, handle, service);
+    let outcome = connection.serve().await;
+    match &outcome {
+        Ok(Closed::ByPeer) => info!("agent disconnected"),
+        Ok(Closed::ShuttingDown) => debug!("told to come back later"),
+        Ok(Closed::Told(refusal)) => warn!(reason = %refusal, "agent told to go"),
+        Err(error) => warn!(%error, "connection lost"),
+    }
+    connection.end(outcome).await;
+}
+
+/// A request that is being looked up.
+struct Query {
+    reply: PendingReply,
+    work: Pin<Box<dyn Future<Output = Found> + Send>>,
+}
+
+/// What was looked up.
+enum Found {
+    Answer(Answer),
+    Start(Result<Start, Refusal>),
+}
+
+struct Connection<S> {
+    line: Line<S>,
+    seat: Seat,
+    lane: Arc<Lane>,
+    /// At most one; no further request is read meanwhile.
+    query: Option<Query>,
+    silence: Pin<Box<Sleep>>,
+    service: Service,
+    /// The server ends. The connection's own token: the loop below registers with it again and
+    /// again, and should not meet others there.
+    stop: CancellationToken,
+}
+
+/// What others know of the connection. Dropped, they forget it.
+struct Seat {
+    handle: Arc<Handle>,
+    reader: ReaderId,
+    rooms: HashSet<Room>,
+    service: Service,
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.service.router().leave(&self.handle);
+        for room in &self.rooms {
+            self.service.feed().unsubscribe(self.reader, room);
+        }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
+    fn new(line: Line<S>, handle: Arc<Handle>, service: Service) -> Self {
+        let seat = Seat {
+            handle,
+            reader: line.reader,
+            rooms: HashSet::new(),
+            service: service.clone(),
+        };
+        Self {
+            silence: Box::pin(sleep_until(line.inbound.last_heard() + PEER_TIMEOUT)),
+            line,
+            seat,
+            lane: Arc::new(Lane::new()),
+            query: None,
+            stop: service.stop_token(),
+            service,
+        }
+    }
+
+    async fn serve(&mut self) -> Result<Closed, ConnectionError> {
+        loop {
+            // Not biased: whatever is busy must not starve the rest.
+            tokio::select! {
+                () = self.stop.cancelled() => return Ok(Closed::ShuttingDown),
+                reason = self.seat.handle.closed() => return Ok(Closed::Told(reason)),
+                caught_up = self.line.delivery.run() => {
+                    let caught_up = caught_up?;
+                    debug!(room = %caught_up.room, seq = %caught_up.last, "caught up");
+                }
+                found = found(&mut self.query) => self.take(found),
+                received = self.line.inbound.next(), if self.query.is_none() => {
+                    let Some(received) = received? else {
+                        return Ok(Closed::ByPeer);
+                    };
+                    if let Err(fatal) = self.handle(received) {
+                        return Ok(Closed::Told(fatal));
+                    }
+                }
+                () = self.silence.as_mut() => {
+                    if self.is_silent() {
+                        return Ok(Closed::Told(Refusal::TimedOut));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether the peer has been silent for too long; otherwise sets the timer anew.
+    fn is_silent(&mut self) -> bool {
+        if self.query.is_some() || self.line.inbound.is_held_up() {
+            self.line.inbound.forgive_silence();
+        }
+        let deadline = self.line.inbound.last_heard() + PEER_TIMEOUT;
+        self.silence.as_mut().reset(deadline);
+        deadline <= Instant::now()
+    }
+
+    /// Answers what was looked up.
+    fn take(&mut self, (reply, found): (PendingReply, Found)) {
+        self.line.inbound.forgive_silence();
+        match found {
+            Found::Answer(answer) => reply.answer(answer),
+            Found::Start(Err(refusal)) => reply.answer(Err(refusal)),
+            Found::Start(Ok(Start { room, after, head })) => {
+                // The answer goes first: messages follow it.
+                reply.answer(Ok(Reply::Head { head }));
+                self.follow(&room, after);
+            }
+        }
+    }
+
+    fn follow(&mut self, room: &Room, after: Seq) {
+        let Self { line, seat, .. } = self;
+        let feed = self.service.feed();
+        feed.subscribe(line.reader, &line.outbound, room, after);
+        seat.rooms.insert(room.clone());
+        seat.count_rooms();
+    }
+
+    /// Says what there is to say and closes.
+    async fn end(self, outcome: Result<Closed, ConnectionError>) {
+        let Self {
+            mut line,
+            seat,
+            query,
+            ..
+        } = self;
+        // Nobody else waits while the last words are said.
+        drop(seat);
+        drop(query);
+        match outcome {
+            Ok(Closed::ShuttingDown) => {
+                drain(&mut line).await;
+                line.outbound.push_reply(event_frame(Event::GoingAway {
+                    reconnect_in_ms: RECONNECT_IN_MS,
+                }));
+                finish(line).await;
+            }
+            Ok(Closed::ByPeer) => {
+                // It may have closed its sending end only, and listen still.
+                let last_words = async {
+                    drain(&mut line).await;
+                    finish(line).await;
+                };
+                if timeout(FAREWELL, last_words).await.is_err() {
+                    debug!("the peer did not take the last answers");
+                }
+            }
+            Ok(Closed::Told(reason)) => line.close(reason).await,
+            Err(ConnectionError::Codec(error)) => line.close(malformed(&error)).await,
+            Err(ConnectionError::Delivery(DeliveryError::Store(error))) => {
+                line.close(Refusal::Unavailable {
+                    reason: error.to_string(),
+                })
+                .await;
+            }
+            // A broken socket.
+            Err(ConnectionError::Delivery(_)) => {}
+        }
+    }
+}
+
+impl Seat {
+    fn count_rooms(&self) {
+        self.handle.rooms.store(self.rooms.len(), Ordering::Relaxed);
+    }
+}
+
+/// Waits for what is being looked up, if anything is.
+///
+/// # Cancel safety
+///
+/// Cancel safe: the query stays where it is until it is answered.
+async fn found(query: &mut Option<Query>) -> (PendingReply, Found) {
+    let Some(running) = query else {
+        return std::future::pending().await;
+    };
+    let found = running.work.as_mut().await;
+    match query.take() {
+        Some(query) => (query.reply, found),
+        None => std::future::pending().await,
+    }
+}
+
+/// Delivers until every request was answered. The caller sets the deadline.
+async fn drain<S: AsyncRead + AsyncWrite + Unpin>(line: &mut Line<S>) {
+    loop {
+        tokio::select! {
+            () = line.inbound.answered() => return,
+            delivered = line.delivery.run() => {
+                if let Err(error) = delivered {
+                    debug!(%error, "the last answers were not taken");
+                    return;
+                }
+            }
+        }
+    }
+}
+
+async fn finish<S: AsyncRead + AsyncWrite + Unpin>(line: Line<S>) {
+    if let Err(error) = line.finish().await {
+        debug!(%error, "the connection did not close in order");
+    }
+}

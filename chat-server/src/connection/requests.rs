@@ -1,0 +1,208 @@
+//! What each request sets going.
+
+use super::{Connection, Found, Query};
+use crate::{
+    inbound::Received,
+    log::{Change, Rejected, Submission},
+    presence::PresenceError,
+    query,
+    reply::{Answer, PendingReply, Ticket},
+    rules,
+};
+use protocol::{
+    Availability, MessageId, Nick, Outgoing, Room, Seq, UserName,
+    federation::{AgentFrame, Refusal, Reply, Request, TooMany},
+    limits::{MAX_ROOMS, MAX_SESSIONS},
+};
+use std::{future::Future, sync::Arc};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+/// How long an agent waits after the queue to the log was full: a few transactions.
+const RETRY_AFTER_FULL_MS: u32 = 50;
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
+    /// Answers a request, or sets going what will answer it.
+    ///
+    /// # Errors
+    ///
+    /// The refusal with which the connection ends.
+    pub(super) fn handle(&mut self, received: Received) -> Result<(), Refusal> {
+        let Received {
+            frame: AgentFrame { id, request },
+            in_flight,
+        } = received;
+        let reply = PendingReply::new(id, Arc::clone(&self.line.outbound), in_flight);
+        let log = Arc::clone(self.service.log());
+        match request {
+            Request::Hello { .. } => {
+                reply.answer(Err(Refusal::HelloOutOfPlace));
+                return Err(Refusal::HelloOutOfPlace);
+            }
+            Request::Append { attempt, message } => return self.append(reply, attempt, message),
+            Request::Join { room, nick } => {
+                let user = self.user(nick);
+                return self.submit(reply, Change::Join { room, user });
+            }
+            Request::Leave { room, nick } => {
+                let user = self.user(nick);
+                return self.submit(reply, Change::Leave { room, user });
+            }
+            Request::SetTopic { room, nick, topic } => match rules::topic(&topic) {
+                Ok(()) => {
+                    let user = self.user(nick);
+                    return self.submit(reply, Change::SetTopic { room, user, topic });
+                }
+                Err(refusal) => reply.answer(Err(refusal)),
+            },
+            Request::Subscribe {
+                room,
+                after,
+                after_id,
+            } => self.subscribe(reply, room, after, after_id),
+            Request::Unsubscribe { room } => {
+                self.unsubscribe(&room);
+                reply.answer(Ok(Reply::Done));
+            }
+            Request::Head { room } => match rules::read(&self.seat.handle.host, &room) {
+                Ok(()) => self.look_up(reply, async move { query::head(&*log, room).await }),
+                Err(refusal) => reply.answer(Err(refusal)),
+            },
+            Request::Presence { nick, availability } => {
+                let answer = self.presence(nick, availability);
+                reply.answer(answer);
+            }
+            Request::Rooms { after } => {
+                self.look_up(reply, async move { query::rooms(&*log, after).await });
+            }
+            Request::Who { room, after } => {
+                let service = self.service.clone();
+                self.look_up(reply, async move {
+                    query::who(&*log, service.router(), room, after).await
+                });
+            }
+            Request::Directs { after } => {
+                let host = self.seat.handle.host.clone();
+                self.look_up(
+                    reply,
+                    async move { query::directs(&*log, &host, after).await },
+                );
+            }
+            Request::Ping => reply.answer(Ok(Reply::Pong)),
+        }
+        Ok(())
+    }
+
+    fn append(&self, reply: PendingReply, attempt: u32, message: Outgoing) -> Result<(), Refusal> {
+        if let Err(refusal) = rules::append(&self.seat.handle.host, &message) {
+            reply.answer(Err(refusal));
+            return Ok(());
+        }
+        if !self.lane.may_queue(attempt) {
+            reply.answer(Err(not_yet("an earlier message waits")));
+            return Ok(());
+        }
+        let lane = Arc::clone(&self.lane);
+        self.submit(
+            reply,
+            Change::Append {
+                message,
+                attempt,
+                lane,
+            },
+        )
+    }
+
+    /// Queues a change for the log, which answers it.
+    fn submit(&self, reply: PendingReply, change: Change) -> Result<(), Refusal> {
+        let ticket = Ticket::Reply(reply);
+        match self.service.log().submit(Submission { change, ticket }) {
+            Ok(()) => Ok(()),
+            Err(Rejected::Full(submission)) => {
+                let Submission { change, ticket } = *submission;
+                if let Change::Append { attempt, lane, .. } = change {
+                    lane.turn_away(attempt);
+                }
+                ticket.answer(Err(not_yet("the queue to the disk is full")));
+                Ok(())
+            }
+            // Without an answer: whether the same was written before is for the next process
+            // to find out.
+            Err(Rejected::Closed(_)) => Err(Refusal::ShuttingDown),
+        }
+    }
+
+    fn subscribe(
+        &mut self,
+        reply: PendingReply,
+        room: Room,
+        after: Seq,
+        after_id: Option<MessageId>,
+    ) {
+        if let Err(refusal) = rules::read(&self.seat.handle.host, &room) {
+            reply.answer(Err(refusal));
+            return;
+        }
+        if self.seat.rooms.len() >= MAX_ROOMS && !self.seat.rooms.contains(&room) {
+            reply.answer(Err(Refusal::TooMany {
+                what: TooMany::Rooms,
+                max: count(MAX_ROOMS),
+            }));
+            return;
+        }
+        let log = Arc::clone(self.service.log());
+        self.query = Some(Query {
+            reply,
+            work: Box::pin(async move {
+                Found::Start(query::start(&*log, room, after, after_id).await)
+            }),
+        });
+    }
+
+    fn unsubscribe(&mut self, room: &Room) {
+        if self.seat.rooms.remove(room) {
+            self.service.feed().unsubscribe(self.seat.reader, room);
+            self.seat.count_rooms();
+        }
+    }
+
+    fn presence(&self, nick: Nick, availability: Availability) -> Answer {
+        let handle = &self.seat.handle;
+        let noted = self
+            .service
+            .router()
+            .set_presence(handle, self.user(nick), availability);
+        match noted {
+            Ok(()) => Ok(Reply::Done),
+            Err(PresenceError::Replaced) => Err(Refusal::Replaced),
+            Err(PresenceError::TooMany) => Err(Refusal::TooMany {
+                what: TooMany::Users,
+                max: count(MAX_SESSIONS),
+            }),
+        }
+    }
+
+    fn look_up<F>(&mut self, reply: PendingReply, work: F)
+    where
+        F: Future<Output = Answer> + Send + 'static,
+    {
+        self.query = Some(Query {
+            reply,
+            work: Box::pin(async move { Found::Answer(work.await) }),
+        });
+    }
+
+    fn user(&self, nick: Nick) -> UserName {
+        UserName::new(nick, self.seat.handle.host.clone())
+    }
+}
+
+fn not_yet(reason: &str) -> Refusal {
+    Refusal::NotYet {
+        retry_after_ms: RETRY_AFTER_FULL_MS,
+        reason: reason.to_owned(),
+    }
+}
+
+fn count(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,209 @@
+//! The process around the server: settings, logging, lock, signals, exit code.
+
+use crate::{
+    args::ServerArgs,
+    config::{Config, ConfigError},
+    lock::{LockError, StateLock},
+    log::{OpenLogError, SqliteLog},
+    service::{ServeError, Service, serve},
+    signals::{Signal, Signals},
+};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use std::{
+    env,
+    io::{self, Write},
+    process::ExitCode,
+    sync::Arc,
+};
+use thiserror::Error;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+use tracing_subscriber::{
+    EnvFilter, Registry, layer::SubscriberExt, reload, util::SubscriberInitExt,
+};
+
+/// Exit code for settings that mean nothing, as for flags that do not exist.
+const EXIT_USAGE: u8 = 2;
+
+/// Exit code after a second SIGINT: what a shell reports for the first.
+const EXIT_INTERRUPTED: u8 = 130;
+
+/// Why the daemon does not run, or not any more.
+#[derive(Debug, Error)]
+enum DaemonError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    #[error(transparent)]
+    Log(#[from] OpenLogError),
+    #[error("cannot listen on {address}: {source}")]
+    Listen { address: String, source: io::Error },
+    #[error("cannot start: {0}")]
+    System(#[from] io::Error),
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+}
+
+impl DaemonError {
+    fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Config(_) => ExitCode::from(EXIT_USAGE),
+            _ => ExitCode::FAILURE,
+        }
+    }
+}
+
+/// Runs the daemon until it is told to stop; reports failures on standard error.
+///
+/// Standard output gets one line when agents can connect: `listening on ADDRESS:PORT`.
+#[must_use]
+pub fn run(args: &ServerArgs) -> ExitCode {
+    match try_run(args) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("chat server: {error}");
+            error.exit_code()
+        }
+    }
+}
+
+fn try_run(args: &ServerArgs) -> Result<ExitCode, DaemonError> {
+    let config = Config::load(args, &|name| env::var_os(name))?;
+    if args.print_config {
+        // Whoever closed the pipe has read enough.
+        let _closed = write!(io::stdout(), "{config}");
+        return Ok(ExitCode::SUCCESS);
+    }
+    let logging = Logging::start(&config.log.value);
+    raise_file_limit();
+    let _lock = StateLock::acquire(&config.state_dir.value)?;
+    if args.new_epoch {
+        let epoch = SqliteLog::renew_epoch(&config.state_dir.value)?;
+        info!(%epoch, "the log begins a new epoch");
+    }
+    let (log, commits) = SqliteLog::open(&config.state_dir.value)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    let outcome = runtime.block_on(async {
+        let signals = Signals::take()?;
+        let listener = listen(&config).await?;
+        let service = Service::start(Arc::new(log), commits);
+        supervise(args, config, &logging, listener, &service, signals).await
+    });
+    // After a failed write nobody waits for anything any more.
+    runtime.shutdown_background();
+    outcome
+}
+
+async fn listen(config: &Config) -> Result<TcpListener, DaemonError> {
+    let address = config.listen.value.as_str();
+    let bind_error = |source| DaemonError::Listen {
+        address: address.to_owned(),
+        source,
+    };
+    let listener = TcpListener::bind(address).await.map_err(bind_error)?;
+    let bound = listener.local_addr().map_err(bind_error)?;
+    info!(%bound, state_dir = %config.state_dir.value.display(), "listening");
+    // Agents are queued by the kernel from here on. Nobody may be reading this line.
+    let mut stdout = io::stdout();
+    if let Err(error) = writeln!(stdout, "listening on {bound}").and_then(|()| stdout.flush()) {
+        debug!(%error, "standard output");
+    }
+    Ok(listener)
+}
+
+/// Serves, and does what signals ask, until one of them ends it.
+async fn supervise(
+    args: &ServerArgs,
+    mut config: Config,
+    logging: &Logging,
+    listener: TcpListener,
+    service: &Service,
+    mut signals: Signals,
+) -> Result<ExitCode, DaemonError> {
+    let shutdown = CancellationToken::new();
+    let serving = serve(listener, service, shutdown.clone());
+    tokio::pin!(serving);
+    loop {
+        tokio::select! {
+            served = &mut serving => {
+                served?;
+                return Ok(ExitCode::SUCCESS);
+            }
+            signal = signals.next() => match signal {
+                Signal::Stop if shutdown.is_cancelled() => {
+                    warn!("ending at once");
+                    return Ok(ExitCode::from(EXIT_INTERRUPTED));
+                }
+                Signal::Stop => shutdown.cancel(),
+                Signal::Reload => reload(args, &mut config, logging),
+                Signal::DumpState => service.dump(),
+            },
+        }
+    }
+}
+
+/// Takes over what can change while the server runs, and names what cannot.
+fn reload(args: &ServerArgs, config: &mut Config, logging: &Logging) {
+    let new = match Config::load(args, &|name| env::var_os(name)) {
+        Ok(new) => new,
+        Err(error) => {
+            warn!(%error, "the configuration stays as it was");
+            return;
+        }
+    };
+    for name in config.restart_needed(&new) {
+        warn!(setting = name, "the new value needs a restart");
+    }
+    if new.log.value != config.log.value {
+        logging.set(&new.log.value);
+    }
+    config.log = new.log;
+    info!("configuration reloaded");
+}
+
+/// The log on standard error, and the handle to change what goes there.
+struct Logging {
+    filter: Option<reload::Handle<EnvFilter, Registry>>,
+}
+
+impl Logging {
+    fn start(filter: &str) -> Self {
+        let (filter, handle) = reload::Layer::new(EnvFilter::new(filter));
+        let format = tracing_subscriber::fmt::layer()
+            .with_writer(io::stderr)
+            .with_ansi(false);
+        let begun = tracing_subscriber::registry()
+            .with(filter)
+            .with(format)
+            .try_init();
+        Self {
+            // Somebody else logs for this process; their filter counts.
+            filter: begun.is_ok().then_some(handle),
+        }
+    }
+
+    fn set(&self, filter: &str) {
+        if let Some(handle) = &self.filter
+            && let Err(error) = handle.reload(EnvFilter::new(filter))
+        {
+            warn!(%error, "the log filter stays as it was");
+        }
+    }
+}
+
+/// An agent takes one descriptor, and the usual soft limit of 1,024 is for programs that use
+/// `select`; the hard limit is what the administrator allows.
+fn raise_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        debug!(%error, "the limit of open files stays as it was");
+    }
+}

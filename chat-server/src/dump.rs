@@ -1,0 +1,43 @@
+//! What the server is doing, for whoever sends SIGUSR1.
+
+use crate::{router::Handle, service::Service};
+use protocol::limits::MAX_IN_FLIGHT;
+use std::sync::atomic::Ordering;
+use tracing::info;
+
+impl Service {
+    /// Logs who is connected, what waits for them, and what the log has done.
+    pub fn dump(&self) {
+        let (agents, users) = self.router().snapshot();
+        let (rooms, subscriptions) = self.feed().size();
+        let stats = self.log().stats();
+        info!(
+            agents = agents.len(),
+            users,
+            rooms_followed = rooms,
+            subscriptions,
+            epoch = %self.log().epoch(),
+            transactions = stats.batches,
+            messages = stats.messages,
+            largest_transaction = stats.largest_batch,
+            rolled_back = stats.rolled_back,
+            "state"
+        );
+        for agent in &agents {
+            dump_agent(agent);
+        }
+    }
+}
+
+fn dump_agent(agent: &Handle) {
+    info!(
+        host = %agent.host,
+        connection = agent.id.0,
+        agent = %agent.agent,
+        software = %agent.software,
+        queued_bytes = agent.outbound.bytes(),
+        in_flight = MAX_IN_FLIGHT - agent.in_flight.available_permits().min(MAX_IN_FLIGHT),
+        rooms = agent.rooms.load(Ordering::Relaxed),
+        "agent"
+    );
+}

@@ -1,0 +1,43 @@
+//! The chat server: orders, stores and fans out the messages of federated rooms.
+//!
+//! * [`run`] is the daemon: settings, logging, the state directory's lock, signals.
+//! * [`serve`] is the server on a listener; [`Service`] is what its connections share, and serves
+//!   any byte stream.
+//! * [`log`] is the seam to the log; [`SqliteLog`](log::SqliteLog) is the default behind it.
+//!
+//! One task owns each agent's socket (`connection`). It hands what writes to the log, which
+//! answers after the commit straight into the connection's queue, and gives everything that was
+//! written to one publisher, which fans it out through a [`room_log::Feed`]. So the order of the
+//! log is the order of everything, and no reader is on the way of a writer.
+//!
+//! The server never decodes a message's body.
+
+#![cfg_attr(not(test), deny(clippy::unwrap_used))]
+
+pub mod args;
+mod config;
+mod connection;
+mod daemon;
+mod dump;
+mod inbound;
+mod lane;
+mod listener;
+mod lock;
+pub mod log;
+mod opening;
+mod presence;
+mod publisher;
+mod query;
+mod reply;
+mod router;
+mod rules;
+mod service;
+mod signals;
+
+pub use args::ServerArgs;
+pub use config::{Config, ConfigError, Environment, Origin, RawConfig, Setting};
+pub use daemon::run;
+pub use lane::Lane;
+pub use lock::{LockError, StateLock};
+pub use reply::{Answer, PendingReply, Ticket};
+pub use service::{ServeError, Service, serve};

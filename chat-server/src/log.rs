@@ -1,0 +1,285 @@
+//! The seam to the log: what the server needs of it, whoever keeps it.
+//!
+//! What every implementation promises, and a contract test checks:
+//!
+//! * Changes are made in the order in which they were submitted, those of one lane at least, and
+//!   each is answered once, after it is durable. [`Lane`] tells how a change that could not be
+//!   made holds up those behind it.
+//! * A message's id is in the log once. The same message again is answered with its first place,
+//!   another message with that id by [`Refusal::IdConflict`].
+//! * Within a room seqs rise, and each message names the one before it.
+//! * What was answered can be read. What comes out of [`Commits`] can be read, comes once, and
+//!   comes in order within a room.
+//!
+//! [`Refusal::IdConflict`]: protocol::federation::Refusal::IdConflict
+
+mod sqlite;
+mod store;
+
+pub use sqlite::{OpenLogError, SqliteLog};
+
+use crate::{
+    lane::Lane,
+    reply::{Answer, Ticket},
+};
+use protocol::{
+    AgentId, Committed, Epoch, FederatedRoom, HostName, MessageId, Outgoing, Room, Seq, UserName,
+    federation::RoomInfo,
+};
+use room_log::{Head, StoreError};
+use std::{fmt, future::Future, pin::Pin, sync::Arc};
+use tokio::sync::{mpsc, oneshot};
+
+/// Something being read from the log.
+///
+/// Dropping it is harmless.
+pub type Reading<T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send>>;
+
+/// Something to be written.
+#[derive(Debug)]
+pub enum Change {
+    /// Append a message; creates the room. Answered by `Appended`.
+    ///
+    /// The other host of a direct conversation must have been [`Seen`](Self::Seen) once.
+    Append {
+        /// The message. The caller has checked that the author may say this there.
+        message: Outgoing,
+        /// The agent's attempt, for `lane`.
+        attempt: u32,
+        /// The connection's lane.
+        lane: Arc<Lane>,
+    },
+    /// Make `user` a member; creates the room. Answered by `Joined`.
+    Join {
+        /// Which room.
+        room: FederatedRoom,
+        /// Who.
+        user: UserName,
+    },
+    /// End a membership. Answered by `Done`, also if there was none.
+    Leave {
+        /// Which room.
+        room: FederatedRoom,
+        /// Who.
+        user: UserName,
+    },
+    /// Set the topic of a room that exists; empty removes it. Answered by `Done`.
+    SetTopic {
+        /// Which room.
+        room: FederatedRoom,
+        /// Who sets it.
+        user: UserName,
+        /// The topic. The caller has checked it.
+        topic: String,
+    },
+    /// Remember that `host` was here. Survives a crash of the process, perhaps not of the
+    /// machine. Answered by `Done`.
+    Seen {
+        /// Which host.
+        host: HostName,
+        /// Its agent.
+        agent: AgentId,
+    },
+}
+
+/// A change and who waits for it.
+#[derive(Debug)]
+pub struct Submission {
+    /// What to write.
+    pub change: Change,
+    /// Who gets the answer.
+    pub ticket: Ticket,
+}
+
+/// Why a change was not queued. Gives it back.
+#[derive(Debug)]
+pub enum Rejected {
+    /// As many changes as allowed are waiting.
+    Full(Box<Submission>),
+    /// The log has ended.
+    Closed(Box<Submission>),
+}
+
+/// Something that was written and concerns others than its author.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Commit {
+    /// A message got its place.
+    Message(Committed),
+    /// Somebody became a member.
+    Joined {
+        /// Which room.
+        room: FederatedRoom,
+        /// Who.
+        user: UserName,
+    },
+    /// Somebody's membership ended.
+    Left {
+        /// Which room.
+        room: FederatedRoom,
+        /// Who.
+        user: UserName,
+    },
+    /// A topic was set or, if empty, removed.
+    Topic {
+        /// Which room.
+        room: FederatedRoom,
+        /// Who set it.
+        user: UserName,
+        /// The topic.
+        topic: String,
+    },
+}
+
+/// All that is written, in order.
+#[derive(Debug)]
+pub struct Commits(mpsc::Receiver<Vec<Commit>>);
+
+impl Commits {
+    /// Batches that may wait to be fanned out while one is. The log waits when there are more. A
+    /// batch is no larger than the log's own queue: with the largest bodies 64 MiB.
+    const QUEUE_BATCHES: usize = 1;
+
+    /// The two ends: whoever keeps the log sends.
+    #[must_use]
+    pub fn channel() -> (mpsc::Sender<Vec<Commit>>, Self) {
+        let (sender, receiver) = mpsc::channel(Self::QUEUE_BATCHES);
+        (sender, Self(receiver))
+    }
+
+    /// The next batch, or `None` after the log has ended.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: no batch is lost.
+    pub async fn next(&mut self) -> Option<Vec<Commit>> {
+        self.0.recv().await
+    }
+}
+
+/// One page of a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listing<T> {
+    /// What is on it.
+    pub entries: Vec<T>,
+    /// Whether another page follows.
+    pub more: bool,
+}
+
+/// What a log has done since it was opened, for people.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Transactions made durable.
+    pub batches: u64,
+    /// Messages appended.
+    pub messages: u64,
+    /// Most changes in one transaction.
+    pub largest_batch: u64,
+    /// Transactions rolled back.
+    pub rolled_back: u64,
+}
+
+/// A log of rooms, their members and topics, and the hosts that were here.
+pub trait Log: fmt::Debug + Send + Sync + 'static {
+    /// Which life of the log this is.
+    fn epoch(&self) -> Epoch;
+
+    /// Queues a change without waiting.
+    ///
+    /// # Errors
+    ///
+    /// [`Rejected`] gives it back. The caller answers, and tells the lane.
+    fn submit(&self, submission: Submission) -> Result<(), Rejected>;
+
+    /// Reads messages of `room` after `after`, oldest first: at most `max_entries`, and no more
+    /// once their bodies have `max_bytes`. None if there is no such room.
+    fn page(
+        &self,
+        room: &Room,
+        after: Seq,
+        max_entries: usize,
+        max_bytes: usize,
+    ) -> Reading<Vec<Committed>>;
+
+    /// The newest message of `room`; `None` if there is no such room.
+    fn head(&self, room: &Room) -> Reading<Option<Head>>;
+
+    /// The id of the message of `room` at `seq`, if there is one.
+    fn id_at(&self, room: &Room, seq: Seq) -> Reading<Option<MessageId>>;
+
+    /// The message with this id, in whichever room.
+    fn find(&self, id: MessageId) -> Reading<Option<Committed>>;
+
+    /// Federated rooms in order of name, one page after `after`.
+    fn rooms(&self, after: Option<&FederatedRoom>) -> Reading<Listing<RoomInfo>>;
+
+    /// Members of `room` in order of name, one page after `after`; `None` if there is no such
+    /// room.
+    fn members(
+        &self,
+        room: &FederatedRoom,
+        after: Option<&UserName>,
+    ) -> Reading<Option<Listing<UserName>>>;
+
+    /// The rooms that `user` is a member of.
+    fn rooms_of(&self, user: &UserName) -> Reading<Vec<Room>>;
+
+    /// Direct conversations with an end on `host` in order of their text, one page after `after`.
+    fn directs(&self, host: &HostName, after: Option<&Room>) -> Reading<Listing<Room>>;
+
+    /// Whether `host` was ever [`Seen`](Change::Seen).
+    fn knows_host(&self, host: &HostName) -> Reading<bool>;
+
+    /// Waits until the log had to give up; the process must end then.
+    fn failed(&self) -> Pin<Box<dyn Future<Output = Arc<StoreError>> + Send>>;
+
+    /// Takes no more changes, and waits until all that were queued are durable and answered.
+    fn close(&self) -> Pin<Box<dyn Future<Output = ()> + Send>>;
+
+    /// What it has done so far.
+    fn stats(&self) -> Stats;
+}
+
+/// Makes a change and waits for the answer; `None` if the log is full or has ended.
+///
+/// # Cancel safety
+///
+/// If it is dropped, the change is made all the same.
+pub async fn change(log: &dyn Log, change: Change) -> Option<Answer> {
+    let (sender, answer) = oneshot::channel();
+    let ticket = Ticket::Waiting(sender);
+    log.submit(Submission { change, ticket }).ok()?;
+    answer.await.ok()
+}
+
+/// Appends `messages` in order, in a lane of their own, and waits for all answers; `None` for
+/// those that were not queued or not answered.
+///
+/// # Cancel safety
+///
+/// If it is dropped, the messages are appended all the same.
+pub async fn append_all(log: &dyn Log, messages: Vec<Outgoing>) -> Vec<Option<Answer>> {
+    let lane = Arc::new(Lane::new());
+    let mut waiting = Vec::with_capacity(messages.len());
+    for message in messages {
+        let (sender, answer) = oneshot::channel();
+        let change = Change::Append {
+            message,
+            attempt: 0,
+            lane: Arc::clone(&lane),
+        };
+        let ticket = Ticket::Waiting(sender);
+        let queued = lane.may_queue(0) && log.submit(Submission { change, ticket }).is_ok();
+        if !queued {
+            lane.turn_away(0);
+        }
+        waiting.push(queued.then_some(answer));
+    }
+    let mut answers = Vec::with_capacity(waiting.len());
+    for answer in waiting {
+        answers.push(match answer {
+            Some(answer) => answer.await.ok(),
+            None => None,
+        });
+    }
+    answers
+}

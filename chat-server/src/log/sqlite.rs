@@ -1,0 +1,321 @@
+//! The log in one SQLite file: the default.
+
+use super::{Commits, Listing, Log, Reading, Rejected, Stats, Submission, store};
+use protocol::{
+    Committed, Epoch, FederatedRoom, HostName, MessageId, Room, RoomError, Seq, UserName,
+    federation::RoomInfo,
+    limits::{MAX_PAGE_ENTRIES, MAX_ROOMS},
+};
+use room_log::{
+    Application, BASE_SCHEMA, Database, Head, OpenError, Readers, RoomLog, StoreError, SubmitError,
+    Writer, log, roster,
+};
+use rusqlite::{Connection, OptionalExtension, params};
+use std::{
+    future::Future,
+    io,
+    path::Path,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError, RwLock},
+};
+use thiserror::Error;
+
+/// Tables that only a server has.
+pub(super) const SERVER_SCHEMA: &str = "
+-- Hosts that were here, so that a message to a mistyped one is refused.
+CREATE TABLE hosts (
+    host      TEXT PRIMARY KEY,
+    agent     BLOB NOT NULL,
+    last_seen INTEGER NOT NULL
+) WITHOUT ROWID;
+
+-- Which direct conversations touch a host.
+CREATE TABLE direct_hosts (
+    host TEXT NOT NULL,
+    room TEXT NOT NULL,
+    PRIMARY KEY (host, room)
+) WITHOUT ROWID;
+";
+
+const SERVER: Application = Application {
+    name: "server",
+    // \"chts\" in ASCII.
+    id: 0x6368_7473,
+    migrations: &[BASE_SCHEMA, SERVER_SCHEMA],
+};
+
+/// Bytes of names and topics after which a page of a list ends, so that it stays well under
+/// [`MAX_FRAME_BYTES`](protocol::limits::MAX_FRAME_BYTES).
+const LIST_PAGE_BYTES: usize = 384 * 1024;
+
+/// Why the log cannot be opened. The message says what to do.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum OpenLogError {
+    /// The database is not used.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The database cannot be read or written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The system gives no thread to write in.
+    #[error("cannot start the writer: {0}")]
+    Thread(#[source] io::Error),
+}
+
+/// A log in `<state dir>/server.db`. See [`room_log`].
+#[derive(Debug)]
+pub struct SqliteLog {
+    epoch: Epoch,
+    readers: Readers,
+    /// Taken away by [`Log::close`]; held for no longer than it takes to queue.
+    writer: RwLock<Option<Writer<Submission>>>,
+    stats: Arc<Mutex<Stats>>,
+}
+
+impl SqliteLog {
+    /// Opens or makes the log in `state_dir`. The caller holds the directory's lock.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenLogError`], saying what to do.
+    pub fn open(state_dir: &Path) -> Result<(Self, Commits), OpenLogError> {
+        let (database, connection) = Database::open(state_dir, SERVER)?;
+        let epoch = epoch(&connection)?;
+        let (sender, commits) = Commits::channel();
+        let stats = Arc::new(Mutex::new(Stats::default()));
+        let log = RoomLog::new(epoch, MAX_ROOMS);
+        let store = store::ServerStore::new(log, sender, Arc::clone(&stats));
+        let writer = Writer::spawn(connection, store).map_err(OpenLogError::Thread)?;
+        let opened = Self {
+            epoch,
+            readers: Readers::new(database),
+            writer: RwLock::new(Some(writer)),
+            stats,
+        };
+        Ok((opened, commits))
+    }
+
+    /// Gives the log in `state_dir` a new epoch and keeps all that is in it: everybody who
+    /// follows a room is told and begins it anew. For a log that was restored from a backup, and
+    /// so may give seqs again that it gave before. The caller holds the directory's lock.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenLogError`], saying what to do.
+    pub fn renew_epoch(state_dir: &Path) -> Result<Epoch, OpenLogError> {
+        let (_, mut connection) = Database::open(state_dir, SERVER)?;
+        let old = epoch(&connection)?;
+        let new = Epoch::new();
+        let mut renew = || -> Result<(), rusqlite::Error> {
+            let transaction = connection.transaction()?;
+            transaction.execute(
+                "UPDATE meta SET value = ?1 WHERE key = 'epoch'",
+                [new.to_bytes()],
+            )?;
+            transaction.execute(
+                "UPDATE rooms SET epoch = ?1 WHERE epoch = ?2",
+                params![new.to_bytes(), old.to_bytes()],
+            )?;
+            transaction.commit()
+        };
+        renew().map_err(StoreError::from)?;
+        Ok(new)
+    }
+
+    fn read<T, F>(&self, query: F) -> Reading<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    {
+        let readers = self.readers.clone();
+        Box::pin(async move { readers.run(query).await })
+    }
+}
+
+impl Log for SqliteLog {
+    fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    fn submit(&self, submission: Submission) -> Result<(), Rejected> {
+        let writer = self.writer.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(writer) = &*writer else {
+            return Err(Rejected::Closed(Box::new(submission)));
+        };
+        writer.try_submit(submission).map_err(|error| match error {
+            SubmitError::Full(submission) => Rejected::Full(Box::new(submission)),
+            SubmitError::Closed(submission) => Rejected::Closed(Box::new(submission)),
+        })
+    }
+
+    fn page(
+        &self,
+        room: &Room,
+        after: Seq,
+        max_entries: usize,
+        max_bytes: usize,
+    ) -> Reading<Vec<Committed>> {
+        let (epoch, room) = (self.epoch, room.clone());
+        self.read(move |connection| {
+            log::page(connection, epoch, &room, after, max_entries, max_bytes)
+        })
+    }
+
+    fn head(&self, room: &Room) -> Reading<Option<Head>> {
+        let (epoch, room) = (self.epoch, room.clone());
+        self.read(move |connection| log::head(connection, epoch, &room))
+    }
+
+    fn id_at(&self, room: &Room, seq: Seq) -> Reading<Option<MessageId>> {
+        let (epoch, room) = (self.epoch, room.clone());
+        self.read(move |connection| log::id_at(connection, epoch, &room, seq))
+    }
+
+    fn find(&self, id: MessageId) -> Reading<Option<Committed>> {
+        self.read(move |connection| Ok(log::find(connection, id)?.map(|(_, message)| message)))
+    }
+
+    fn rooms(&self, after: Option<&FederatedRoom>) -> Reading<Listing<RoomInfo>> {
+        let after = after.map_or_else(String::new, ToString::to_string);
+        let epoch = self.epoch;
+        self.read(move |connection| rooms(connection, epoch, &after))
+    }
+
+    fn members(
+        &self,
+        room: &FederatedRoom,
+        after: Option<&UserName>,
+    ) -> Reading<Option<Listing<UserName>>> {
+        let (epoch, room) = (self.epoch, Room::Federated(room.clone()));
+        let after = after.map_or_else(String::new, ToString::to_string);
+        self.read(move |connection| {
+            if log::head(connection, epoch, &room)?.is_none() {
+                return Ok(None);
+            }
+            let found = roster::members(connection, &room, &after, MAX_PAGE_ENTRIES + 1)?;
+            Ok(Some(cut(found)))
+        })
+    }
+
+    fn rooms_of(&self, user: &UserName) -> Reading<Vec<Room>> {
+        let user = user.clone();
+        self.read(move |connection| roster::rooms_of(connection, &user))
+    }
+
+    fn directs(&self, host: &HostName, after: Option<&Room>) -> Reading<Listing<Room>> {
+        let host = host.clone();
+        let after = after.map_or_else(String::new, ToString::to_string);
+        self.read(move |connection| directs(connection, &host, &after))
+    }
+
+    fn knows_host(&self, host: &HostName) -> Reading<bool> {
+        let host = host.clone();
+        self.read(move |connection| store::is_known(connection, &host))
+    }
+
+    fn failed(&self) -> Pin<Box<dyn Future<Output = Arc<StoreError>> + Send>> {
+        let writer = self.writer.read().unwrap_or_else(PoisonError::into_inner);
+        match &*writer {
+            Some(writer) => Box::pin(writer.fatal()),
+            None => Box::pin(std::future::ready(Arc::new(StoreError::Closed))),
+        }
+    }
+
+    fn close(&self) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        let taken = self
+            .writer
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        Box::pin(async move {
+            if let Some(writer) = taken {
+                writer.finish().await;
+            }
+        })
+    }
+
+    fn stats(&self) -> Stats {
+        *self.stats.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Which life this is: drawn when the file is new, kept from then on.
+fn epoch(connection: &Connection) -> Result<Epoch, StoreError> {
+    let stored: Option<[u8; 8]> = connection
+        .query_row("SELECT value FROM meta WHERE key = 'epoch'", (), |row| {
+            row.get(0)
+        })
+        .optional()?;
+    if let Some(bytes) = stored {
+        return Ok(Epoch::from_bytes(bytes));
+    }
+    let epoch = Epoch::new();
+    connection.execute(
+        "INSERT INTO meta (key, value) VALUES ('epoch', ?1)",
+        [epoch.to_bytes()],
+    )?;
+    Ok(epoch)
+}
+
+fn rooms(
+    connection: &Connection,
+    epoch: Epoch,
+    after: &str,
+) -> Result<Listing<RoomInfo>, StoreError> {
+    let mut entries = Vec::new();
+    let mut bytes = 0;
+    for (room, head) in log::rooms(connection, epoch, after, MAX_PAGE_ENTRIES + 1)? {
+        // In order of name, `#` comes before everything that direct conversations begin with.
+        let Room::Federated(name) = &room else {
+            break;
+        };
+        if entries.len() == MAX_PAGE_ENTRIES || bytes >= LIST_PAGE_BYTES {
+            return Ok(Listing {
+                entries,
+                more: true,
+            });
+        }
+        let topic = roster::topic(connection, &room)?;
+        bytes += room.as_str().len() + topic.len() + size_of::<RoomInfo>();
+        entries.push(RoomInfo {
+            room: name.clone(),
+            members: roster::member_count(connection, &room)?,
+            head,
+            topic,
+        });
+    }
+    Ok(Listing {
+        entries,
+        more: false,
+    })
+}
+
+fn directs(
+    connection: &Connection,
+    host: &HostName,
+    after: &str,
+) -> Result<Listing<Room>, StoreError> {
+    let mut statement = connection.prepare_cached(
+        "SELECT room FROM direct_hosts WHERE host = ?1 AND room > ?2 ORDER BY room LIMIT ?3",
+    )?;
+    let limit = MAX_PAGE_ENTRIES as i64 + 1;
+    let mut rows = statement.query(params![host.as_str(), after, limit])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        let name: String = row.get(0)?;
+        let room = Room::parse(&name).map_err(|_: RoomError| StoreError::BadValue {
+            what: "direct conversation",
+            value: name,
+        })?;
+        found.push(room);
+    }
+    Ok(cut(found))
+}
+
+/// Makes a page of what was read with one entry more than a page has.
+fn cut<T>(mut entries: Vec<T>) -> Listing<T> {
+    let more = entries.len() > MAX_PAGE_ENTRIES;
+    entries.truncate(MAX_PAGE_ENTRIES);
+    Listing { entries, more }
+}

@@ -1,0 +1,241 @@
+//! From an accepted stream to an agent that has said who it is, and back to a closed one.
+
+use crate::{
+    inbound::{Inbound, Received},
+    log::{Change, change},
+    query::LogPages,
+    reply::{Answer, PendingReply, event_frame},
+    router::{Handle, HostInUse, MAX_WAITING_BYTES},
+    rules,
+    service::Service,
+};
+use protocol::{
+    AgentId, CodecError, HandshakeError, HostName, Vocabulary,
+    federation::{AgentFrame, Event, Refusal, Reply, Request},
+    handshake,
+    limits::{AGENT_QUEUE_BYTES, HANDSHAKE_TIMEOUT},
+};
+use room_log::{Delivery, Outbound, ReaderId};
+use std::{io, sync::Arc, time::Duration};
+use thiserror::Error;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadHalf, WriteHalf, copy, sink, split},
+    sync::Semaphore,
+    time::{Instant, timeout, timeout_at},
+};
+use tracing::debug;
+
+/// What this program calls itself.
+pub(crate) const SOFTWARE: &str = concat!("chat-server ", env!("CARGO_PKG_VERSION"));
+
+/// How long the last frames of a connection may take, and then how long the peer may take to
+/// close its end: closing with something unread would make the kernel throw them away.
+pub(crate) const FAREWELL: Duration = Duration::from_secs(2);
+
+/// How long an agent waits whose host cannot be remembered.
+const RETRY_AFTER_MS: u32 = 500;
+
+/// Why a connection never got to its first request.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub(crate) enum OpenError {
+    #[error(transparent)]
+    Handshake(#[from] HandshakeError),
+    #[error("nothing sensible came within {HANDSHAKE_TIMEOUT:?}")]
+    TimedOut,
+    #[error(transparent)]
+    Codec(#[from] CodecError),
+    #[error("the peer left before it said who it is")]
+    Closed,
+    #[error("refused: {0}")]
+    Refused(Refusal),
+}
+
+/// Both directions of one connection.
+#[derive(Debug)]
+pub(crate) struct Line<S> {
+    pub(crate) reader: ReaderId,
+    pub(crate) inbound: Inbound<ReadHalf<S>>,
+    pub(crate) delivery: Delivery<WriteHalf<S>>,
+    pub(crate) outbound: Arc<Outbound>,
+}
+
+/// A connection whose agent has a seat in the router. The caller makes it give the seat back.
+#[derive(Debug)]
+pub(crate) struct Opened<S> {
+    pub(crate) line: Line<S>,
+    pub(crate) handle: Arc<Handle>,
+}
+
+/// Exchanges prefaces, waits for `Hello` and answers it.
+///
+/// # Errors
+///
+/// [`OpenError`]; the peer was told as well as it could be, and the stream is closed.
+pub(crate) async fn open<S>(mut stream: S, service: &Service) -> Result<Opened<S>, OpenError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let deadline = Instant::now() + HANDSHAKE_TIMEOUT;
+    timeout_at(deadline, handshake(&mut stream, Vocabulary::Federation))
+        .await
+        .map_err(|_| OpenError::TimedOut)??;
+    let mut line = Line::new(stream, service);
+    match timeout_at(deadline, line.inbound.next()).await {
+        Ok(Ok(Some(first))) => {
+            match hello(&line.outbound, line.inbound.in_flight(), first, service).await {
+                Ok(handle) => Ok(Opened { line, handle }),
+                Err(refusal) => {
+                    line.close(refusal.clone()).await;
+                    Err(OpenError::Refused(refusal))
+                }
+            }
+        }
+        Ok(Ok(None)) => Err(OpenError::Closed),
+        Ok(Err(error)) => {
+            line.close(malformed(&error)).await;
+            Err(error.into())
+        }
+        Err(_) => {
+            line.close(Refusal::TimedOut).await;
+            Err(OpenError::TimedOut)
+        }
+    }
+}
+
+/// Tells a peer for whom there is no seat why.
+pub(crate) async fn turn_away<S>(mut stream: S, refusal: Refusal, service: &Service)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let spoken = handshake(&mut stream, Vocabulary::Federation);
+    match timeout(HANDSHAKE_TIMEOUT, spoken).await {
+        Ok(Ok(_)) => Line::new(stream, service).close(refusal).await,
+        Ok(Err(error)) => debug!(%error, "turned away"),
+        Err(_) => debug!("turned away without a word"),
+    }
+}
+
+pub(crate) fn malformed(error: &CodecError) -> Refusal {
+    Refusal::Malformed {
+        reason: error.to_string(),
+    }
+}
+
+async fn hello(
+    outbound: &Arc<Outbound>,
+    all_in_flight: &Arc<Semaphore>,
+    first: Received,
+    service: &Service,
+) -> Result<Arc<Handle>, Refusal> {
+    let Received {
+        frame: AgentFrame { id, request },
+        in_flight,
+    } = first;
+    let reply = PendingReply::new(id, Arc::clone(outbound), in_flight);
+    let entered = match request {
+        Request::Hello {
+            host,
+            agent,
+            software,
+        } => {
+            let handle = Handle::new(
+                service.router().connection_id(),
+                host,
+                agent,
+                software,
+                Arc::clone(outbound),
+                Arc::clone(all_in_flight),
+            );
+            enter(Arc::new(handle), service).await
+        }
+        _ => Err(Refusal::HelloOutOfPlace),
+    };
+    let answer: Answer = match &entered {
+        Ok(_) => Ok(Reply::Welcome {
+            epoch: service.log().epoch(),
+            software: SOFTWARE.to_owned(),
+        }),
+        Err(refusal) => Err(refusal.clone()),
+    };
+    reply.answer(answer);
+    entered
+}
+
+async fn enter(handle: Arc<Handle>, service: &Service) -> Result<Arc<Handle>, Refusal> {
+    let in_use = |HostInUse| Refusal::HostInUse {
+        host: handle.host.clone(),
+    };
+    rules::software(&handle.software)?;
+    service.router().may_enter(&handle).map_err(in_use)?;
+    remember(service, &handle.host, handle.agent).await?;
+    service.router().enter(&handle).map_err(in_use)?;
+    Ok(handle)
+}
+
+/// Makes sure that messages to `host` are accepted from now on.
+async fn remember(service: &Service, host: &HostName, agent: AgentId) -> Result<(), Refusal> {
+    let not_yet = |reason: String| Refusal::NotYet {
+        retry_after_ms: RETRY_AFTER_MS,
+        reason,
+    };
+    let known = service.log().knows_host(host).await;
+    let seen = Change::Seen {
+        host: host.clone(),
+        agent,
+    };
+    match (change(&**service.log(), seen).await, known) {
+        (Some(Ok(_)), _) => Ok(()),
+        // A full disk keeps nobody out who was here before.
+        (_, Ok(true)) => Ok(()),
+        (Some(Err(refusal)), _) => Err(refusal),
+        (None, _) => Err(not_yet("the queue to the disk is full".to_owned())),
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Line<S> {
+    fn new(stream: S, service: &Service) -> Self {
+        let (read, write) = split(stream);
+        let outbound = Arc::new(Outbound::new(AGENT_QUEUE_BYTES));
+        let reader = service.feed().reader();
+        let pages = LogPages {
+            log: Arc::clone(service.log()),
+            frames: service.feed().frames(),
+        };
+        Self {
+            reader,
+            inbound: Inbound::new(read, Arc::clone(&outbound), MAX_WAITING_BYTES),
+            delivery: Delivery::new(
+                write,
+                reader,
+                Arc::clone(&outbound),
+                Arc::clone(service.feed()),
+                Box::new(pages),
+            ),
+            outbound,
+        }
+    }
+
+    /// Says why as the last thing, and closes.
+    pub(crate) async fn close(self, reason: Refusal) {
+        self.outbound
+            .push_reply(event_frame(Event::Closing { reason }));
+        if timeout(FAREWELL, self.finish()).await.is_err() {
+            debug!("the peer did not take the last words");
+        }
+    }
+
+    /// Writes what is queued, then closes this end and waits for the other.
+    ///
+    /// # Errors
+    ///
+    /// What the socket says.
+    pub(crate) async fn finish(mut self) -> io::Result<()> {
+        self.delivery.finish().await?;
+        let mut rest = self.inbound.into_inner();
+        match timeout(FAREWELL, copy(&mut rest, &mut sink())).await {
+            Ok(copied) => copied.map(drop),
+            Err(_) => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! Who is there: soft state that lives as long as the connection that told it.
+
+use protocol::{Availability, HostName, Nick, UserName, limits::MAX_SESSIONS};
+use std::collections::{BTreeMap, HashMap};
+use thiserror::Error;
+
+/// Users of one agent whose presence is kept: as many as an agent has sessions.
+pub(crate) const MAX_USERS: usize = MAX_SESSIONS;
+
+/// Distinguishes the connections of one server process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct ConnectionId(pub(crate) u64);
+
+/// Why a presence was not noted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub(crate) enum PresenceError {
+    /// The connection is not its host's any more.
+    #[error("the connection was replaced")]
+    Replaced,
+    /// The host has [`MAX_USERS`] users there already.
+    #[error("too many users")]
+    TooMany,
+}
+
+/// Which users are there, by the connection of their host's agent.
+#[derive(Debug, Default)]
+pub(crate) struct Presence {
+    hosts: HashMap<HostName, Present>,
+}
+
+#[derive(Debug)]
+struct Present {
+    connection: ConnectionId,
+    users: BTreeMap<Nick, Availability>,
+}
+
+impl Presence {
+    /// `connection` speaks for `host` from now on. Returns the users whom an earlier connection
+    /// told and who are offline until this one says otherwise.
+    #[must_use]
+    pub(crate) fn enter(&mut self, host: &HostName, connection: ConnectionId) -> Vec<UserName> {
+        let users = BTreeMap::new();
+        let before = self
+            .hosts
+            .insert(host.clone(), Present { connection, users });
+        before.map_or_else(Vec::new, |before| before.into_users(host))
+    }
+
+    /// `connection` has ended. Returns the users who are offline by that.
+    #[must_use]
+    pub(crate) fn leave(&mut self, host: &HostName, connection: ConnectionId) -> Vec<UserName> {
+        match self.hosts.get(host) {
+            Some(present) if present.connection == connection => {}
+            _ => return Vec::new(),
+        }
+        let gone = self.hosts.remove(host);
+        gone.map_or_else(Vec::new, |gone| gone.into_users(host))
+    }
+
+    /// Notes what `connection` says of a user. Returns whether it is news.
+    ///
+    /// # Errors
+    ///
+    /// [`PresenceError`]; nothing was noted.
+    pub(crate) fn set(
+        &mut self,
+        user: &UserName,
+        connection: ConnectionId,
+        availability: Availability,
+    ) -> Result<bool, PresenceError> {
+        let present = self
+            .hosts
+            .get_mut(&user.host)
+            .filter(|present| present.connection == connection)
+            .ok_or(PresenceError::Replaced)?;
+        let users = &mut present.users;
+        match availability {
+            Availability::Offline | Availability::Unknown => Ok(users.remove(&user.nick).is_some()),
+            Availability::Online | Availability::Away => {
+                if users.len() >= MAX_USERS && !users.contains_key(&user.nick) {
+                    return Err(PresenceError::TooMany);
+                }
+                let before = users.insert(user.nick.clone(), availability);
+                Ok(before != Some(availability))
+            }
+        }
+    }
+
+    /// Whether `user` is there.
+    #[must_use]
+    pub(crate) fn of(&self, user: &UserName) -> Availability {
+        self.hosts
+            .get(&user.host)
+            .and_then(|present| present.users.get(&user.nick))
+            .copied()
+            .unwrap_or(Availability::Offline)
+    }
+
+    /// How many users are there.
+    #[must_use]
+    pub(crate) fn users(&self) -> usize {
+        self.hosts.values().map(|present| present.users.len()).sum()
+    }
+}
+
+impl Present {
+    fn into_users(self, host: &HostName) -> Vec<UserName> {
+        self.users
+            .into_keys()
+            .map(|nick| UserName::new(nick, host.clone()))
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ONE: ConnectionId = ConnectionId(1);
+    const TWO: ConnectionId = ConnectionId(2);
+
+    fn user(text: &str) -> UserName {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn users_are_there_as_long_as_their_agent() {
+        let mut presence = Presence::default();
+        let alice = user("alice@ada");
+        assert_eq!(presence.of(&alice), Availability::Offline);
+        assert_eq!(presence.enter(&alice.host, ONE), []);
+        assert_eq!(presence.set(&alice, ONE, Availability::Online), Ok(true));
+        assert_eq!(presence.set(&alice, ONE, Availability::Online), Ok(false));
+        assert_eq!(presence.set(&alice, ONE, Availability::Away), Ok(true));
+        assert_eq!(presence.of(&alice), Availability::Away);
+        assert_eq!(
+            presence.leave(&alice.host, ONE),
+            std::slice::from_ref(&alice)
+        );
+        assert_eq!(presence.of(&alice), Availability::Offline);
+        assert_eq!(presence.leave(&alice.host, ONE), []);
+    }
+
+    #[test]
+    fn an_old_connection_has_no_say_after_a_new_one_took_over() {
+        let mut presence = Presence::default();
+        let alice = user("alice@ada");
+        let bob = user("bob@ada");
+        assert_eq!(presence.enter(&alice.host, ONE), []);
+        presence.set(&alice, ONE, Availability::Online).unwrap();
+        assert_eq!(
+            presence.enter(&alice.host, TWO),
+            std::slice::from_ref(&alice)
+        );
+        presence.set(&bob, TWO, Availability::Online).unwrap();
+        assert_eq!(
+            presence.set(&alice, ONE, Availability::Online),
+            Err(PresenceError::Replaced)
+        );
+        assert_eq!(presence.leave(&alice.host, ONE), []);
+        assert_eq!(presence.of(&bob), Availability::Online);
+        assert_eq!(presence.of(&alice), Availability::Offline);
+    }
+
+    #[test]
+    fn offline_forgets_and_the_number_of_users_is_limited() {
+        let mut presence = Presence::default();
+        let host: HostName = "ada".parse().unwrap();
+        assert_eq!(presence.enter(&host, ONE), []);
+        for number in 0..MAX_USERS {
+            let user = user(&format!("u{number}@ada"));
+            assert_eq!(presence.set(&user, ONE, Availability::Online), Ok(true));
+        }
+        let more = user("more@ada");
+        assert_eq!(
+            presence.set(&more, ONE, Availability::Online),
+            Err(PresenceError::TooMany)
+        );
+        let first = user("u0@ada");
+        assert_eq!(presence.set(&first, ONE, Availability::Offline), Ok(true));
+        assert_eq!(presence.set(&first, ONE, Availability::Offline), Ok(false));
+        assert_eq!(presence.set(&more, ONE, Availability::Online), Ok(true));
+        assert_eq!(presence.users(), MAX_USERS);
+    }
+}

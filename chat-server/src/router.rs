@@ -1,0 +1,301 @@
+//! Who is connected.
+//!
+//! One mutex over two maps, held for a few lines and never while anything is awaited or encoded.
+
+use crate::{
+    presence::{ConnectionId, Presence, PresenceError},
+    reply::event_frame,
+};
+use protocol::{
+    AgentId, Availability, Direct, HostName, Room, UserName,
+    federation::{Event, Refusal},
+    limits::AGENT_QUEUE_BYTES,
+};
+use room_log::Outbound;
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+};
+use tokio::sync::{Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+/// Presence changes that wait to be told; more are forgotten. A batch is what one connection
+/// changes at once: one user, or all of them when it ends.
+const ANNOUNCEMENT_BATCHES: usize = 4_096;
+
+/// What may wait for one agent before announcements that it must not miss end its connection
+/// instead: then it comes back and asks.
+pub(crate) const MAX_WAITING_BYTES: usize = 2 * AGENT_QUEUE_BYTES;
+
+/// Somebody came or went.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Announcement {
+    pub(crate) user: UserName,
+    pub(crate) availability: Availability,
+}
+
+/// What the rest of the server knows of one agent's connection.
+#[derive(Debug)]
+pub(crate) struct Handle {
+    pub(crate) id: ConnectionId,
+    pub(crate) host: HostName,
+    pub(crate) agent: AgentId,
+    pub(crate) software: String,
+    pub(crate) outbound: Arc<Outbound>,
+    pub(crate) in_flight: Arc<Semaphore>,
+    pub(crate) rooms: AtomicUsize,
+    ending: Ending,
+}
+
+/// How others end a connection: the first reason counts.
+#[derive(Debug, Default)]
+struct Ending {
+    reason: OnceLock<Refusal>,
+    token: CancellationToken,
+}
+
+impl Handle {
+    pub(crate) fn new(
+        id: ConnectionId,
+        host: HostName,
+        agent: AgentId,
+        software: String,
+        outbound: Arc<Outbound>,
+        in_flight: Arc<Semaphore>,
+    ) -> Self {
+        Self {
+            id,
+            host,
+            agent,
+            software,
+            outbound,
+            in_flight,
+            rooms: AtomicUsize::new(0),
+            ending: Ending::default(),
+        }
+    }
+
+    /// Tells the connection to end.
+    pub(crate) fn close(&self, reason: Refusal) {
+        if self.ending.reason.set(reason).is_ok() {
+            self.ending.token.cancel();
+        }
+    }
+
+    /// Waits until somebody tells the connection to end.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe.
+    pub(crate) async fn closed(&self) -> Refusal {
+        self.ending.token.cancelled().await;
+        self.ending
+            .reason
+            .get()
+            .cloned()
+            .unwrap_or(Refusal::ShuttingDown)
+    }
+}
+
+/// The connected agents by host, and who is there.
+#[derive(Debug)]
+pub(crate) struct Router {
+    state: Mutex<State>,
+    announcements: mpsc::Sender<Vec<Announcement>>,
+    next: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    agents: HashMap<HostName, Arc<Handle>>,
+    presence: Presence,
+}
+
+/// Another living agent has the host's name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct HostInUse;
+
+impl Router {
+    /// Nobody is connected. What changes is announced through the receiver.
+    pub(crate) fn new() -> (Self, mpsc::Receiver<Vec<Announcement>>) {
+        let (announcements, receiver) = mpsc::channel(ANNOUNCEMENT_BATCHES);
+        let router = Self {
+            state: Mutex::default(),
+            announcements,
+            next: AtomicU64::new(1),
+        };
+        (router, receiver)
+    }
+
+    /// An id for a new connection.
+    pub(crate) fn connection_id(&self) -> ConnectionId {
+        ConnectionId(self.next.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Whether `handle` may speak for its host.
+    ///
+    /// # Errors
+    ///
+    /// [`HostInUse`].
+    pub(crate) fn may_enter(&self, handle: &Handle) -> Result<(), HostInUse> {
+        match self.lock().agents.get(&handle.host) {
+            Some(other) if other.agent != handle.agent => Err(HostInUse),
+            _ => Ok(()),
+        }
+    }
+
+    /// Lets `handle` speak for its host. An older connection of the same agent is told to end.
+    ///
+    /// # Errors
+    ///
+    /// [`HostInUse`]: nothing changed.
+    pub(crate) fn enter(&self, handle: &Arc<Handle>) -> Result<(), HostInUse> {
+        let mut state = self.lock();
+        match state.agents.entry(handle.host.clone()) {
+            Entry::Occupied(other) if other.get().agent != handle.agent => return Err(HostInUse),
+            Entry::Occupied(mut older) => {
+                older.insert(Arc::clone(handle)).close(Refusal::Replaced);
+            }
+            Entry::Vacant(vacant) => {
+                vacant.insert(Arc::clone(handle));
+            }
+        }
+        let gone = state.presence.enter(&handle.host, handle.id);
+        self.announce_offline(gone);
+        Ok(())
+    }
+
+    /// `handle`'s connection has ended.
+    pub(crate) fn leave(&self, handle: &Handle) {
+        let mut state = self.lock();
+        if let Entry::Occupied(current) = state.agents.entry(handle.host.clone())
+            && current.get().id == handle.id
+        {
+            current.remove();
+        }
+        let gone = state.presence.leave(&handle.host, handle.id);
+        self.announce_offline(gone);
+    }
+
+    /// Notes whether a user of `handle`'s host is there, and announces it if it is news.
+    pub(crate) fn set_presence(
+        &self,
+        handle: &Handle,
+        user: UserName,
+        availability: Availability,
+    ) -> Result<(), PresenceError> {
+        let mut state = self.lock();
+        if state.presence.set(&user, handle.id, availability)? {
+            // Under the lock, so that announcements come in the order of the changes.
+            self.announce(vec![Announcement { user, availability }]);
+        }
+        Ok(())
+    }
+
+    /// Whether each of `users` is there.
+    pub(crate) fn availability(&self, users: &[UserName]) -> Vec<Availability> {
+        let state = self.lock();
+        users.iter().map(|user| state.presence.of(user)).collect()
+    }
+
+    /// Tells the agents at both ends of `direct` that it has its first message.
+    pub(crate) fn direct_opened(&self, direct: &Direct) {
+        let [first, second] = direct.ends();
+        let frame = event_frame(Event::DirectOpened {
+            conversation: Room::Direct(direct.clone()),
+        });
+        let state = self.lock();
+        for host in [&first.host, &second.host] {
+            let Some(handle) = state.agents.get(host) else {
+                continue;
+            };
+            if handle.outbound.bytes() < MAX_WAITING_BYTES {
+                handle.outbound.push_reply(frame.clone());
+            } else {
+                warn!(%host, "an agent reads nothing and is cut off");
+                handle.close(Refusal::TimedOut);
+            }
+        }
+    }
+
+    /// Everybody who is connected, in order of host name, and how many users are there.
+    pub(crate) fn snapshot(&self) -> (Vec<Arc<Handle>>, usize) {
+        let state = self.lock();
+        let mut agents: Vec<_> = state.agents.values().cloned().collect();
+        let users = state.presence.users();
+        drop(state);
+        agents.sort_by(|one, other| one.host.cmp(&other.host));
+        (agents, users)
+    }
+
+    fn announce_offline(&self, gone: Vec<UserName>) {
+        let offline = |user| Announcement {
+            user,
+            availability: Availability::Offline,
+        };
+        if !gone.is_empty() {
+            self.announce(gone.into_iter().map(offline).collect());
+        }
+    }
+
+    fn announce(&self, announcements: Vec<Announcement>) {
+        // Presence is soft: whoever needs the truth asks for it.
+        if self.announcements.try_send(announcements).is_err() {
+            debug!("too many presence changes, some are not told");
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Both maps are whole between any two calls on them.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn handle(router: &Router, host: &str, agent: AgentId) -> Arc<Handle> {
+        Arc::new(Handle::new(
+            router.connection_id(),
+            host.parse().unwrap(),
+            agent,
+            "test".to_owned(),
+            Arc::new(Outbound::new(AGENT_QUEUE_BYTES)),
+            Arc::new(Semaphore::new(1)),
+        ))
+    }
+
+    #[tokio::test]
+    async fn a_host_is_its_agents_until_it_leaves() {
+        let (router, mut announcements) = Router::new();
+        let agent = AgentId::new();
+        let first = handle(&router, "ada", agent);
+        router.enter(&first).unwrap();
+        let stranger = handle(&router, "ada", AgentId::new());
+        assert_eq!(router.enter(&stranger), Err(HostInUse));
+
+        let alice: UserName = "alice@ada".parse().unwrap();
+        router
+            .set_presence(&first, alice.clone(), Availability::Online)
+            .unwrap();
+        let second = handle(&router, "ada", agent);
+        router.enter(&second).unwrap();
+        assert_eq!(first.closed().await, Refusal::Replaced);
+        router.leave(&first);
+        assert_eq!(router.snapshot().0[0].id, second.id);
+        assert_eq!(router.availability(&[alice]), [Availability::Offline]);
+        let mut told = Vec::new();
+        while let Ok(batch) = announcements.try_recv() {
+            told.extend(batch.into_iter().map(|one| one.availability));
+        }
+        assert_eq!(told, [Availability::Online, Availability::Offline]);
+
+        router.leave(&second);
+        router.enter(&stranger).unwrap();
+    }
+}

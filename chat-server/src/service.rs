@@ -1,0 +1,255 @@
+//! The server without its listener: everything that connections share, and their end.
+
+use crate::{
+    connection, listener,
+    log::{Commits, Log},
+    opening, publisher,
+    reply::committed_frame,
+    router::Router,
+};
+use protocol::{
+    federation::{Refusal, TooMany},
+    limits::{MAX_AGENTS, SHUTDOWN_DEADLINE},
+};
+use room_log::{Feed, StoreError};
+use std::sync::Arc;
+use thiserror::Error;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpListener,
+    sync::Semaphore,
+    time::timeout,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{Instrument, field::Empty, info, info_span, warn};
+
+/// Peers that are being told that there is no seat for them. Further ones are closed unheard.
+const MAX_TURNED_AWAY: usize = 64;
+
+/// Why the server had to stop.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ServeError {
+    /// The log cannot be written any more. What is on disk counts; start again.
+    #[error("the log had to stop: {0}")]
+    Log(#[source] Arc<StoreError>),
+}
+
+/// A running server. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Service {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    log: Arc<dyn Log>,
+    feed: Arc<Feed>,
+    router: Arc<Router>,
+    /// Connections.
+    connections: TaskTracker,
+    /// The publisher and the announcer.
+    background: TaskTracker,
+    seats: Arc<Semaphore>,
+    doorway: Arc<Semaphore>,
+    /// Connections end in order.
+    stop: CancellationToken,
+    /// Connections are cut off.
+    cut: CancellationToken,
+    /// Nobody is left to be told anything.
+    done: CancellationToken,
+}
+
+impl Service {
+    /// Begins to publish what `log` commits. Must be called within a tokio runtime.
+    #[must_use]
+    pub fn start(log: Arc<dyn Log>, commits: Commits) -> Self {
+        Self::with_seats(log, commits, MAX_AGENTS)
+    }
+
+    fn with_seats(log: Arc<dyn Log>, commits: Commits, seats: usize) -> Self {
+        let (router, announcements) = Router::new();
+        let shared = Arc::new(Shared {
+            log,
+            feed: Arc::new(Feed::new(committed_frame)),
+            router: Arc::new(router),
+            connections: TaskTracker::new(),
+            background: TaskTracker::new(),
+            seats: Arc::new(Semaphore::new(seats)),
+            doorway: Arc::new(Semaphore::new(MAX_TURNED_AWAY)),
+            stop: CancellationToken::new(),
+            cut: CancellationToken::new(),
+            done: CancellationToken::new(),
+        });
+        let (feed, router) = (Arc::clone(&shared.feed), Arc::clone(&shared.router));
+        shared
+            .background
+            .spawn(async move { publisher::publish(commits, &feed, &router).await });
+        let (feed, log) = (Arc::clone(&shared.feed), Arc::clone(&shared.log));
+        let done = shared.done.clone();
+        shared.background.spawn(async move {
+            tokio::select! {
+                () = publisher::announce(announcements, &*log, &feed) => {}
+                () = done.cancelled() => {}
+            }
+        });
+        Self { shared }
+    }
+
+    /// Serves an agent on `stream`, in a task of its own. `peer` is for logs.
+    pub fn connect<S>(&self, stream: S, peer: String)
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let service = self.clone();
+        let cut = self.shared.cut.clone();
+        let span = info_span!("agent", %peer, host = Empty);
+        let Ok(seat) = Arc::clone(&self.shared.seats).try_acquire_owned() else {
+            return self.turn_away(stream, &peer);
+        };
+        let task = async move {
+            tokio::select! {
+                () = connection::run(stream, service) => {}
+                () = cut.cancelled() => {}
+            }
+            drop(seat);
+        };
+        self.shared.connections.spawn(task.instrument(span));
+    }
+
+    fn turn_away<S>(&self, stream: S, peer: &str)
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        warn!(%peer, max = MAX_AGENTS, "too many agents");
+        let Ok(place) = Arc::clone(&self.shared.doorway).try_acquire_owned() else {
+            return;
+        };
+        let service = self.clone();
+        let stop = self.shared.stop.clone();
+        self.shared.connections.spawn(async move {
+            let refusal = Refusal::TooMany {
+                what: TooMany::Agents,
+                max: u32::try_from(MAX_AGENTS).unwrap_or(u32::MAX),
+            };
+            tokio::select! {
+                () = opening::turn_away(stream, refusal, &service) => {}
+                () = stop.cancelled() => {}
+            }
+            drop(place);
+        });
+    }
+
+    /// Ends in order: answers what was asked, tells the agents, writes everything. Connections
+    /// that take longer than [`SHUTDOWN_DEADLINE`] are cut off.
+    pub async fn stop(&self) {
+        let shared = &self.shared;
+        shared.stop.cancel();
+        shared.connections.close();
+        let ended = timeout(SHUTDOWN_DEADLINE, shared.connections.wait()).await;
+        if ended.is_err() {
+            warn!(connections = shared.connections.len(), "cut off");
+            shared.cut.cancel();
+            shared.connections.wait().await;
+        }
+        shared.log.close().await;
+        shared.done.cancel();
+        shared.background.close();
+        shared.background.wait().await;
+    }
+
+    /// Cancelled when the server is told to end.
+    pub(crate) fn stop_token(&self) -> CancellationToken {
+        self.shared.stop.child_token()
+    }
+
+    pub(crate) fn log(&self) -> &Arc<dyn Log> {
+        &self.shared.log
+    }
+
+    pub(crate) fn feed(&self) -> &Arc<Feed> {
+        &self.shared.feed
+    }
+
+    pub(crate) fn router(&self) -> &Router {
+        &self.shared.router
+    }
+}
+
+/// Accepts agents on `listener` until `shutdown` is cancelled, then ends in order.
+///
+/// # Errors
+///
+/// [`ServeError`] at once if the log had to stop: then nothing is answered any more, and the
+/// process must end.
+pub async fn serve(
+    listener: TcpListener,
+    service: &Service,
+    shutdown: CancellationToken,
+) -> Result<(), ServeError> {
+    let failed = service.log().failed();
+    tokio::pin!(failed);
+    tokio::select! {
+        () = listener::accept(listener, service) => {}
+        () = shutdown.cancelled() => {}
+        error = &mut failed => return Err(ServeError::Log(error)),
+    }
+    info!("stopping");
+    tokio::select! {
+        () = service.stop() => {}
+        // An orderly end of the log, within `stop`, is none.
+        error = &mut failed => {
+            if !matches!(*error, StoreError::Closed) {
+                return Err(ServeError::Log(error));
+            }
+            service.stop().await;
+        }
+    }
+    info!("stopped");
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::SqliteLog;
+    use futures_util::StreamExt;
+    use protocol::{
+        FrameCodec, Vocabulary,
+        federation::{AgentFrame, Event, ServerFrame},
+        handshake,
+    };
+    use tokio::io::duplex;
+    use tokio_util::codec::FramedRead;
+
+    #[tokio::test]
+    async fn one_agent_too_many_is_told_so() {
+        let dir = tempfile::tempdir().unwrap();
+        let (log, commits) = SqliteLog::open(dir.path()).unwrap();
+        let service = Service::with_seats(Arc::new(log), commits, 1);
+        let (first, theirs) = duplex(1_024);
+        service.connect(theirs, "first".to_owned());
+        let (mut second, theirs) = duplex(1_024);
+        service.connect(theirs, "second".to_owned());
+        handshake(&mut second, Vocabulary::Federation)
+            .await
+            .unwrap();
+        let mut frames = FramedRead::new(second, FrameCodec::<ServerFrame, AgentFrame>::new());
+        let told = frames.next().await.unwrap().unwrap();
+        assert!(
+            matches!(
+                told,
+                ServerFrame::Event(Event::Closing {
+                    reason: Refusal::TooMany {
+                        what: TooMany::Agents,
+                        ..
+                    }
+                })
+            ),
+            "{told:?}"
+        );
+        drop(first);
+        drop(frames);
+        service.stop().await;
+    }
+}

@@ -1,0 +1,7 @@
+//! The server in this process, and agents that speak raw frames to it.
+
+mod appending;
+mod following;
+mod harness;
+mod lifecycle;
+mod people;

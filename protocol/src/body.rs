@@ -1,0 +1,184 @@
+//! What the sender encodes once and only the terminal decodes.
+
+use crate::{
+    codec::{self, CodecError},
+    limits::{MAX_BODY_BYTES, MAX_ENCODED_BODY_BYTES},
+};
+use bytes::Bytes;
+use serde::{Deserialize, Deserializer, Serialize, de::Visitor};
+use std::fmt;
+use thiserror::Error;
+
+/// Why a message body is refused.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum BodyError {
+    /// Longer than [`MAX_BODY_BYTES`].
+    #[error("a message is at most {max} bytes, this one has {len}")]
+    TooLong {
+        /// Bytes given.
+        len: usize,
+        /// Bytes allowed.
+        max: usize,
+    },
+    /// Nothing to say.
+    #[error("a message cannot be empty")]
+    Empty,
+    /// Not something this version can read.
+    #[error("the message body cannot be read: {reason}")]
+    Unreadable {
+        /// What the decoder said.
+        reason: String,
+    },
+}
+
+/// What a message says. The order of variants is the wire format: append only.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Content {
+    /// Plain text as it was typed: any Unicode, lines separated by LF.
+    Text(String),
+}
+
+impl Content {
+    /// Encodes this once, for the log, every agent and every terminal.
+    ///
+    /// # Errors
+    ///
+    /// [`BodyError::TooLong`] or [`BodyError::Empty`].
+    pub fn encode(&self) -> Result<EncodedBody, BodyError> {
+        self.check()?;
+        codec::encode_value(self)
+            .map(EncodedBody)
+            .map_err(|error| BodyError::Unreadable {
+                reason: error.to_string(),
+            })
+    }
+
+    fn check(&self) -> Result<(), BodyError> {
+        let Self::Text(text) = self;
+        if text.is_empty() {
+            return Err(BodyError::Empty);
+        }
+        if text.len() > MAX_BODY_BYTES {
+            return Err(BodyError::TooLong {
+                len: text.len(),
+                max: MAX_BODY_BYTES,
+            });
+        }
+        Ok(())
+    }
+}
+
+/// A [`Content`] in its encoding: stored and forwarded as it is by whoever is not its reader.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+pub struct EncodedBody(Bytes);
+
+impl EncodedBody {
+    /// Takes bytes that were stored or received as a body, without reading them.
+    ///
+    /// # Errors
+    ///
+    /// [`BodyError::TooLong`] above [`MAX_ENCODED_BODY_BYTES`], [`BodyError::Empty`] for none.
+    pub fn from_bytes(bytes: Bytes) -> Result<Self, BodyError> {
+        let body = Self(bytes);
+        body.check()?;
+        Ok(body)
+    }
+
+    /// Checks the size of a body that came in a frame.
+    ///
+    /// # Errors
+    ///
+    /// As [`EncodedBody::from_bytes`].
+    pub fn check(&self) -> Result<(), BodyError> {
+        match self.0.len() {
+            0 => Err(BodyError::Empty),
+            len if len > MAX_ENCODED_BODY_BYTES => Err(BodyError::TooLong {
+                len,
+                max: MAX_ENCODED_BODY_BYTES,
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// The encoded bytes.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &Bytes {
+        &self.0
+    }
+
+    /// Reads the body, at the terminal.
+    ///
+    /// # Errors
+    ///
+    /// [`BodyError::Unreadable`] if a newer or broken sender wrote it, or [`BodyError::TooLong`].
+    pub fn decode(&self) -> Result<Content, BodyError> {
+        let content: Content =
+            codec::decode_value(&self.0).map_err(|error: CodecError| BodyError::Unreadable {
+                reason: error.to_string(),
+            })?;
+        content.check()?;
+        Ok(content)
+    }
+}
+
+/// Copies the body out of its frame once; `Bytes` itself would clear the memory first, and
+/// before knowing whether the claimed bytes are there.
+impl<'de> Deserialize<'de> for EncodedBody {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Body;
+
+        impl Visitor<'_> for Body {
+            type Value = EncodedBody;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an encoded message body")
+            }
+
+            fn visit_bytes<E>(self, bytes: &[u8]) -> Result<EncodedBody, E> {
+                Ok(EncodedBody(Bytes::copy_from_slice(bytes)))
+            }
+        }
+
+        deserializer.deserialize_bytes(Body)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_survives_and_is_limited() {
+        let content = Content::Text("grüße, 世界 \u{1b}[31m".to_owned());
+        assert_eq!(content.encode().unwrap().decode(), Ok(content));
+        let most = Content::Text("x".repeat(MAX_BODY_BYTES));
+        assert_eq!(most.encode().unwrap().decode(), Ok(most));
+        let over = Content::Text("x".repeat(MAX_BODY_BYTES + 1)).encode();
+        assert_eq!(
+            over,
+            Err(BodyError::TooLong {
+                len: 65_537,
+                max: 65_536
+            })
+        );
+        assert_eq!(Content::Text(String::new()).encode(), Err(BodyError::Empty));
+    }
+
+    #[test]
+    fn a_body_from_a_newer_version_is_unreadable_not_a_crash() {
+        for bytes in [
+            &[9, 1, 2][..],
+            &[0],
+            &[0, 2, 0xff, 0xff],
+            &[0, 253, 255, 255, 255, 255, 255, 255, 255, 255],
+        ] {
+            let body = EncodedBody::from_bytes(Bytes::copy_from_slice(bytes)).unwrap();
+            assert!(
+                matches!(body.decode(), Err(BodyError::Unreadable { .. })),
+                "{bytes:?}"
+            );
+        }
+    }
+}

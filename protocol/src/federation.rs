@@ -1,0 +1,432 @@
+//! Agent and server.
+//!
+//! The agent sends [`AgentFrame`]s; the server answers each with one
+//! [`ServerFrame::Reply`] and sends [`ServerFrame::Event`]s in between. `Hello` comes first.
+//!
+//! **The order of variants and fields is the wire format.** Append variants; never insert,
+//! reorder or change one. Golden-byte tests hold the encoding still.
+//!
+//! # Appending
+//!
+//! An agent sends appends ahead of their acknowledgements, and one sender's messages must keep
+//! their order. So a refusal that may succeed later ([`Refusal::NotYet`]) holds for every later
+//! append of the same `attempt` on the connection too: the agent waits, raises `attempt`, and
+//! sends everything unacknowledged again, oldest first (go-back-N). Other refusals concern their
+//! message alone.
+
+use crate::{
+    AgentId, Availability, Committed, Direct, Epoch, FederatedRoom, HostName, Member, MessageId,
+    Nick, Outgoing, RequestId, Room, Seq, UserName, list::deserialize_page,
+};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// What an agent sends.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentFrame {
+    /// Comes back in the reply.
+    pub id: RequestId,
+    /// What is asked.
+    pub request: Request,
+}
+
+/// What a server sends.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ServerFrame {
+    /// The answer to the request with this id.
+    Reply {
+        /// The request's id.
+        id: RequestId,
+        /// The answer.
+        result: Result<Reply, Refusal>,
+    },
+    /// Something happened.
+    Event(Event),
+}
+
+/// What an agent asks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Request {
+    /// First on every connection. Answered by [`Reply::Welcome`].
+    Hello {
+        /// What this host is called. The server refuses a name in use by another agent.
+        host: HostName,
+        /// Which agent this is: the same one replaces its own dead connection.
+        agent: AgentId,
+        /// Program and version, for logs and people.
+        software: String,
+    },
+    /// Put a message into its room's log. Answered by [`Reply::Appended`] after the commit.
+    Append {
+        /// Rises by one after each [`Refusal::NotYet`]; see the module docs.
+        attempt: u32,
+        /// The message. Its author's host must be the agent's.
+        message: Outgoing,
+    },
+    /// Make a user of this host a member; creates the room. Answered by [`Reply::Joined`].
+    Join {
+        /// Which room.
+        room: FederatedRoom,
+        /// Who.
+        nick: Nick,
+    },
+    /// End a membership. Answered by [`Reply::Done`], also if there was none.
+    Leave {
+        /// Which room.
+        room: FederatedRoom,
+        /// Who.
+        nick: Nick,
+    },
+    /// Send what `room` has after `after`, and what comes. Replaces an earlier subscription to
+    /// the room. Answered by [`Reply::Head`], then [`Event::Committed`] in seq order.
+    Subscribe {
+        /// Which room.
+        room: Room,
+        /// The last message this agent has.
+        after: Seq,
+        /// That message's id, so that a log that took another course is noticed.
+        after_id: Option<MessageId>,
+    },
+    /// End a subscription. Answered by [`Reply::Done`].
+    Unsubscribe {
+        /// Which room.
+        room: Room,
+    },
+    /// Ask for the seq of a room's newest message. Answered by [`Reply::Head`].
+    Head {
+        /// Which room.
+        room: Room,
+    },
+    /// Say whether a user of this host is there. Answered by [`Reply::Done`].
+    Presence {
+        /// Who.
+        nick: Nick,
+        /// Whether they are there; `Offline` forgets them.
+        availability: Availability,
+    },
+    /// Set a room's topic; empty removes it. Answered by [`Reply::Done`].
+    SetTopic {
+        /// Which room.
+        room: FederatedRoom,
+        /// Who sets it.
+        nick: Nick,
+        /// The topic, without line breaks or control characters.
+        topic: String,
+    },
+    /// List rooms in order of name. Answered by [`Reply::Rooms`].
+    Rooms {
+        /// The last room of the page before.
+        after: Option<FederatedRoom>,
+    },
+    /// List the members of a room in order of name. Answered by [`Reply::Members`].
+    Who {
+        /// Which room.
+        room: FederatedRoom,
+        /// The last user of the page before.
+        after: Option<UserName>,
+    },
+    /// List this host's direct conversations in order of name. Answered by [`Reply::Directs`].
+    Directs {
+        /// The last conversation of the page before, by its text.
+        after: Option<Room>,
+    },
+    /// Show life. Answered by [`Reply::Pong`].
+    Ping,
+}
+
+/// What a server answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reply {
+    /// To `Hello`.
+    Welcome {
+        /// The life of the server's log.
+        epoch: Epoch,
+        /// Program and version, for logs and people.
+        software: String,
+    },
+    /// To `Append`: the message is durable at `seq`, now or since an earlier try.
+    Appended {
+        /// Its place.
+        seq: Seq,
+    },
+    /// To `Join`.
+    Joined {
+        /// The room's newest message.
+        head: Seq,
+        /// The topic; empty if none is set.
+        topic: String,
+    },
+    /// To requests that have nothing to report.
+    Done,
+    /// To `Subscribe` and `Head`.
+    Head {
+        /// The room's newest message, [`Seq::START`] if it has none.
+        head: Seq,
+    },
+    /// To `Rooms`.
+    Rooms {
+        /// One page.
+        #[serde(deserialize_with = "deserialize_page")]
+        rooms: Vec<RoomInfo>,
+        /// Whether another page follows.
+        more: bool,
+    },
+    /// To `Who`.
+    Members {
+        /// One page.
+        #[serde(deserialize_with = "deserialize_page")]
+        members: Vec<Member>,
+        /// Whether another page follows.
+        more: bool,
+    },
+    /// To `Directs`.
+    Directs {
+        /// One page, as rooms' texts.
+        #[serde(deserialize_with = "deserialize_page")]
+        conversations: Vec<Room>,
+        /// Whether another page follows.
+        more: bool,
+    },
+    /// To `Ping`.
+    Pong,
+}
+
+/// One line of a list of rooms.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RoomInfo {
+    /// Which room.
+    pub room: FederatedRoom,
+    /// How many members it has.
+    pub members: u32,
+    /// Its newest message.
+    pub head: Seq,
+    /// Its topic; empty if none is set.
+    pub topic: String,
+}
+
+/// What a server tells without being asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Event {
+    /// A message of a subscribed room.
+    Committed(Committed),
+    /// Somebody came, went or stays away. Soft state: may be skipped for a reader that is
+    /// behind; `Who` tells the truth.
+    Presence {
+        /// Who.
+        user: UserName,
+        /// Whether they are there.
+        availability: Availability,
+    },
+    /// Somebody became a member. Soft, as `Presence`.
+    Joined {
+        /// Which room.
+        room: FederatedRoom,
+        /// Who.
+        user: UserName,
+    },
+    /// Somebody's membership ended. Soft, as `Presence`.
+    Left {
+        /// Which room.
+        room: FederatedRoom,
+        /// Who.
+        user: UserName,
+    },
+    /// A topic was set. Soft, as `Presence`; `Joined` replies carry it too.
+    Topic {
+        /// Which room.
+        room: FederatedRoom,
+        /// Who set it.
+        user: UserName,
+        /// The topic; empty if it was removed.
+        topic: String,
+    },
+    /// A direct conversation with this host has its first message: subscribe to it.
+    DirectOpened {
+        /// Which conversation.
+        conversation: Room,
+    },
+    /// The server ends; come back after this many milliseconds.
+    GoingAway {
+        /// How long to wait.
+        reconnect_in_ms: u32,
+    },
+    /// The last frame of a connection that cannot go on.
+    Closing {
+        /// Why.
+        reason: Refusal,
+    },
+}
+
+/// Why a server does not do what it was asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// Try again later, with the next `attempt`: the queue is full, the disk is full, or an
+    /// earlier append of this attempt was refused so.
+    #[error("the server cannot take this message yet ({reason}), retry in {retry_after_ms} ms")]
+    NotYet {
+        /// How long to wait.
+        retry_after_ms: u32,
+        /// What is short, for people.
+        reason: String,
+    },
+    /// Another message has this id.
+    #[error("message id {id} belongs to another message already")]
+    IdConflict {
+        /// The id.
+        id: MessageId,
+    },
+    /// There is no such room.
+    #[error("there is no room {room}")]
+    NoSuchRoom {
+        /// The name.
+        room: Room,
+    },
+    /// A direct message to a host that never connected to this server.
+    #[error("no host {host} has ever connected to this server")]
+    UnknownHost {
+        /// The name.
+        host: HostName,
+    },
+    /// The agent spoke for a user of another host, or about a conversation it has no end of.
+    #[error("host {host} has no say in {room}")]
+    NotYours {
+        /// The agent's host.
+        host: HostName,
+        /// What it spoke about.
+        room: Room,
+    },
+    /// Another living agent has this host name.
+    #[error("another host is connected as {host}: start one of them with --host OTHER-NAME")]
+    HostInUse {
+        /// The name.
+        host: HostName,
+    },
+    /// A body, topic or other text is over its limit.
+    #[error("the {what} has {len} bytes, at most {max} are allowed")]
+    TooLong {
+        /// Which text.
+        what: TooLong,
+        /// Bytes given.
+        len: u32,
+        /// Bytes allowed.
+        max: u32,
+    },
+    /// A text has control characters or is empty where it may not be.
+    #[error("the {what} is empty or contains control characters")]
+    BadText {
+        /// Which text.
+        what: TooLong,
+    },
+    /// Too many of something.
+    #[error("too many {what}, at most {max} are allowed")]
+    TooMany {
+        /// Of what.
+        what: TooMany,
+        /// How many are allowed.
+        max: u32,
+    },
+    /// The server's log does not continue what this agent has of the room.
+    #[error(
+        "the server's log of {room} does not continue what this host has read (was it restored \
+         from a backup?)"
+    )]
+    Diverged {
+        /// Which room.
+        room: Room,
+        /// The server's newest message of the room.
+        head: Seq,
+    },
+    /// `Hello` twice, or something else before `Hello`. Fatal.
+    #[error("the connection must begin with exactly one Hello")]
+    HelloOutOfPlace,
+    /// The stream is not trusted any more. Fatal.
+    #[error("{reason}")]
+    Malformed {
+        /// What was wrong with it.
+        reason: String,
+    },
+    /// Nothing came for [`PEER_TIMEOUT`](crate::limits::PEER_TIMEOUT). Fatal.
+    #[error("nothing was heard for too long")]
+    TimedOut,
+    /// A newer connection of the same agent took over. Fatal.
+    #[error("a newer connection of the same agent took over")]
+    Replaced,
+    /// The server is ending. Fatal.
+    #[error("the server is shutting down")]
+    ShuttingDown,
+    /// The server cannot read its own log. The request may succeed later.
+    #[error("the server could not read its log: {reason}")]
+    Unavailable {
+        /// What failed, for people.
+        reason: String,
+    },
+}
+
+impl Refusal {
+    /// Whether the connection ends with this.
+    #[must_use]
+    pub const fn is_fatal(&self) -> bool {
+        matches!(
+            self,
+            Self::HostInUse { .. }
+                | Self::HelloOutOfPlace
+                | Self::Malformed { .. }
+                | Self::TimedOut
+                | Self::Replaced
+                | Self::ShuttingDown
+        )
+    }
+}
+
+/// Texts with a limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TooLong {
+    /// A message body, encoded.
+    Body,
+    /// A topic.
+    Topic,
+    /// The software description in `Hello`.
+    Software,
+}
+
+impl std::fmt::Display for TooLong {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Body => "message body",
+            Self::Topic => "topic",
+            Self::Software => "software description",
+        })
+    }
+}
+
+/// Things with a limited number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TooMany {
+    /// Rooms in a log.
+    Rooms,
+    /// Rooms of one user.
+    RoomsOfUser,
+    /// Connected agents.
+    Agents,
+    /// Users of one host who are there at the same time.
+    Users,
+}
+
+impl std::fmt::Display for TooMany {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Rooms => "rooms",
+            Self::RoomsOfUser => "rooms of one user",
+            Self::Agents => "agents",
+            Self::Users => "users of one host",
+        })
+    }
+}
+
+/// Names a [`Direct`] as the [`Room`] it is.
+impl From<Direct> for Room {
+    fn from(direct: Direct) -> Self {
+        Self::Direct(direct)
+    }
+}

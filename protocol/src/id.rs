@@ -1,0 +1,253 @@
+//! Identifiers. None has arithmetic: seqs need not be contiguous, and ids mean nothing but
+//! themselves.
+
+use crate::text::excerpt;
+use serde::{Deserialize, Serialize};
+use std::{fmt, str::FromStr};
+use thiserror::Error;
+use uuid::Uuid;
+
+/// Why a text is not an id.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{value:?} is not a {what}")]
+pub struct IdError {
+    what: &'static str,
+    value: String,
+}
+
+/// Identifies one message for as long as it lives; the key for deduplication everywhere.
+///
+/// A UUIDv7, made once where the message is born. A message sent under a script's own key has a
+/// UUIDv8 derived from author, room and key, so that a retry has the same id.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct MessageId(u128);
+
+impl MessageId {
+    /// A fresh, time-ordered id.
+    #[must_use]
+    pub fn new() -> Self {
+        Self(Uuid::now_v7().as_u128())
+    }
+
+    /// The id that `author`'s message to `room` under `key` always has.
+    #[must_use]
+    pub fn from_key(author: &crate::UserName, room: &crate::Room, key: &str) -> Self {
+        use sha2::{Digest, Sha256};
+        // Names cannot contain NUL, so the three parts cannot run into each other.
+        let digest = Sha256::new()
+            .chain_update(author.to_string())
+            .chain_update([0])
+            .chain_update(room.as_str())
+            .chain_update([0])
+            .chain_update(key)
+            .finalize();
+        let mut bytes = [0; 16];
+        bytes.copy_from_slice(&digest[..16]);
+        Self(Uuid::new_v8(bytes).as_u128())
+    }
+
+    /// The id as 16 big-endian bytes, as stored.
+    #[must_use]
+    pub const fn to_bytes(self) -> [u8; 16] {
+        self.0.to_be_bytes()
+    }
+
+    /// The id stored as these bytes.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(u128::from_be_bytes(bytes))
+    }
+}
+
+impl Default for MessageId {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Display for MessageId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Uuid::from_u128(self.0).hyphenated().fmt(f)
+    }
+}
+
+impl fmt::Debug for MessageId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "MessageId({self})")
+    }
+}
+
+impl FromStr for MessageId {
+    type Err = IdError;
+
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        let parsed = Uuid::try_parse(text);
+        parsed
+            .map(|uuid| Self(uuid.as_u128()))
+            .map_err(|_| IdError {
+                what: "message id",
+                value: excerpt(text),
+            })
+    }
+}
+
+/// Identifies an agent's state directory, made when it is first used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct AgentId(u128);
+
+impl AgentId {
+    /// A fresh id.
+    #[must_use]
+    pub fn new() -> Self {
+        Self(Uuid::now_v7().as_u128())
+    }
+
+    /// The id as 16 big-endian bytes, as stored.
+    #[must_use]
+    pub const fn to_bytes(self) -> [u8; 16] {
+        self.0.to_be_bytes()
+    }
+
+    /// The id stored as these bytes.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(u128::from_be_bytes(bytes))
+    }
+}
+
+impl Default for AgentId {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Display for AgentId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Uuid::from_u128(self.0).hyphenated().fmt(f)
+    }
+}
+
+/// A position in a room's log: strictly increasing within a room, with gaps.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub struct Seq(u64);
+
+impl Seq {
+    /// Before the first message of any room.
+    pub const START: Self = Self(0);
+
+    /// The position with this number; 0 is [`Seq::START`].
+    #[must_use]
+    pub const fn new(number: u64) -> Self {
+        Self(number)
+    }
+
+    /// The bare number, for storage and for people.
+    #[must_use]
+    pub const fn number(self) -> u64 {
+        self.0
+    }
+}
+
+impl fmt::Display for Seq {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Identifies one life of a log. A log that was recreated or restored has another, so no reader
+/// resumes silently in the wrong place.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Epoch(u64);
+
+impl Epoch {
+    /// A fresh epoch: 64 random bits.
+    #[must_use]
+    pub fn new() -> Self {
+        let (high, low) = Uuid::new_v4().as_u64_pair();
+        // Version and variant bits are constant; mixing the halves keeps 64 random ones.
+        Self(high.rotate_left(32) ^ low)
+    }
+
+    /// The epoch stored as these bytes.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 8]) -> Self {
+        Self(u64::from_be_bytes(bytes))
+    }
+
+    /// The epoch as 8 big-endian bytes, as stored.
+    #[must_use]
+    pub const fn to_bytes(self) -> [u8; 8] {
+        self.0.to_be_bytes()
+    }
+}
+
+impl Default for Epoch {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Display for Epoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+impl fmt::Debug for Epoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Epoch({self})")
+    }
+}
+
+impl FromStr for Epoch {
+    type Err = IdError;
+
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        let digits = text.len() == 16 && text.bytes().all(|b| b.is_ascii_hexdigit());
+        let number = if digits {
+            u64::from_str_radix(text, 16).ok()
+        } else {
+            None
+        };
+        number.map(Self).ok_or_else(|| IdError {
+            what: "log epoch",
+            value: excerpt(text),
+        })
+    }
+}
+
+/// Pairs a reply with its request on one connection. The requesting side chooses it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct RequestId(pub u32);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_survive_their_own_text() {
+        let id = MessageId::new();
+        assert_eq!(id.to_string().parse(), Ok(id));
+        let epoch = Epoch::new();
+        assert_eq!(epoch.to_string().parse(), Ok(epoch));
+        assert!("+000000000000001".parse::<Epoch>().is_err());
+        assert!("not-an-id".parse::<MessageId>().is_err());
+    }
+
+    #[test]
+    fn a_key_gives_one_id_per_author_and_room() {
+        let alice = "alice@ada".parse().unwrap();
+        let bob = "bob@ada".parse().unwrap();
+        let ops = "#ops".parse().unwrap();
+        let id = MessageId::from_key(&alice, &ops, "deploy-7");
+        assert_eq!(id, MessageId::from_key(&alice, &ops, "deploy-7"));
+        assert_ne!(id, MessageId::from_key(&bob, &ops, "deploy-7"));
+        assert_ne!(
+            id,
+            MessageId::from_key(&alice, &"#dev".parse().unwrap(), "deploy-7")
+        );
+        assert_ne!(id, MessageId::from_key(&alice, &ops, "deploy-8"));
+    }
+}

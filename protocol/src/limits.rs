@@ -1,0 +1,108 @@
+//! Every size, count and timeout that two parties must agree on, in one place.
+//!
+//! What happens at each limit is part of its description. Anything from outside is checked
+//! against these before memory is set aside for it.
+
+use std::time::Duration;
+
+/// Largest frame on any connection, in bytes after the length prefix: 1 MiB.
+///
+/// The length is checked before the buffer is allocated; a longer frame ends the connection with
+/// [`CodecError::FrameTooLarge`](crate::CodecError::FrameTooLarge).
+pub const MAX_FRAME_BYTES: usize = 1024 * 1024;
+
+/// Longest text of one message, in UTF-8 bytes: 64 KiB. Longer is refused, the session goes on.
+pub const MAX_BODY_BYTES: usize = 64 * 1024;
+
+/// Longest encoded body: the text and room for the variant tags and lengths around it.
+pub const MAX_ENCODED_BODY_BYTES: usize = MAX_BODY_BYTES + 1024;
+
+/// Longest nick, in UTF-8 bytes.
+pub const MAX_NICK_BYTES: usize = 32;
+
+/// Longest host name, in bytes (a DNS label is 63, we allow dotted names of this length).
+pub const MAX_HOST_BYTES: usize = 64;
+
+/// Longest room name without its sigil, in UTF-8 bytes.
+pub const MAX_ROOM_NAME_BYTES: usize = 64;
+
+/// Longest topic, in UTF-8 bytes. Longer is refused.
+pub const MAX_TOPIC_BYTES: usize = 512;
+
+/// Longest `--id` key of a script, in bytes. Longer is refused by the command line.
+pub const MAX_KEY_BYTES: usize = 256;
+
+/// Longest software description in a `Hello` or `Welcome`, in bytes. Longer is refused.
+pub const MAX_SOFTWARE_BYTES: usize = 128;
+
+/// Longest `HOST:PORT` of a server, in bytes; and how many of them an agent keeps.
+pub const MAX_SERVER_ADDR_BYTES: usize = 262;
+/// Most server addresses an agent tries in turn.
+pub const MAX_SERVER_ADDRS: usize = 16;
+
+/// Most entries in one page of rooms, members or history, and most bytes of bodies in one page.
+///
+/// Both keep a page well under [`MAX_FRAME_BYTES`]: 1,000 members of (32 + 64) bytes are under
+/// 128 KiB, and a history page stops at [`MAX_PAGE_BYTES`] plus one body.
+///
+/// A frame with a list more than twice as long is malformed: it is refused before memory is set
+/// aside for the list.
+pub const MAX_PAGE_ENTRIES: usize = 1_000;
+/// Bytes of bodies after which a page of history ends. See [`MAX_PAGE_ENTRIES`].
+pub const MAX_PAGE_BYTES: usize = 256 * 1024;
+
+/// Rooms one user may be in. One more is refused.
+pub const MAX_ROOMS_PER_USER: usize = 1_000;
+
+/// Rooms a server or an agent keeps in one log. Creating one more is refused.
+pub const MAX_ROOMS: usize = 100_000;
+
+/// Nicks that one OS user may claim on an agent. Claiming one more is refused.
+pub const MAX_NICKS_PER_UID: usize = 64;
+
+/// Sessions an agent serves at once. One more is told so and closed.
+pub const MAX_SESSIONS: usize = 4_096;
+
+/// Agents a server serves at once. One more is told so and closed.
+pub const MAX_AGENTS: usize = 16_384;
+
+/// Requests of one session or agent that may wait for their reply. The next is read from the
+/// socket only after one of them was answered, so the peer's own socket buffer fills.
+pub const MAX_IN_FLIGHT: usize = 1_024;
+
+/// Messages an agent sends ahead of the server's acknowledgement. Must not exceed
+/// [`MAX_IN_FLIGHT`], or pings would wait behind a full window.
+pub const APPEND_WINDOW: usize = 512;
+
+/// Bytes of live frames that wait for one terminal: 1 MiB. When full, the reader is moved off
+/// the live path and fed from the log. Replies are counted too but never refused: their number
+/// is bounded by [`MAX_IN_FLIGHT`].
+pub const SESSION_QUEUE_BYTES: usize = 1024 * 1024;
+
+/// Bytes of live frames that wait for one agent at the server: 4 MiB. See
+/// [`SESSION_QUEUE_BYTES`].
+pub const AGENT_QUEUE_BYTES: usize = 4 * 1024 * 1024;
+
+/// How long a new connection may take to say its preface and `Hello`; then it is closed.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How often an agent pings its server.
+pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(3);
+
+/// Silence after which agent and server each take the other for dead: three heartbeats and half
+/// of one, under the promised 10 s.
+pub const PEER_TIMEOUT: Duration = Duration::from_millis(9_500);
+
+/// How long a TCP connection to a server may take.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Shortest and longest wait between attempts to reach a server; see `chat-agent`'s `backoff.rs`.
+pub const RECONNECT_MIN: Duration = Duration::from_millis(200);
+/// Longest wait between attempts to reach a server.
+pub const RECONNECT_MAX: Duration = Duration::from_secs(10);
+
+/// How long a daemon may take to end after SIGTERM before connections are cut.
+pub const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(5);
+
+/// The TCP port of a server when none is named.
+pub const DEFAULT_PORT: u16 = 7667;

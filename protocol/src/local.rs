@@ -1,0 +1,551 @@
+//! Terminal and agent.
+//!
+//! The terminal sends [`TerminalFrame`]s; the agent answers each with one [`AgentFrame::Reply`]
+//! and sends [`AgentFrame::Event`]s in between. `Hello` comes first.
+//!
+//! **The order of variants and fields is the wire format.** Append variants; never insert,
+//! reorder or change one. Golden-byte tests hold the encoding still.
+
+use crate::{
+    Availability, Committed, Content, Cursor, Epoch, HostName, Member, MessageId, Nick, RequestId,
+    Room, Seq, Timestamp, UserName, federation, list::deserialize_page,
+};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// What a terminal sends.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TerminalFrame {
+    /// Comes back in the reply.
+    pub id: RequestId,
+    /// What is asked.
+    pub request: Request,
+}
+
+/// What an agent sends.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AgentFrame {
+    /// The answer to the request with this id.
+    Reply {
+        /// The request's id.
+        id: RequestId,
+        /// The answer.
+        result: Result<Reply, Refusal>,
+    },
+    /// Something happened.
+    Event(Event),
+}
+
+/// What a terminal asks.
+///
+/// Using a `#room` or `&room` (opening it, sending to it, setting its topic) joins it first;
+/// `Leave` ends that.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Request {
+    /// First on every connection. Answered by [`Reply::Welcome`].
+    Hello {
+        /// Who the session speaks as. The first OS user to use a nick owns it.
+        nick: Nick,
+        /// Program and version, for logs and people.
+        software: String,
+        /// Whether somebody reads here: only then the user counts as online.
+        interactive: bool,
+    },
+    /// Send a message. Answered by [`Reply::Sent`] once it is durable in the outbox or, for a
+    /// room that this agent orders, in its log. The same id twice is one message.
+    Send {
+        /// Made by the terminal, so that it can retry after a lost connection.
+        id: MessageId,
+        /// Where to.
+        room: Room,
+        /// What.
+        content: Content,
+    },
+    /// Send what `room` has, from `from` on, and what comes. Replaces an earlier opening.
+    /// Answered by [`Reply::Opened`], then [`Event::Committed`] in seq order and once
+    /// [`Event::CaughtUp`].
+    Open {
+        /// Which room.
+        room: Room,
+        /// Where to begin.
+        from: From,
+    },
+    /// End what `Open` began. Answered by [`Reply::Done`].
+    Close {
+        /// Which room.
+        room: Room,
+    },
+    /// Open every direct conversation of this user, now and as they arise. Each is announced by
+    /// [`Event::DirectOpened`] and begins at the user's read marker. Answered by [`Reply::Done`].
+    OpenDirects,
+    /// One page of history, newest last. Answered by [`Reply::History`].
+    History {
+        /// Which room.
+        room: Room,
+        /// Only messages before this one; the newest if absent.
+        before: Option<Cursor>,
+        /// At most so many, and at most
+        /// [`MAX_PAGE_ENTRIES`](crate::limits::MAX_PAGE_ENTRIES).
+        limit: u32,
+    },
+    /// Become a member of a room. Answered by [`Reply::Done`].
+    Join {
+        /// Which `#room` or `&room`.
+        room: Room,
+    },
+    /// End a membership, and this user's openings of the room. Answered by [`Reply::Done`].
+    Leave {
+        /// Which `#room` or `&room`.
+        room: Room,
+    },
+    /// Remember that this user has read up to here. Answered by [`Reply::Done`].
+    MarkRead {
+        /// Which room.
+        room: Room,
+        /// The last message read.
+        cursor: Cursor,
+    },
+    /// Set a room's topic; empty removes it. Answered by [`Reply::Done`].
+    SetTopic {
+        /// Which `#room` or `&room`.
+        room: Room,
+        /// The topic, without line breaks or control characters.
+        topic: String,
+    },
+    /// Be away (true) or back (false), in all of this user's sessions. Answered by
+    /// [`Reply::Done`].
+    SetAway {
+        /// Away or back.
+        away: bool,
+    },
+    /// List rooms in order of name: this host's, this user's conversations, and the server's
+    /// when it can be asked. Answered by [`Reply::Rooms`].
+    Rooms {
+        /// The last room of the page before.
+        after: Option<Room>,
+    },
+    /// List members of a room in order of name. Answered by [`Reply::Members`].
+    Who {
+        /// Which room.
+        room: Room,
+        /// The last user of the page before.
+        after: Option<UserName>,
+    },
+    /// Ask how things are. Answered by [`Reply::Status`].
+    Status,
+    /// Federate with a server and remember it; replaces what was remembered. Answered by
+    /// [`Reply::Done`]; the connection follows in the background.
+    Federate {
+        /// `HOST:PORT`s to try in turn.
+        #[serde(deserialize_with = "deserialize_page")]
+        servers: Vec<String>,
+    },
+    /// Forget the server. What is in the outbox stays there. Answered by [`Reply::Done`].
+    Defederate,
+    /// Answered by [`Reply::Done`].
+    Ping,
+}
+
+/// Where an opened room begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum From {
+    /// With its first message.
+    Beginning,
+    /// After this one.
+    After(Cursor),
+    /// With the newest so many.
+    Newest(u32),
+    /// After this user's read marker; with the newest so many if there is none.
+    Unread(u32),
+}
+
+/// What an agent answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reply {
+    /// To `Hello`.
+    Welcome {
+        /// Who the session speaks as.
+        user: UserName,
+        /// Program and version, for logs and people.
+        software: String,
+    },
+    /// To `Send`: the message is durable.
+    Sent {
+        /// Where it is.
+        state: Delivery,
+    },
+    /// To `Open`.
+    Opened {
+        /// The life of the room's log; cursors are made of it and of seqs.
+        epoch: Epoch,
+        /// Messages follow after this one.
+        after: Seq,
+        /// The newest message known here.
+        head: Seq,
+        /// The topic; empty if none is set or known.
+        topic: String,
+        /// This user's read marker.
+        read: Option<Seq>,
+    },
+    /// To requests that have nothing to report.
+    Done,
+    /// To `History`.
+    History {
+        /// The life of the room's log.
+        epoch: Epoch,
+        /// One page, oldest first.
+        #[serde(deserialize_with = "deserialize_page")]
+        messages: Vec<Committed>,
+        /// Whether older ones exist.
+        more: bool,
+    },
+    /// To `Rooms`.
+    Rooms {
+        /// One page.
+        #[serde(deserialize_with = "deserialize_page")]
+        rooms: Vec<RoomInfo>,
+        /// Whether another page follows.
+        more: bool,
+    },
+    /// To `Who`.
+    Members {
+        /// One page.
+        #[serde(deserialize_with = "deserialize_page")]
+        members: Vec<Member>,
+        /// Whether another page follows.
+        more: bool,
+    },
+    /// To `Status`.
+    Status(Box<Status>),
+}
+
+/// How far a message has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Delivery {
+    /// In the outbox; the server has not acknowledged it.
+    Queued,
+    /// In its room's log.
+    Committed {
+        /// The life of the log.
+        epoch: Epoch,
+        /// Its place.
+        seq: Seq,
+    },
+}
+
+/// One line of a list of rooms.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RoomInfo {
+    /// Which room.
+    pub room: Room,
+    /// Whether this user is a member.
+    pub joined: bool,
+    /// How many members it has; `None` if the server cannot be asked.
+    pub members: Option<u32>,
+    /// Its newest message known here.
+    pub head: Seq,
+    /// Messages after this user's read marker; at most 1,000 are counted.
+    pub unread: u32,
+    /// Its topic; empty if none is set or known.
+    pub topic: String,
+}
+
+/// How things are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// The asking user.
+    pub user: UserName,
+    /// The agent's program and version.
+    pub software: String,
+    /// The agent's process id.
+    pub pid: u32,
+    /// Where its files are.
+    pub state_dir: String,
+    /// Sessions open now.
+    pub sessions: u32,
+    /// Messages the server has not acknowledged.
+    pub outbox_messages: u64,
+    /// Their bytes.
+    pub outbox_bytes: u64,
+    /// Bytes the outbox may hold.
+    pub outbox_limit_bytes: u64,
+    /// The connection to the server.
+    pub link: LinkStatus,
+    /// What does not work right now and what to do, for people; empty if all is well.
+    #[serde(deserialize_with = "deserialize_page")]
+    pub problems: Vec<String>,
+}
+
+/// The agent's connection to its server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LinkStatus {
+    /// Not federated: local only.
+    LocalOnly,
+    /// Trying.
+    Connecting {
+        /// The address being tried.
+        server: String,
+    },
+    /// Waiting for the next try.
+    Waiting {
+        /// The address tried last.
+        server: String,
+        /// Why it failed.
+        error: String,
+        /// Failed attempts in a row.
+        attempt: u32,
+        /// When the next try is due, by this host's clock.
+        until: Timestamp,
+    },
+    /// Connected.
+    Online {
+        /// The server's address.
+        server: String,
+        /// The life of its log.
+        epoch: Epoch,
+        /// The server's program and version.
+        software: String,
+        /// Since when, by this host's clock.
+        since: Timestamp,
+    },
+}
+
+/// What an agent tells without being asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Event {
+    /// A message of an opened room.
+    Committed(Committed),
+    /// All that the room had when it was opened has been sent; what follows is live.
+    CaughtUp {
+        /// Which room.
+        room: Room,
+        /// Whether the server could be asked what the newest is.
+        complete: bool,
+    },
+    /// A message of this user, from any of their sessions, was taken or refused by the server.
+    /// Soft, as `Presence`: a terminal that waits for one can send the message again under its
+    /// id, and is told where it is.
+    Outcome {
+        /// Which message.
+        id: MessageId,
+        /// Where it went.
+        room: Room,
+        /// Its place, or why it will never have one.
+        result: Result<Delivery, federation::Refusal>,
+    },
+    /// The log of an opened room has begun a new life: cursors of the old one mean nothing, and
+    /// messages follow from the new one's beginning.
+    EpochChanged {
+        /// Which room.
+        room: Room,
+        /// The new life.
+        epoch: Epoch,
+    },
+    /// A direct conversation was opened for [`Request::OpenDirects`].
+    DirectOpened {
+        /// Which conversation.
+        room: Room,
+        /// The life of its log.
+        epoch: Epoch,
+    },
+    /// Somebody came, went or stays away. Soft state: may be skipped for a slow terminal.
+    Presence {
+        /// Who.
+        user: UserName,
+        /// Whether they are there.
+        availability: Availability,
+    },
+    /// Somebody became a member of an opened room. Soft, as `Presence`.
+    Joined {
+        /// Which room.
+        room: Room,
+        /// Who.
+        user: UserName,
+    },
+    /// Somebody's membership of an opened room ended. Soft, as `Presence`.
+    Left {
+        /// Which room.
+        room: Room,
+        /// Who.
+        user: UserName,
+    },
+    /// An opened room's topic was set. Soft, as `Presence`.
+    Topic {
+        /// Which room.
+        room: Room,
+        /// Who set it.
+        user: UserName,
+        /// The topic; empty if it was removed.
+        topic: String,
+    },
+    /// The connection to the server changed. Soft, as `Presence`.
+    Link(LinkStatus),
+    /// The agent ends; come back after this many milliseconds.
+    GoingAway {
+        /// How long to wait.
+        reconnect_in_ms: u32,
+    },
+    /// The last frame of a session that cannot go on.
+    Closing {
+        /// Why.
+        reason: Refusal,
+    },
+}
+
+/// Why an agent does not do what it was asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// The nick belongs to another OS user of this host. Fatal.
+    #[error("nick {nick} belongs to uid {uid} on this host: choose another with --nick")]
+    NickTaken {
+        /// The nick.
+        nick: Nick,
+        /// Its owner.
+        uid: u32,
+    },
+    /// This OS user may not use this agent. Fatal.
+    #[error("uid {uid} may not use this agent, which serves {serves}")]
+    NotAllowed {
+        /// Who asked.
+        uid: u32,
+        /// Whom it serves, for people.
+        serves: String,
+    },
+    /// The conversation is somebody else's, or a direct conversation where a room is needed.
+    #[error("{room} is not for {user}")]
+    NotYours {
+        /// Which room.
+        room: Room,
+        /// Who asked.
+        user: UserName,
+    },
+    /// The message body is refused.
+    #[error("{reason}")]
+    BadBody {
+        /// Which rule it breaks.
+        reason: String,
+    },
+    /// A topic, server address or other text is refused.
+    #[error("{reason}")]
+    BadText {
+        /// Which rule it breaks.
+        reason: String,
+    },
+    /// Another message has this id.
+    #[error("message id {id} belongs to another message already: a key stands for one message")]
+    IdConflict {
+        /// The id.
+        id: MessageId,
+    },
+    /// The outbox is at its quota.
+    #[error(
+        "the outbox is full ({used} of {limit} bytes): the server must come back first, see \
+         `chat status`"
+    )]
+    OutboxFull {
+        /// Bytes waiting.
+        used: u64,
+        /// Bytes allowed.
+        limit: u64,
+    },
+    /// The agent cannot write its state now; nothing was accepted.
+    #[error("the agent could not store this: {reason}")]
+    StorageFailed {
+        /// What failed and what to do, for people.
+        reason: String,
+    },
+    /// The queue to the disk is full; nothing was accepted.
+    #[error("the agent is busy, retry in {retry_after_ms} ms")]
+    Busy {
+        /// How long to wait.
+        retry_after_ms: u32,
+    },
+    /// The cursor is from another life of the log.
+    #[error(
+        "the cursor is from log {given}, but {room} is now log {current}: it was recreated or \
+         restored, so start again with --since 0"
+    )]
+    EpochChanged {
+        /// Which room.
+        room: Room,
+        /// The cursor's.
+        given: Epoch,
+        /// The log's.
+        current: Epoch,
+    },
+    /// The server says no.
+    #[error("the server refused: {0}")]
+    ByServer(federation::Refusal),
+    /// The server would be needed for this and cannot be reached.
+    #[error("this needs the server, which cannot be reached: see `chat status`")]
+    Offline,
+    /// This agent is not federated, and the request needs a server.
+    #[error("this host has no server: `chat join HOST` federates it")]
+    LocalOnly,
+    /// Too many of something.
+    #[error("too many {what}, at most {max} are allowed")]
+    TooMany {
+        /// Of what, for people.
+        what: String,
+        /// How many are allowed.
+        max: u32,
+    },
+    /// The user left the room in another session, which ends its openings here.
+    #[error("{user} left {room}")]
+    Left {
+        /// Which room.
+        room: Room,
+        /// Who.
+        user: UserName,
+    },
+    /// The recipient's host is spelled as this one's but is not it, or similar.
+    #[error("{host} is not a host this agent can reach")]
+    UnknownHost {
+        /// Which host.
+        host: HostName,
+    },
+    /// `Hello` twice, or something else before `Hello`. Fatal.
+    #[error("the session must begin with exactly one Hello")]
+    HelloOutOfPlace,
+    /// The stream is not trusted any more. Fatal.
+    #[error("{reason}")]
+    Malformed {
+        /// What was wrong with it.
+        reason: String,
+    },
+    /// The preface or `Hello` did not come in time. Fatal.
+    #[error("the session did not begin within {seconds} s")]
+    TimedOut {
+        /// How long it had.
+        seconds: u32,
+    },
+    /// The agent is ending. Fatal.
+    #[error("the agent is shutting down")]
+    ShuttingDown,
+}
+
+impl Refusal {
+    /// Whether the session ends with this.
+    #[must_use]
+    pub const fn is_fatal(&self) -> bool {
+        matches!(
+            self,
+            Self::NickTaken { .. }
+                | Self::NotAllowed { .. }
+                | Self::HelloOutOfPlace
+                | Self::Malformed { .. }
+                | Self::TimedOut { .. }
+                | Self::ShuttingDown
+        )
+    }
+
+    /// Whether the asking OS user lacks a right: exit code 77 at the command line.
+    #[must_use]
+    pub const fn is_permission(&self) -> bool {
+        matches!(
+            self,
+            Self::NickTaken { .. } | Self::NotAllowed { .. } | Self::NotYours { .. }
+        )
+    }
+}

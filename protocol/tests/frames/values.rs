@@ -1,0 +1,148 @@
+//! Random values of what both vocabularies are made of.
+
+pub(crate) mod federation;
+pub(crate) mod local;
+
+use proptest::{collection::vec, option, prelude::*};
+use protocol::{
+    Availability, Committed, Content, Cursor, Direct, EncodedBody, Epoch, FederatedRoom, HostName,
+    LocalRoom, Member, MessageId, Nick, Outgoing, RequestId, Room, Seq, Timestamp, UserName,
+};
+use tokio_util::bytes::Bytes;
+
+pub(crate) fn request_id() -> impl Strategy<Value = RequestId> {
+    any::<u32>().prop_map(RequestId)
+}
+
+pub(crate) fn message_id() -> impl Strategy<Value = MessageId> {
+    any::<[u8; 16]>().prop_map(MessageId::from_bytes)
+}
+
+pub(crate) fn epoch() -> impl Strategy<Value = Epoch> {
+    any::<[u8; 8]>().prop_map(Epoch::from_bytes)
+}
+
+/// Numbers around the places where the width of their encoding changes, and any others.
+fn number() -> impl Strategy<Value = u64> {
+    prop_oneof![
+        0..=300_u64,
+        65_530..=65_540_u64,
+        0xffff_fff0..=0x1_0000_0010_u64,
+        any::<u64>(),
+    ]
+}
+
+pub(crate) fn seq() -> impl Strategy<Value = Seq> {
+    number().prop_map(Seq::new)
+}
+
+pub(crate) fn time() -> impl Strategy<Value = Timestamp> {
+    number().prop_map(Timestamp::from_micros)
+}
+
+pub(crate) fn cursor() -> impl Strategy<Value = Cursor> {
+    (epoch(), seq()).prop_map(|(epoch, seq)| Cursor { epoch, seq })
+}
+
+pub(crate) fn nick() -> impl Strategy<Value = Nick> {
+    "[a-zA-Z0-9_äöüßλшא李雷가][a-zA-Z0-9_.äλш李-]{0,9}".prop_map(|text| Nick::parse(&text).unwrap())
+}
+
+pub(crate) fn host() -> impl Strategy<Value = HostName> {
+    "[a-zA-Z0-9][a-zA-Z0-9.-]{0,63}".prop_map(|text| HostName::parse(&text).unwrap())
+}
+
+pub(crate) fn user() -> impl Strategy<Value = UserName> {
+    (nick(), host()).prop_map(|(nick, host)| UserName::new(nick, host))
+}
+
+pub(crate) fn federated_room() -> impl Strategy<Value = FederatedRoom> {
+    "#[a-z0-9][a-z0-9._-]{0,63}".prop_map(|text| FederatedRoom::parse(&text).unwrap())
+}
+
+fn local_room() -> impl Strategy<Value = LocalRoom> {
+    "&[a-z0-9][a-z0-9._-]{0,63}".prop_map(|text| LocalRoom::parse(&text).unwrap())
+}
+
+pub(crate) fn direct() -> impl Strategy<Value = Direct> {
+    (user(), user()).prop_map(|(one, other)| Direct::between(one, other))
+}
+
+pub(crate) fn room() -> impl Strategy<Value = Room> {
+    prop_oneof![
+        federated_room().prop_map(Room::Federated),
+        local_room().prop_map(Room::Local),
+        direct().prop_map(Room::Direct),
+    ]
+}
+
+/// Any Unicode, control characters included: free text is the reader's to neutralise.
+pub(crate) fn text() -> impl Strategy<Value = String> {
+    prop_oneof![
+        4 => vec(any::<char>(), 0..40).prop_map(|chars| chars.into_iter().collect()),
+        1 => Just(String::new()),
+    ]
+}
+
+pub(crate) fn content() -> impl Strategy<Value = Content> {
+    prop_oneof![
+        12 => text().prop_map(Content::Text),
+        1 => (0..=protocol::limits::MAX_BODY_BYTES)
+            .prop_map(|len| Content::Text("x".repeat(len))),
+    ]
+}
+
+/// What was encoded here, and what a newer or hostile sender calls a body.
+fn body() -> impl Strategy<Value = EncodedBody> {
+    prop_oneof![
+        content().prop_filter_map("empty", |content| content.encode().ok()),
+        vec(any::<u8>(), 1..60)
+            .prop_map(|bytes| EncodedBody::from_bytes(Bytes::from(bytes)).unwrap()),
+    ]
+}
+
+pub(crate) fn availability() -> impl Strategy<Value = Availability> {
+    prop_oneof![
+        Just(Availability::Online),
+        Just(Availability::Away),
+        Just(Availability::Offline),
+        Just(Availability::Unknown),
+    ]
+}
+
+pub(crate) fn members() -> impl Strategy<Value = Vec<Member>> {
+    let member =
+        (user(), availability()).prop_map(|(user, availability)| Member { user, availability });
+    vec(member, 0..8)
+}
+
+pub(crate) fn outgoing() -> impl Strategy<Value = Outgoing> {
+    (message_id(), room(), user(), time(), body()).prop_map(|(id, room, author, sent_at, body)| {
+        Outgoing {
+            id,
+            room,
+            author,
+            sent_at,
+            body,
+        }
+    })
+}
+
+pub(crate) fn committed() -> impl Strategy<Value = Committed> {
+    (outgoing(), seq(), seq(), time()).prop_map(|(message, seq, prev_seq, committed_at)| {
+        Committed {
+            room: message.room,
+            seq,
+            prev_seq,
+            committed_at,
+            id: message.id,
+            author: message.author,
+            sent_at: message.sent_at,
+            body: message.body,
+        }
+    })
+}
+
+pub(crate) fn maybe<T: Strategy>(strategy: T) -> impl Strategy<Value = Option<T::Value>> {
+    option::of(strategy)
+}

@@ -1,0 +1,104 @@
+//! The encoding stands still: every variant of both vocabularies against committed bytes.
+//!
+//! `golden/v1.txt` has a line for each. Append a variant, append its sample, and run with
+//! `CHAT_BLESS=1` to write its line; a line that changes breaks everybody who runs an older
+//! build.
+
+mod samples;
+mod table;
+
+use protocol::{federation, local};
+use samples::REQUEST;
+use std::{convert::identity, env, fs};
+use table::Table;
+
+const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/v1.txt");
+
+#[test]
+fn every_variant_is_encoded_as_ever() {
+    let mut table = Table::default();
+    add_shared(&mut table);
+    add_federation(&mut table);
+    add_local(&mut table);
+    if env::var_os("CHAT_BLESS").is_some() {
+        fs::write(FILE, table.render()).unwrap();
+    }
+    table.compare(&committed());
+}
+
+/// Read at run time, so that a fresh `CHAT_BLESS` is compared and not what was compiled in.
+fn committed() -> String {
+    fs::read_to_string(FILE).unwrap_or_else(|error| panic!("{FILE}: {error}"))
+}
+
+fn add_shared(table: &mut Table) {
+    table.variants("Content", samples::contents(), identity);
+    table.variants("Availability", samples::availabilities(), identity);
+}
+
+fn add_federation(table: &mut Table) {
+    use federation::{AgentFrame, ServerFrame};
+    table.variants(
+        "federation::Request",
+        samples::federation_requests(),
+        |request| AgentFrame {
+            id: REQUEST,
+            request,
+        },
+    );
+    table.variants(
+        "federation::ServerFrame",
+        samples::server_frames(),
+        identity,
+    );
+    table.variants(
+        "federation::Reply",
+        samples::federation_replies(),
+        |reply| ServerFrame::Reply {
+            id: REQUEST,
+            result: Ok(reply),
+        },
+    );
+    table.variants(
+        "federation::Refusal",
+        samples::federation_refusals(),
+        |refusal| ServerFrame::Reply {
+            id: REQUEST,
+            result: Err(refusal),
+        },
+    );
+    table.variants(
+        "federation::Event",
+        samples::federation_events(),
+        ServerFrame::Event,
+    );
+    table.variants("federation::TooLong", samples::too_long(), identity);
+    table.variants("federation::TooMany", samples::too_many(), identity);
+}
+
+fn add_local(table: &mut Table) {
+    use local::{AgentFrame, TerminalFrame};
+    table.variants("local::Request", samples::local_requests(), |request| {
+        TerminalFrame {
+            id: REQUEST,
+            request,
+        }
+    });
+    table.variants("local::AgentFrame", samples::agent_frames(), identity);
+    table.variants("local::Reply", samples::local_replies(), |reply| {
+        AgentFrame::Reply {
+            id: REQUEST,
+            result: Ok(reply),
+        }
+    });
+    table.variants("local::Refusal", samples::local_refusals(), |refusal| {
+        AgentFrame::Reply {
+            id: REQUEST,
+            result: Err(refusal),
+        }
+    });
+    table.variants("local::Event", samples::local_events(), AgentFrame::Event);
+    table.variants("local::From", samples::froms(), identity);
+    table.variants("local::Delivery", samples::deliveries(), identity);
+    table.variants("local::LinkStatus", samples::links(), identity);
+}

@@ -1,0 +1,551 @@
+//! One value of every variant, with numbers of every width that varints distinguish.
+
+use protocol::{
+    AgentId, Availability, Committed, Content, Cursor, Direct, Epoch, FederatedRoom, HostName,
+    Member, MessageId, Nick, Outgoing, RequestId, Room, Seq, Timestamp, UserName, federation,
+    local,
+};
+
+pub(crate) const REQUEST: RequestId = RequestId(7);
+
+fn id() -> MessageId {
+    MessageId::from_bytes(*b"\x01\x93\xa1\xb2\xc3\xd4\x7e\x5f\x80\x11\x22\x33\x44\x55\x66\x77")
+}
+
+fn epoch() -> Epoch {
+    Epoch::from_bytes([0xde, 0xad, 0xbe, 0xef, 0, 1, 2, 3])
+}
+
+fn time() -> Timestamp {
+    Timestamp::from_micros(1_700_000_000_123_456)
+}
+
+fn nick(text: &str) -> Nick {
+    Nick::parse(text).unwrap()
+}
+
+fn host(text: &str) -> HostName {
+    HostName::parse(text).unwrap()
+}
+
+fn user(text: &str) -> UserName {
+    UserName::parse(text).unwrap()
+}
+
+fn room(text: &str) -> Room {
+    Room::parse(text).unwrap()
+}
+
+fn ops() -> FederatedRoom {
+    FederatedRoom::parse("#ops").unwrap()
+}
+
+fn pair() -> Room {
+    Direct::between(user("bob@bee"), user("alice@ada")).into()
+}
+
+fn cursor() -> Cursor {
+    Cursor {
+        epoch: epoch(),
+        seq: Seq::new(251),
+    }
+}
+
+fn text() -> Content {
+    Content::Text("grüße, 世界".to_owned())
+}
+
+fn committed() -> Committed {
+    Committed {
+        room: room("#ops"),
+        seq: Seq::new(70_000),
+        prev_seq: Seq::new(300),
+        committed_at: Timestamp::from_micros(1_700_000_000_654_321),
+        id: id(),
+        author: user("alice@ada.example"),
+        sent_at: time(),
+        body: text().encode().unwrap(),
+    }
+}
+
+fn members() -> Vec<Member> {
+    vec![
+        Member {
+            user: user("alice@ada"),
+            availability: Availability::Away,
+        },
+        Member {
+            user: user("Zoë@bee"),
+            availability: Availability::Unknown,
+        },
+    ]
+}
+
+pub(crate) fn contents() -> [Content; 1] {
+    [text()]
+}
+
+pub(crate) fn availabilities() -> [Availability; 4] {
+    [
+        Availability::Online,
+        Availability::Away,
+        Availability::Offline,
+        Availability::Unknown,
+    ]
+}
+
+pub(crate) fn too_long() -> [federation::TooLong; 3] {
+    use federation::TooLong;
+    [TooLong::Body, TooLong::Topic, TooLong::Software]
+}
+
+pub(crate) fn too_many() -> [federation::TooMany; 4] {
+    use federation::TooMany;
+    [
+        TooMany::Rooms,
+        TooMany::RoomsOfUser,
+        TooMany::Agents,
+        TooMany::Users,
+    ]
+}
+
+pub(crate) fn server_frames() -> [federation::ServerFrame; 2] {
+    use federation::{Event, Reply, ServerFrame};
+    [
+        ServerFrame::Reply {
+            id: RequestId(u32::MAX),
+            result: Ok(Reply::Done),
+        },
+        ServerFrame::Event(Event::GoingAway { reconnect_in_ms: 0 }),
+    ]
+}
+
+pub(crate) fn federation_requests() -> Vec<federation::Request> {
+    use federation::Request;
+    vec![
+        Request::Hello {
+            host: host("ada.example"),
+            agent: AgentId::from_bytes([0x5a; 16]),
+            software: "chat 0.1.0".to_owned(),
+        },
+        Request::Append {
+            attempt: 3,
+            message: Outgoing {
+                id: id(),
+                room: pair(),
+                author: user("alice@ada"),
+                sent_at: time(),
+                body: text().encode().unwrap(),
+            },
+        },
+        Request::Join {
+            room: ops(),
+            nick: nick("李雷"),
+        },
+        Request::Leave {
+            room: ops(),
+            nick: nick("alice"),
+        },
+        Request::Subscribe {
+            room: room("#ops"),
+            after: Seq::new(u64::MAX),
+            after_id: Some(id()),
+        },
+        Request::Unsubscribe { room: pair() },
+        Request::Head { room: room("#ops") },
+        Request::Presence {
+            nick: nick("alice"),
+            availability: Availability::Offline,
+        },
+        Request::SetTopic {
+            room: ops(),
+            nick: nick("alice"),
+            topic: "deploys".to_owned(),
+        },
+        Request::Rooms { after: Some(ops()) },
+        Request::Who {
+            room: ops(),
+            after: Some(user("bob@bee")),
+        },
+        Request::Directs { after: None },
+        Request::Ping,
+    ]
+}
+
+pub(crate) fn federation_replies() -> Vec<federation::Reply> {
+    use federation::{Reply, RoomInfo};
+    vec![
+        Reply::Welcome {
+            epoch: epoch(),
+            software: "chat 0.1.0".to_owned(),
+        },
+        Reply::Appended {
+            seq: Seq::new(70_000),
+        },
+        Reply::Joined {
+            head: Seq::new(250),
+            topic: "deploys".to_owned(),
+        },
+        Reply::Done,
+        Reply::Head { head: Seq::START },
+        Reply::Rooms {
+            rooms: vec![RoomInfo {
+                room: ops(),
+                members: 65_536,
+                head: Seq::new(9),
+                topic: String::new(),
+            }],
+            more: true,
+        },
+        Reply::Members {
+            members: members(),
+            more: false,
+        },
+        Reply::Directs {
+            conversations: vec![pair()],
+            more: false,
+        },
+        Reply::Pong,
+    ]
+}
+
+pub(crate) fn federation_events() -> Vec<federation::Event> {
+    use federation::{Event, Refusal};
+    vec![
+        Event::Committed(committed()),
+        Event::Presence {
+            user: user("bob@bee"),
+            availability: Availability::Online,
+        },
+        Event::Joined {
+            room: ops(),
+            user: user("bob@bee"),
+        },
+        Event::Left {
+            room: ops(),
+            user: user("bob@bee"),
+        },
+        Event::Topic {
+            room: ops(),
+            user: user("bob@bee"),
+            topic: "tea".to_owned(),
+        },
+        Event::DirectOpened {
+            conversation: pair(),
+        },
+        Event::GoingAway {
+            reconnect_in_ms: 2_000,
+        },
+        Event::Closing {
+            reason: Refusal::Replaced,
+        },
+    ]
+}
+
+pub(crate) fn federation_refusals() -> Vec<federation::Refusal> {
+    use federation::{Refusal, TooLong, TooMany};
+    vec![
+        Refusal::NotYet {
+            retry_after_ms: 100,
+            reason: "disk full".to_owned(),
+        },
+        Refusal::IdConflict { id: id() },
+        Refusal::NoSuchRoom { room: room("#ops") },
+        Refusal::UnknownHost { host: host("bee") },
+        Refusal::NotYours {
+            host: host("bee"),
+            room: pair(),
+        },
+        Refusal::HostInUse { host: host("ada") },
+        Refusal::TooLong {
+            what: TooLong::Body,
+            len: 66_561,
+            max: 66_560,
+        },
+        Refusal::BadText {
+            what: TooLong::Topic,
+        },
+        Refusal::TooMany {
+            what: TooMany::RoomsOfUser,
+            max: 1_000,
+        },
+        Refusal::Diverged {
+            room: room("#ops"),
+            head: Seq::new(12),
+        },
+        Refusal::HelloOutOfPlace,
+        Refusal::Malformed {
+            reason: "2 bytes after the end of the frame's value".to_owned(),
+        },
+        Refusal::TimedOut,
+        Refusal::Replaced,
+        Refusal::ShuttingDown,
+        Refusal::Unavailable {
+            reason: "disk I/O error".to_owned(),
+        },
+    ]
+}
+
+pub(crate) fn agent_frames() -> [local::AgentFrame; 2] {
+    use local::{AgentFrame, Event, Reply};
+    [
+        AgentFrame::Reply {
+            id: RequestId(251),
+            result: Ok(Reply::Done),
+        },
+        AgentFrame::Event(Event::GoingAway { reconnect_in_ms: 0 }),
+    ]
+}
+
+pub(crate) fn froms() -> [local::From; 4] {
+    use local::From;
+    [
+        From::Beginning,
+        From::After(cursor()),
+        From::Newest(20),
+        From::Unread(1_000),
+    ]
+}
+
+pub(crate) fn deliveries() -> [local::Delivery; 2] {
+    use local::Delivery;
+    [
+        Delivery::Queued,
+        Delivery::Committed {
+            epoch: epoch(),
+            seq: Seq::new(42),
+        },
+    ]
+}
+
+pub(crate) fn links() -> [local::LinkStatus; 4] {
+    use local::LinkStatus;
+    let server = || "chat.example:7667".to_owned();
+    [
+        LinkStatus::LocalOnly,
+        LinkStatus::Connecting { server: server() },
+        LinkStatus::Waiting {
+            server: server(),
+            error: "connection refused".to_owned(),
+            attempt: 4,
+            until: time(),
+        },
+        LinkStatus::Online {
+            server: server(),
+            epoch: epoch(),
+            software: "chat 0.1.0".to_owned(),
+            since: time(),
+        },
+    ]
+}
+
+pub(crate) fn local_requests() -> Vec<local::Request> {
+    use local::{From, Request};
+    vec![
+        Request::Hello {
+            nick: nick("alice"),
+            software: "chat 0.1.0".to_owned(),
+            interactive: true,
+        },
+        Request::Send {
+            id: id(),
+            room: room("&lobby"),
+            content: text(),
+        },
+        Request::Open {
+            room: room("#ops"),
+            from: From::After(cursor()),
+        },
+        Request::Close { room: room("#ops") },
+        Request::OpenDirects,
+        Request::History {
+            room: pair(),
+            before: Some(cursor()),
+            limit: 1_000,
+        },
+        Request::Join { room: room("#ops") },
+        Request::Leave {
+            room: room("&lobby"),
+        },
+        Request::MarkRead {
+            room: room("#ops"),
+            cursor: cursor(),
+        },
+        Request::SetTopic {
+            room: room("&lobby"),
+            topic: String::new(),
+        },
+        Request::SetAway { away: true },
+        Request::Rooms { after: None },
+        Request::Who {
+            room: room("#ops"),
+            after: Some(user("alice@ada")),
+        },
+        Request::Status,
+        Request::Federate {
+            servers: vec!["one.example:7667".to_owned(), "[::1]:7667".to_owned()],
+        },
+        Request::Defederate,
+        Request::Ping,
+    ]
+}
+
+pub(crate) fn local_replies() -> Vec<local::Reply> {
+    use local::{Delivery, LinkStatus, Reply, RoomInfo, Status};
+    vec![
+        Reply::Welcome {
+            user: user("alice@ada"),
+            software: "chat 0.1.0".to_owned(),
+        },
+        Reply::Sent {
+            state: Delivery::Queued,
+        },
+        Reply::Opened {
+            epoch: epoch(),
+            after: Seq::new(60_000),
+            head: Seq::new(70_000),
+            topic: "deploys".to_owned(),
+            read: Some(Seq::new(69_999)),
+        },
+        Reply::Done,
+        Reply::History {
+            epoch: epoch(),
+            messages: vec![committed()],
+            more: true,
+        },
+        Reply::Rooms {
+            rooms: vec![RoomInfo {
+                room: pair(),
+                joined: true,
+                members: Some(2),
+                head: Seq::new(5),
+                unread: 251,
+                topic: String::new(),
+            }],
+            more: false,
+        },
+        Reply::Members {
+            members: members(),
+            more: true,
+        },
+        Reply::Status(Box::new(Status {
+            user: user("alice@ada"),
+            software: "chat 0.1.0".to_owned(),
+            pid: 4_321,
+            state_dir: "/home/alice/.local/state/chat".to_owned(),
+            sessions: 2,
+            outbox_messages: 3,
+            outbox_bytes: 4_096,
+            outbox_limit_bytes: 1 << 30,
+            link: LinkStatus::LocalOnly,
+            problems: vec!["the disk is full".to_owned()],
+        })),
+    ]
+}
+
+pub(crate) fn local_events() -> Vec<local::Event> {
+    use local::{Delivery, Event, LinkStatus, Refusal};
+    vec![
+        Event::Committed(committed()),
+        Event::CaughtUp {
+            room: room("#ops"),
+            complete: false,
+        },
+        Event::Outcome {
+            id: id(),
+            room: room("#ops"),
+            result: Ok(Delivery::Committed {
+                epoch: epoch(),
+                seq: Seq::new(42),
+            }),
+        },
+        Event::EpochChanged {
+            room: room("#ops"),
+            epoch: epoch(),
+        },
+        Event::DirectOpened {
+            room: pair(),
+            epoch: epoch(),
+        },
+        Event::Presence {
+            user: user("bob@bee"),
+            availability: Availability::Away,
+        },
+        Event::Joined {
+            room: room("#ops"),
+            user: user("bob@bee"),
+        },
+        Event::Left {
+            room: room("#ops"),
+            user: user("bob@bee"),
+        },
+        Event::Topic {
+            room: room("&lobby"),
+            user: user("bob@ada"),
+            topic: "tea".to_owned(),
+        },
+        Event::Link(LinkStatus::LocalOnly),
+        Event::GoingAway {
+            reconnect_in_ms: 2_000,
+        },
+        Event::Closing {
+            reason: Refusal::ShuttingDown,
+        },
+    ]
+}
+
+pub(crate) fn local_refusals() -> Vec<local::Refusal> {
+    use local::Refusal;
+    vec![
+        Refusal::NickTaken {
+            nick: nick("alice"),
+            uid: 1_000,
+        },
+        Refusal::NotAllowed {
+            uid: 65_534,
+            serves: "group chat".to_owned(),
+        },
+        Refusal::NotYours {
+            room: pair(),
+            user: user("eve@ada"),
+        },
+        Refusal::BadBody {
+            reason: "a message cannot be empty".to_owned(),
+        },
+        Refusal::BadText {
+            reason: "a topic is at most 512 bytes".to_owned(),
+        },
+        Refusal::IdConflict { id: id() },
+        Refusal::OutboxFull {
+            used: 1 << 30,
+            limit: 1 << 30,
+        },
+        Refusal::StorageFailed {
+            reason: "no space left on device".to_owned(),
+        },
+        Refusal::Busy { retry_after_ms: 50 },
+        Refusal::EpochChanged {
+            room: room("#ops"),
+            given: Epoch::from_bytes([0; 8]),
+            current: epoch(),
+        },
+        Refusal::ByServer(federation::Refusal::HelloOutOfPlace),
+        Refusal::Offline,
+        Refusal::LocalOnly,
+        Refusal::TooMany {
+            what: "sessions".to_owned(),
+            max: 4_096,
+        },
+        Refusal::Left {
+            room: room("#ops"),
+            user: user("alice@ada"),
+        },
+        Refusal::UnknownHost { host: host("bee") },
+        Refusal::HelloOutOfPlace,
+        Refusal::Malformed {
+            reason: "2 bytes after the end of the frame's value".to_owned(),
+        },
+        Refusal::TimedOut { seconds: 5 },
+        Refusal::ShuttingDown,
+    ]
+}

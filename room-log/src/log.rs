@@ -1,0 +1,570 @@
+//! The messages of rooms.
+
+use crate::StoreError;
+use bytes::Bytes;
+use protocol::{
+    Committed, EncodedBody, Epoch, MessageId, Outgoing, Room, Seq, Timestamp, UserName,
+};
+use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, params};
+use std::collections::HashMap;
+
+/// What came of an append.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Appended {
+    /// It has a place now.
+    New(Committed),
+    /// It had one already: the same message was appended before.
+    Known {
+        /// Its place.
+        seq: Seq,
+    },
+    /// Another message has its id.
+    Conflict,
+    /// Its room would be one too many.
+    TooManyRooms,
+}
+
+/// What came of taking over a message that another log ordered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ingested {
+    /// It continues the room.
+    New,
+    /// It is here already.
+    Known,
+    /// It does not continue the room: messages between are missing, or no log could have it
+    /// there. `head` is the newest message here.
+    Gap {
+        /// The newest message here.
+        head: Seq,
+    },
+}
+
+/// The newest message of a room.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Head {
+    /// Its place; [`Seq::START`] if there is none.
+    pub seq: Seq,
+    /// Its id.
+    pub id: Option<MessageId>,
+}
+
+/// One life of a log, as its one writer sees it.
+///
+/// Seqs are given across all rooms, so that within a room they rise with gaps, as those of a
+/// distributed log do.
+#[derive(Debug)]
+pub struct RoomLog {
+    epoch: Epoch,
+    max_rooms: usize,
+    /// What the rooms table holds, loaded as needed; forgotten when a transaction is rolled back.
+    rooms: HashMap<Room, Entry>,
+    /// How many rooms the epoch has, so that creating the next one does not count them all.
+    count: Option<usize>,
+    last: Option<Seq>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    room_id: i64,
+    head: Seq,
+}
+
+impl RoomLog {
+    /// The life `epoch` of a log, with at most `max_rooms` rooms.
+    #[must_use]
+    pub fn new(epoch: Epoch, max_rooms: usize) -> Self {
+        Self {
+            epoch,
+            max_rooms,
+            rooms: HashMap::new(),
+            count: None,
+            last: None,
+        }
+    }
+
+    /// Which life this is.
+    #[must_use]
+    pub const fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// Forgets what was cached, after a transaction was rolled back.
+    pub fn forget(&mut self) {
+        self.rooms.clear();
+        self.count = None;
+        self.last = None;
+    }
+
+    /// Gives `message` the next place in its room, creating the room.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]; the transaction must be rolled back then.
+    pub fn append(
+        &mut self,
+        transaction: &Connection,
+        message: &Outgoing,
+        now: Timestamp,
+    ) -> Result<Appended, StoreError> {
+        let author = message.author.to_string();
+        let known = transaction
+            .prepare_cached(
+                "SELECT rooms.name, seq, author, body FROM messages JOIN rooms USING (room_id)
+                 WHERE id = ?1",
+            )?
+            .query_row([message.id.to_bytes()], |row| {
+                let same = row.get_ref(0)?.as_str()? == message.room.as_str()
+                    && row.get_ref(2)?.as_str()? == author
+                    && row.get_ref(3)?.as_blob()? == message.body.as_bytes();
+                Ok((same, row.get::<_, i64>(1)?))
+            })
+            .optional()?;
+        match known {
+            Some((true, seq)) => return Ok(Appended::Known { seq: to_seq(seq)? }),
+            Some((false, _)) => return Ok(Appended::Conflict),
+            None => {}
+        }
+        let Some(entry) = self.create(transaction, &message.room)? else {
+            return Ok(Appended::TooManyRooms);
+        };
+        let last = self.last(transaction)?;
+        let seq = Seq::new(last.number() + 1);
+        let committed = Committed {
+            room: message.room.clone(),
+            seq,
+            prev_seq: entry.head,
+            committed_at: now,
+            id: message.id,
+            author: message.author.clone(),
+            sent_at: message.sent_at,
+            body: message.body.clone(),
+        };
+        self.insert(transaction, entry, &committed, &author)?;
+        self.last = Some(seq);
+        Ok(Appended::New(committed))
+    }
+
+    /// Takes over a message that the log of this epoch has ordered elsewhere, creating the room.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]; the transaction must be rolled back then.
+    pub fn ingest(
+        &mut self,
+        transaction: &Connection,
+        message: &Committed,
+    ) -> Result<Ingested, StoreError> {
+        let Some(entry) = self.create(transaction, &message.room)? else {
+            // The server limits rooms too; an agent has no use for a second opinion.
+            return Ok(Ingested::Gap { head: Seq::START });
+        };
+        if message.seq <= entry.head {
+            return Ok(Ingested::Known);
+        }
+        let gap = Ingested::Gap { head: entry.head };
+        let storable = i64::try_from(message.seq.number()).is_ok() && message.body.check().is_ok();
+        if message.prev_seq != entry.head || !storable {
+            return Ok(gap);
+        }
+        match self.insert(transaction, entry, message, &message.author.to_string()) {
+            Ok(()) => Ok(Ingested::New),
+            // Its id is in the room already. A log that says so is wrong, and must not take the
+            // whole transaction with it.
+            Err(StoreError::Failed(error))
+                if error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) =>
+            {
+                Ok(gap)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Makes the room exist. `None` if it would be one too many.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]; the transaction must be rolled back then.
+    pub fn ensure_room(
+        &mut self,
+        transaction: &Connection,
+        room: &Room,
+    ) -> Result<Option<Seq>, StoreError> {
+        Ok(self.create(transaction, room)?.map(|entry| entry.head))
+    }
+
+    fn create(
+        &mut self,
+        transaction: &Connection,
+        room: &Room,
+    ) -> Result<Option<Entry>, StoreError> {
+        if let Some(entry) = self.rooms.get(room) {
+            return Ok(Some(*entry));
+        }
+        let found = transaction
+            .prepare_cached("SELECT room_id, head FROM rooms WHERE epoch = ?1 AND name = ?2")?
+            .query_row(params![self.epoch.to_bytes(), room.as_str()], |row| {
+                Ok((row.get(0)?, row.get(1)?))
+            })
+            .optional()?;
+        let entry = if let Some((room_id, head)) = found {
+            Entry {
+                room_id,
+                head: to_seq(head)?,
+            }
+        } else {
+            let count = match self.count {
+                Some(count) => count,
+                None => transaction
+                    .prepare_cached("SELECT count(*) FROM rooms WHERE epoch = ?1")?
+                    .query_row([self.epoch.to_bytes()], |row| row.get(0))?,
+            };
+            self.count = Some(count);
+            if count >= self.max_rooms {
+                return Ok(None);
+            }
+            transaction
+                .prepare_cached("INSERT INTO rooms (epoch, name) VALUES (?1, ?2)")?
+                .execute(params![self.epoch.to_bytes(), room.as_str()])?;
+            self.count = Some(count + 1);
+            Entry {
+                room_id: transaction.last_insert_rowid(),
+                head: Seq::START,
+            }
+        };
+        self.rooms.insert(room.clone(), entry);
+        Ok(Some(entry))
+    }
+
+    fn last(&self, transaction: &Connection) -> Result<Seq, StoreError> {
+        if let Some(last) = self.last {
+            return Ok(last);
+        }
+        let last = transaction
+            .prepare_cached("SELECT coalesce(max(head), 0) FROM rooms WHERE epoch = ?1")?
+            .query_row([self.epoch.to_bytes()], |row| row.get(0))?;
+        to_seq(last)
+    }
+
+    fn insert(
+        &mut self,
+        transaction: &Connection,
+        entry: Entry,
+        message: &Committed,
+        author: &str,
+    ) -> Result<(), StoreError> {
+        let seq = from_seq(message.seq)?;
+        transaction
+            .prepare_cached(
+                "INSERT INTO messages
+                 (room_id, seq, prev_seq, committed_at, id, author, sent_at, body)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            )?
+            .execute(params![
+                entry.room_id,
+                seq,
+                from_seq(message.prev_seq)?,
+                from_time(message.committed_at)?,
+                message.id.to_bytes(),
+                author,
+                from_time(message.sent_at)?,
+                message.body.as_bytes().as_ref(),
+            ])?;
+        transaction
+            .prepare_cached("UPDATE rooms SET head = ?2, head_id = ?3 WHERE room_id = ?1")?
+            .execute(params![entry.room_id, seq, message.id.to_bytes()])?;
+        self.rooms.insert(
+            message.room.clone(),
+            Entry {
+                head: message.seq,
+                ..entry
+            },
+        );
+        Ok(())
+    }
+}
+
+/// Reads messages of `room` after `after`, oldest first: at most `max_entries`, and no more once
+/// their bodies have `max_bytes`.
+///
+/// # Errors
+///
+/// [`StoreError`].
+pub fn page(
+    connection: &Connection,
+    epoch: Epoch,
+    room: &Room,
+    after: Seq,
+    max_entries: usize,
+    max_bytes: usize,
+) -> Result<Vec<Committed>, StoreError> {
+    let mut statement = connection.prepare_cached(
+        "SELECT seq, prev_seq, committed_at, id, author, sent_at, body FROM messages
+         WHERE room_id = (SELECT room_id FROM rooms WHERE epoch = ?1 AND name = ?2) AND seq > ?3
+         ORDER BY seq LIMIT ?4",
+    )?;
+    let rows = statement.query(params![
+        epoch.to_bytes(),
+        room.as_str(),
+        from_seq(after)?,
+        i64::try_from(max_entries).unwrap_or(i64::MAX)
+    ])?;
+    collect(rows, room, max_bytes)
+}
+
+/// Reads the newest messages of `room` before `before`, oldest first, within the same limits as
+/// [`page`]. Also tells whether older ones exist.
+///
+/// # Errors
+///
+/// [`StoreError`].
+pub fn page_before(
+    connection: &Connection,
+    epoch: Epoch,
+    room: &Room,
+    before: Option<Seq>,
+    max_entries: usize,
+    max_bytes: usize,
+) -> Result<(Vec<Committed>, bool), StoreError> {
+    let mut statement = connection.prepare_cached(
+        "SELECT seq, prev_seq, committed_at, id, author, sent_at, body FROM messages
+         WHERE room_id = (SELECT room_id FROM rooms WHERE epoch = ?1 AND name = ?2) AND seq < ?3
+         ORDER BY seq DESC LIMIT ?4",
+    )?;
+    let before = before.map_or(Ok(i64::MAX), from_seq)?;
+    let limit = i64::try_from(max_entries).unwrap_or(i64::MAX);
+    let rows = statement.query(params![epoch.to_bytes(), room.as_str(), before, limit])?;
+    let mut messages = collect(rows, room, max_bytes)?;
+    messages.reverse();
+    let more = messages
+        .first()
+        .is_some_and(|first| first.prev_seq > Seq::START);
+    Ok((messages, more))
+}
+
+/// Where to begin so that the newest `count` messages follow.
+///
+/// # Errors
+///
+/// [`StoreError`].
+pub fn before_newest(
+    connection: &Connection,
+    epoch: Epoch,
+    room: &Room,
+    count: u32,
+) -> Result<Seq, StoreError> {
+    let found = connection
+        .prepare_cached(
+            "SELECT seq FROM messages
+             WHERE room_id = (SELECT room_id FROM rooms WHERE epoch = ?1 AND name = ?2)
+             ORDER BY seq DESC LIMIT 1 OFFSET ?3",
+        )?
+        .query_row(params![epoch.to_bytes(), room.as_str(), count], |row| {
+            row.get(0)
+        })
+        .optional()?;
+    found.map_or(Ok(Seq::START), to_seq)
+}
+
+/// Counts the messages of `room` after `after`, up to `limit`.
+///
+/// # Errors
+///
+/// [`StoreError`].
+pub fn count_after(
+    connection: &Connection,
+    epoch: Epoch,
+    room: &Room,
+    after: Seq,
+    limit: u32,
+) -> Result<u32, StoreError> {
+    let count = connection
+        .prepare_cached(
+            "SELECT count(*) FROM (SELECT 1 FROM messages
+             WHERE room_id = (SELECT room_id FROM rooms WHERE epoch = ?1 AND name = ?2)
+             AND seq > ?3 LIMIT ?4)",
+        )?
+        .query_row(
+            params![epoch.to_bytes(), room.as_str(), from_seq(after)?, limit],
+            |row| row.get(0),
+        )?;
+    Ok(count)
+}
+
+/// The newest message of `room`, or `None` if there is no such room.
+///
+/// # Errors
+///
+/// [`StoreError`].
+pub fn head(
+    connection: &Connection,
+    epoch: Epoch,
+    room: &Room,
+) -> Result<Option<Head>, StoreError> {
+    let found: Option<(i64, Option<[u8; 16]>)> = connection
+        .prepare_cached("SELECT head, head_id FROM rooms WHERE epoch = ?1 AND name = ?2")?
+        .query_row(params![epoch.to_bytes(), room.as_str()], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })
+        .optional()?;
+    found
+        .map(|(seq, id)| {
+            Ok(Head {
+                seq: to_seq(seq)?,
+                id: id.map(MessageId::from_bytes),
+            })
+        })
+        .transpose()
+}
+
+/// The id of the message of `room` at `seq`, if there is one.
+///
+/// # Errors
+///
+/// [`StoreError`].
+pub fn id_at(
+    connection: &Connection,
+    epoch: Epoch,
+    room: &Room,
+    seq: Seq,
+) -> Result<Option<MessageId>, StoreError> {
+    let found: Option<[u8; 16]> = connection
+        .prepare_cached(
+            "SELECT id FROM messages
+             WHERE room_id = (SELECT room_id FROM rooms WHERE epoch = ?1 AND name = ?2)
+             AND seq = ?3",
+        )?
+        .query_row(
+            params![epoch.to_bytes(), room.as_str(), from_seq(seq)?],
+            |row| row.get(0),
+        )
+        .optional()?;
+    Ok(found.map(MessageId::from_bytes))
+}
+
+/// Where the message with this id is, in any room of any epoch, with what makes it itself.
+///
+/// # Errors
+///
+/// [`StoreError`].
+pub fn find(
+    connection: &Connection,
+    id: MessageId,
+) -> Result<Option<(Epoch, Committed)>, StoreError> {
+    let mut statement = connection.prepare_cached(
+        "SELECT seq, prev_seq, committed_at, id, author, sent_at, body, name, epoch
+         FROM messages JOIN rooms USING (room_id) WHERE id = ?1 LIMIT 1",
+    )?;
+    let mut rows = statement.query([id.to_bytes()])?;
+    let Some(row) = rows.next()? else {
+        return Ok(None);
+    };
+    let name: String = row.get(7)?;
+    let room = Room::parse(&name).map_err(|_| StoreError::bad("room", name))?;
+    Ok(Some((Epoch::from_bytes(row.get(8)?), message(row, &room)?)))
+}
+
+/// Every room of this epoch with its newest message.
+///
+/// # Errors
+///
+/// [`StoreError`].
+pub fn heads(connection: &Connection, epoch: Epoch) -> Result<Vec<(Room, Head)>, StoreError> {
+    let mut statement =
+        connection.prepare_cached("SELECT name, head, head_id FROM rooms WHERE epoch = ?1")?;
+    let mut rows = statement.query([epoch.to_bytes()])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        let name: String = row.get(0)?;
+        let room = Room::parse(&name).map_err(|_| StoreError::bad("room", name))?;
+        let id: Option<[u8; 16]> = row.get(2)?;
+        found.push((
+            room,
+            Head {
+                seq: to_seq(row.get(1)?)?,
+                id: id.map(MessageId::from_bytes),
+            },
+        ));
+    }
+    Ok(found)
+}
+
+/// Up to `limit` rooms of this epoch in order of name, after `after`, each with its newest
+/// message.
+///
+/// # Errors
+///
+/// [`StoreError`].
+pub fn rooms(
+    connection: &Connection,
+    epoch: Epoch,
+    after: &str,
+    limit: usize,
+) -> Result<Vec<(Room, Seq)>, StoreError> {
+    let mut statement = connection.prepare_cached(
+        "SELECT name, head FROM rooms WHERE epoch = ?1 AND name > ?2 ORDER BY name LIMIT ?3",
+    )?;
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let mut rows = statement.query(params![epoch.to_bytes(), after, limit])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        let name: String = row.get(0)?;
+        let room = Room::parse(&name).map_err(|_| StoreError::bad("room", name))?;
+        found.push((room, to_seq(row.get(1)?)?));
+    }
+    Ok(found)
+}
+
+fn collect(
+    mut rows: rusqlite::Rows<'_>,
+    room: &Room,
+    max_bytes: usize,
+) -> Result<Vec<Committed>, StoreError> {
+    let mut messages = Vec::new();
+    let mut bytes = 0;
+    while bytes < max_bytes
+        && let Some(row) = rows.next()?
+    {
+        let message = message(row, room)?;
+        bytes += message.body.as_bytes().len();
+        messages.push(message);
+    }
+    Ok(messages)
+}
+
+fn message(row: &Row<'_>, room: &Room) -> Result<Committed, StoreError> {
+    let author = row.get_ref(4)?.as_str().map_err(rusqlite::Error::from)?;
+    let author = UserName::parse(author).map_err(|_| StoreError::bad("author", author))?;
+    let body = row.get_ref(6)?.as_blob().map_err(rusqlite::Error::from)?;
+    let body = EncodedBody::from_bytes(Bytes::copy_from_slice(body))
+        .map_err(|error| StoreError::bad("body", error))?;
+    Ok(Committed {
+        room: room.clone(),
+        seq: to_seq(row.get(0)?)?,
+        prev_seq: to_seq(row.get(1)?)?,
+        committed_at: to_time(row.get(2)?)?,
+        id: MessageId::from_bytes(row.get(3)?),
+        author,
+        sent_at: to_time(row.get(5)?)?,
+        body,
+    })
+}
+
+fn to_seq(number: i64) -> Result<Seq, StoreError> {
+    u64::try_from(number)
+        .map(Seq::new)
+        .map_err(|_| StoreError::bad("seq", number))
+}
+
+fn from_seq(seq: Seq) -> Result<i64, StoreError> {
+    // A cursor may hold any number; beyond what SQLite stores there is nothing either way.
+    Ok(i64::try_from(seq.number()).unwrap_or(i64::MAX))
+}
+
+fn to_time(micros: i64) -> Result<Timestamp, StoreError> {
+    let micros = u64::try_from(micros).map_err(|_| StoreError::bad("time", micros))?;
+    Ok(Timestamp::from_micros(micros))
+}
+
+fn from_time(time: Timestamp) -> Result<i64, StoreError> {
+    Ok(i64::try_from(time.micros()).unwrap_or(i64::MAX))
+}

@@ -1,0 +1,88 @@
+//! Randomness that can be repeated.
+
+use std::{
+    hash::{BuildHasher, RandomState},
+    ops::Range,
+    time::Duration,
+};
+
+/// A small generator (SplitMix64): the same seed gives the same run on every version of
+/// everything.
+#[derive(Debug, Clone)]
+pub struct Random {
+    state: u64,
+}
+
+impl Random {
+    /// Starts from `CHAT_SEED`, or from a fresh seed, and prints which.
+    #[must_use]
+    pub fn from_env(test: &str) -> Self {
+        let seed = std::env::var("CHAT_SEED")
+            .ok()
+            .and_then(|text| text.parse().ok())
+            .unwrap_or_else(|| RandomState::new().hash_one(test));
+        eprintln!("{test}: seed {seed} (CHAT_SEED={seed} repeats it)");
+        Self::new(seed)
+    }
+
+    /// Starts from `seed`.
+    #[must_use]
+    pub const fn new(seed: u64) -> Self {
+        Self { state: seed }
+    }
+
+    /// The next 64 bits.
+    pub const fn bits(&mut self) -> u64 {
+        self.state = self.state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.state;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    /// A number of `range`, which is not empty.
+    pub const fn within(&mut self, range: Range<u64>) -> u64 {
+        range.start + self.bits() % (range.end - range.start)
+    }
+
+    /// True `percent` times out of a hundred.
+    pub const fn chance(&mut self, percent: u64) -> bool {
+        self.within(0..100) < percent
+    }
+
+    /// One of `choices`.
+    pub fn pick<'a, T>(&mut self, choices: &'a [T]) -> &'a T {
+        let len = u64::try_from(choices.len()).expect("few choices");
+        let index = self.within(0..len);
+        &choices[usize::try_from(index).expect("under len")]
+    }
+
+    /// A duration under `max_ms` milliseconds.
+    pub const fn pause(&mut self, max_ms: u64) -> Duration {
+        Duration::from_millis(self.within(0..max_ms))
+    }
+
+    /// `len` random bytes.
+    pub fn bytes(&mut self, len: usize) -> Vec<u8> {
+        (0..len).map(|_| self.bits().to_le_bytes()[0]).collect()
+    }
+
+    /// Another generator, independent of what this one goes on to give.
+    #[must_use]
+    pub const fn fork(&mut self) -> Self {
+        Self::new(self.bits())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_repeats() {
+        let (mut one, mut two) = (Random::new(7), Random::new(7));
+        let draw = |random: &mut Random| (random.within(0..50), random.chance(50), random.bits());
+        assert_eq!(draw(&mut one), draw(&mut two));
+        assert_eq!(one.fork().bytes(9), two.fork().bytes(9));
+    }
+}

@@ -1,0 +1,32 @@
+-- Messages the server has not acknowledged, in the order they were accepted.
+CREATE TABLE outbox (
+    position INTEGER PRIMARY KEY AUTOINCREMENT,
+    id       BLOB NOT NULL UNIQUE,
+    room     TEXT NOT NULL,
+    author   TEXT NOT NULL,
+    sent_at  INTEGER NOT NULL,
+    body     BLOB NOT NULL
+);
+
+-- Which OS user may speak as which nick.
+CREATE TABLE nicks (
+    nick TEXT PRIMARY KEY,
+    uid  INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX nicks_by_uid ON nicks (uid);
+
+-- How far each user has read.
+CREATE TABLE read_markers (
+    user  TEXT NOT NULL,
+    room  TEXT NOT NULL,
+    epoch BLOB NOT NULL,
+    seq   INTEGER NOT NULL,
+    PRIMARY KEY (user, room)
+) WITHOUT ROWID;
+
+-- Memberships of federated rooms that ended here and not yet at the server.
+CREATE TABLE departures (
+    room TEXT NOT NULL,
+    user TEXT NOT NULL,
+    PRIMARY KEY (room, user)
+) WITHOUT ROWID;

@@ -1,0 +1,187 @@
+//! Promises 1, 2 and 3 under SIGKILL: acknowledged means durable, exactly once to the reader,
+//! one order for all.
+//!
+//! Four senders on two hosts write numbered messages into two shared rooms, two as scripts (one
+//! `chat send --id` a message, retried under its key), two through pipes. Four readers follow
+//! both rooms and resume from their cursors. Every round kills somebody.
+
+mod actor;
+
+use crate::conversation::two_hosts;
+use actor::{Actor, ROOMS, Running, Shared, lock};
+use std::{
+    collections::HashSet,
+    sync::{Arc, atomic::Ordering},
+    thread,
+};
+use tests::{
+    Host, Outcome, Random, Sandbox, Server, check, eventually, heavy,
+    wait::{eventually_within, limit},
+};
+
+#[test]
+fn acknowledged_messages_survive_every_kill_exactly_once_in_one_order() {
+    let _turn = heavy();
+    let rounds = std::env::var("CHAT_KILL_ROUNDS").ok();
+    let rounds: u32 = rounds.map_or(100, |text| {
+        text.parse().expect("CHAT_KILL_ROUNDS: a number")
+    });
+    let mut random = Random::from_env("kill_rounds");
+    let sandbox = Sandbox::new();
+    let mut server = Server::start(&sandbox);
+    let mut hosts = ["ada", "bee"].map(|name| Host::start(&sandbox, name, server.address()));
+
+    let shared = Arc::new(Shared::default());
+    let mut senders = Vec::new();
+    let mut readers = Vec::new();
+    for host in &hosts {
+        let script = Actor::new(host.terminal("script"), &shared, &mut random);
+        let pipe = Actor::new(host.terminal("pipe"), &shared, &mut random);
+        senders.extend([
+            script.spawn(Actor::send_as_script),
+            pipe.spawn(Actor::send_as_pipe),
+        ]);
+        for nick in ["early", "late"] {
+            let reader = Actor::new(host.terminal(nick), &shared, &mut random);
+            readers.push(reader.spawn(Actor::read));
+        }
+    }
+    wait_for_progress(&senders, &readers);
+
+    for round in 1..=rounds {
+        thread::sleep(random.pause(200));
+        let down = random.pause(150);
+        match random.within(0..10) {
+            0..=2 => {
+                server.kill();
+                thread::sleep(down);
+                server.restart();
+            }
+            3..=5 => {
+                let index = usize::from(random.chance(50));
+                hosts[index].kill_agent();
+                thread::sleep(down);
+                hosts[index].restart();
+            }
+            6 => {
+                server.kill();
+                let index = usize::from(random.chance(50));
+                hosts[index].kill_agent();
+                thread::sleep(down);
+                hosts[index].restart();
+                server.restart();
+            }
+            7..=8 => random.pick(&senders).kill(),
+            _ => random.pick(&readers).kill(),
+        }
+        if round % 5 == 0 {
+            wait_for_progress(&senders, &readers);
+            if round % (rounds / 10).max(5) == 0 {
+                let acknowledged = shared.acknowledged();
+                eprintln!("round {round} of {rounds}: {acknowledged} acknowledged");
+            }
+        }
+    }
+
+    shared.senders_stop.store(true, Ordering::Relaxed);
+    for sender in &mut senders {
+        sender.join();
+    }
+    // Whatever a sender left behind comes before its fence, and every reader gets the fences.
+    let mut fences = HashSet::new();
+    for host in &hosts {
+        host.wait_online();
+        for nick in ["script", "pipe"] {
+            for room in ROOMS {
+                let terminal = host.terminal(nick);
+                let body = format!("{} ends in {room}", terminal.user());
+                let line = terminal.send_committed(room, &body);
+                shared.sent(
+                    &terminal.user(),
+                    room,
+                    &body,
+                    Outcome::Acknowledged,
+                    Some(&line),
+                );
+                fences.insert(body);
+            }
+        }
+        host.wait_outbox_empty();
+    }
+    shared.expect_fences(fences);
+    for reader in &mut readers {
+        reader.join();
+    }
+
+    let history = lock(&shared.history);
+    eprintln!(
+        "{rounds} rounds: {} acknowledged of {} tried",
+        history.acknowledged(),
+        history.sends.len()
+    );
+    if let Err(violations) = check(&history) {
+        let path = sandbox.path().join("history.json");
+        history.save(&path).expect("history saved");
+        let some: Vec<_> = violations.iter().take(10).collect();
+        panic!(
+            "{} broken promises in {}: {some:#?}",
+            violations.len(),
+            path.display()
+        );
+    }
+}
+
+/// Waits until every sender has been told something and every reader has read something, from
+/// now on: nobody hangs after a kill.
+fn wait_for_progress(senders: &[Running], readers: &[Running]) {
+    let before: Vec<_> = senders
+        .iter()
+        .chain(readers)
+        .map(Running::progress)
+        .collect();
+    eventually_within(limit() * 2, "everybody gets on", || {
+        for (actor, before) in senders.iter().chain(readers).zip(&before) {
+            if actor.progress() == *before {
+                return Err(format!("{} still at {before}", actor.user));
+            }
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn a_message_retried_under_its_key_is_there_once() {
+    let sandbox = Sandbox::new();
+    let (mut server, mut ada, bee) = two_hosts(&sandbox);
+    let alice = ada.terminal("alice");
+    let mut bob = bee.terminal("bob").tail(&["#ops"], "0");
+    let first = alice.send_with(
+        "#ops",
+        "deployed",
+        &["--id", "deploy-7", "--wait", "committed"],
+    );
+    ada.kill_agent();
+    server.kill();
+    ada.restart();
+    server.restart();
+    let again = alice.send_with(
+        "#ops",
+        "deployed",
+        &["--id", "deploy-7", "--wait", "committed"],
+    );
+    assert_eq!(first, again);
+    let other = alice.send_with("#ops", "done", &["--wait", "committed"]);
+    assert_ne!(other.id, first.id);
+    bob.wait_for("done");
+    assert_eq!(bob.bodies(), ["deployed", "done"]);
+
+    let conflict = alice.run(["send", "#ops", "something else", "--id", "deploy-7"]);
+    assert!(!conflict.expect_code(1).stderr.is_empty());
+    let stays = eventually("the room is read whole", || {
+        match bee.terminal("bob").read_all("#ops") {
+            all if all.len() >= 2 => Ok(all),
+            some => Err(format!("{some:?}")),
+        }
+    });
+    assert_eq!(stays.len(), 2, "{stays:?}");
+}

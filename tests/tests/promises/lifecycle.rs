@@ -1,0 +1,180 @@
+//! Signals, heartbeats, several servers, and logs that began a new life.
+
+use crate::conversation::two_hosts;
+use protocol::local::{Event, From, LinkStatus};
+use std::fs;
+use tests::{Host, Sandbox, Server, Signal, eventually, server::free_loopback};
+
+#[test]
+fn any_free_port_is_told_on_standard_output() {
+    let sandbox = Sandbox::new();
+    let address = "127.0.0.1:0".parse().expect("an address");
+    let server = Server::new(&sandbox, address);
+    let mut process = server.launch();
+    let told = process.wait_for_line("listening on ");
+    let told: std::net::SocketAddr = told.parse().expect("an address");
+    assert_ne!(told.port(), 0);
+    let ada = Host::start(&sandbox, "ada", told);
+    ada.wait_online();
+}
+
+#[test]
+fn sigterm_keeps_what_was_acknowledged_and_ends_with_success() {
+    let sandbox = Sandbox::new();
+    let (mut server, mut ada, bee) = two_hosts(&sandbox);
+    let alice = ada.terminal("alice");
+    let mut bob = bee.terminal("bob").tail(&["#ops"], "0");
+    let mut pipe = alice.pipe("#ops");
+    for number in 0..500 {
+        pipe.write(&format!("message {number}"))
+            .expect("chat send reads its input");
+        if number == 250 {
+            server.terminate().expect_code(0);
+        }
+    }
+    server.restart();
+    eventually("all are accepted", || match pipe.sent().len() {
+        500 => Ok(()),
+        some => Err(some),
+    });
+    ada.terminate_agent().expect_code(0);
+    ada.restart();
+    bob.wait_count(500);
+    let expected: Vec<_> = (0..500).map(|number| format!("message {number}")).collect();
+    assert_eq!(bob.bodies(), expected);
+}
+
+#[test]
+fn a_terminating_agent_says_so_and_removes_its_socket() {
+    let sandbox = Sandbox::new();
+    let mut ada = Host::start_alone(&sandbox, "ada");
+    let mut alice = ada.session("alice");
+    ada.terminate_agent().expect_code(0);
+    alice.event(|event| matches!(event, Event::GoingAway { .. }).then_some(()));
+    assert!(!ada.socket().exists(), "an orderly end leaves no socket");
+}
+
+#[test]
+fn sighup_drops_no_connection() {
+    let sandbox = Sandbox::new();
+    let (mut server, mut ada, bee) = two_hosts(&sandbox);
+    let mut alice = ada.session("alice");
+    let mut bob = bee.session("bob");
+    bob.open_room("#ops", From::Beginning);
+    let since = |host: &Host| match host.status().link {
+        LinkStatus::Online { since, .. } => since,
+        other => panic!("{other:?}"),
+    };
+    let before = [since(&ada), since(&bee)];
+    for number in 0..3 {
+        server.process().signal(Signal::HUP);
+        ada.agent().signal(Signal::HUP);
+        let text = format!("after hangup {number}");
+        alice.send("#ops", &text).expect("accepted");
+        assert_eq!(bob.next_message().author.to_string(), "alice@ada");
+    }
+    assert_eq!([since(&ada), since(&bee)], before, "the same connections");
+}
+
+#[test]
+fn sigusr1_writes_the_state_to_the_log() {
+    let sandbox = Sandbox::new();
+    let (mut server, mut ada, _bee) = two_hosts(&sandbox);
+    ada.terminal("alice")
+        .send_committed("#ops", "a secret text");
+    for (process, fact) in [
+        (server.process(), "host=ada"),
+        (ada.agent(), "outbox_messages=0"),
+    ] {
+        let before = process.stderr().len();
+        process.signal(Signal::USR1);
+        let dump = eventually("a state dump", || {
+            let log = process.stderr();
+            let dump = log[before..].to_owned();
+            match dump.contains(fact) {
+                true => Ok(dump),
+                false => Err(format!("{dump:?}")),
+            }
+        });
+        assert!(
+            !dump.contains("a secret text"),
+            "message text is never logged"
+        );
+        assert!(process.is_running());
+    }
+}
+
+#[test]
+fn a_server_that_stands_still_is_noticed_and_taken_back() {
+    let sandbox = Sandbox::new();
+    let (mut server, ada, bee) = two_hosts(&sandbox);
+    let alice = ada.terminal("alice");
+    let mut bob = bee.terminal("bob").tail(&["#ops"], "0");
+    alice.send_committed("#ops", "before");
+    server.process().stop();
+    // The connection is open and even accepts bytes; only the heartbeat tells.
+    ada.wait_offline();
+    bee.wait_offline();
+    assert_eq!(alice.send("#ops", "meanwhile").state, "queued");
+    server.process().cont();
+    bob.wait_for("meanwhile");
+    assert_eq!(bob.bodies(), ["before", "meanwhile"]);
+}
+
+#[test]
+fn several_server_addresses_are_tried_in_turn() {
+    let sandbox = Sandbox::new();
+    let mut server = Server::start(&sandbox);
+    let first = free_loopback();
+    let mut ada = Host::new(&sandbox, "ada")
+        .with_server(first)
+        .with_server(server.address());
+    ada.restart();
+    ada.wait_online();
+    let alice = ada.terminal("alice");
+    alice.send_committed("#ops", "over the second address");
+    // The same log, found at an address that was no use before.
+    server.terminate().expect_code(0);
+    ada.wait_offline();
+    let mut moved = Server::new(&sandbox, first).with_state_dir(server.state_dir().to_owned());
+    moved.restart();
+    ada.wait_online();
+    alice.send_committed("#ops", "over the first address");
+    assert_eq!(alice.read_all("#ops").len(), 2);
+}
+
+#[test]
+fn a_recreated_server_log_is_a_new_epoch_that_readers_are_told_of() {
+    let sandbox = Sandbox::new();
+    let (mut server, ada, bee) = two_hosts(&sandbox);
+    let alice = ada.terminal("alice");
+    let bob = bee.terminal("bob");
+    alice.send_committed("#ops", "in the old log");
+    let mut session = bee.session("bob");
+    session.open_room("#ops", From::Beginning);
+    session.next_message();
+    let cursor = bob.tail(&["#ops"], "0").wait_for("in the old log").cursor;
+
+    server.kill();
+    fs::remove_dir_all(server.state_dir()).expect("the log is removed on purpose");
+    server.restart();
+    ada.wait_online();
+    bee.wait_online();
+    let told = session.event(|event| match event {
+        Event::EpochChanged { epoch, .. } => Some(epoch),
+        _ => None,
+    });
+    assert!(
+        !cursor.contains(&told.to_string()),
+        "{cursor} is of the new life?"
+    );
+    alice.send_committed("#ops", "in the new log");
+    let message = session.next_message();
+    let text = message.body.decode().expect("a text");
+    assert_eq!(text, protocol::Content::Text("in the new log".to_owned()));
+
+    let words = ["tail", "#ops", "--json", "--since", &cursor];
+    let refused = bob.run(words).expect_code(1);
+    assert!(refused.stdout.is_empty(), "{refused:?}");
+    assert!(refused.stderr.contains("--since 0"), "{refused:?}");
+}

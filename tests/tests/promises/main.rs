@@ -1,0 +1,18 @@
+//! The promises, proved against the real binaries.
+//!
+//! One module per promise. Nothing here looks inside a program: processes are started, talked
+//! to, killed, cut off and starved, and what they told their users is judged.
+
+mod cli;
+mod conversation;
+mod corrupt;
+mod disk_full;
+mod durability;
+mod hostile;
+mod kill_rounds;
+mod lifecycle;
+mod network;
+mod offline;
+mod presence;
+mod slow_reader;
+mod socket;

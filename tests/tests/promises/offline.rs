@@ -1,0 +1,152 @@
+//! Promise 5: no server, no problem.
+
+use crate::conversation::two_hosts;
+use tests::{Host, Sandbox, Server, server::free_loopback};
+
+#[test]
+fn a_host_alone_has_rooms_and_private_conversations() {
+    let sandbox = Sandbox::new();
+    let host = Host::start_alone(&sandbox, "ada");
+    let (alice, bob) = (host.terminal("alice"), host.terminal("bob"));
+    let mut den = bob.tail(&["&den"], "0");
+    let mut private = bob.tail(&["alice"], "0");
+    assert_eq!(alice.send("&den", "anybody?").state, "committed");
+    assert_eq!(alice.send("bob", "psst").state, "committed");
+    den.wait_for("anybody?");
+    private.wait_for("psst");
+    bob.send("alice", "yes?");
+    assert_eq!(alice.read_all("bob").len(), 2);
+}
+
+#[test]
+fn what_was_sent_without_a_server_is_pending_and_then_delivered_once() {
+    let sandbox = Sandbox::new();
+    let (mut server, mut ada, bee) = two_hosts(&sandbox);
+    let alice = ada.terminal("alice");
+    let mut bob = bee.terminal("bob").tail(&["#ops"], "0");
+    alice.send_committed("#ops", "before");
+    bob.wait_for("before");
+    alice.tail(&["#ops"], "0").wait_for("before");
+
+    server.kill();
+    ada.wait_offline();
+    let pending = alice.send("#ops", "pending one");
+    assert_eq!((pending.state.as_str(), pending.seq), ("queued", None));
+    let words = [
+        "send",
+        "#ops",
+        "pending two",
+        "--wait",
+        "committed",
+        "--timeout",
+        "1",
+    ];
+    alice.run(words).expect_code(75);
+    assert_eq!(ada.status().outbox_messages, 2);
+    // The rest of the host lives on, and what it has read before can be read again.
+    assert_eq!(alice.send("&den", "still here").state, "committed");
+    assert_eq!(alice.send("carol", "you too?").state, "committed");
+    let replica: Vec<_> = alice
+        .read_all("#ops")
+        .into_iter()
+        .map(|line| line.body)
+        .collect();
+    assert_eq!(replica, ["before"]);
+    let history = alice.run(["history", "#ops"]).ok();
+    assert!(history.contains("before"), "{history}");
+
+    // The outbox is on disk: neither end nor crash of the agent loses it.
+    ada.kill_agent();
+    ada.restart();
+    assert_eq!(ada.status().outbox_messages, 2);
+    alice.send("#ops", "pending three");
+    ada.terminate_agent().expect_code(0);
+    ada.restart();
+    assert_eq!(ada.status().outbox_messages, 3);
+
+    server.restart();
+    bob.wait_for("pending three");
+    ada.wait_outbox_empty();
+    alice.send_committed("#ops", "after");
+    bob.wait_for("after");
+    let expected = [
+        "before",
+        "pending one",
+        "pending two",
+        "pending three",
+        "after",
+    ];
+    assert_eq!(bob.bodies(), expected);
+}
+
+#[test]
+fn an_agent_that_never_met_its_server_accepts_and_delivers_later() {
+    let sandbox = Sandbox::new();
+    let address = free_loopback();
+    let ada = Host::start(&sandbox, "ada", address);
+    let alice = ada.terminal("alice");
+    let mut own = alice.tail(&["#ops"], "0");
+    assert_eq!(alice.send("#ops", "into the void").state, "queued");
+    let mut server = Server::new(&sandbox, address);
+    server.restart();
+    own.wait_for("into the void");
+    let bee = Host::start(&sandbox, "bee", address);
+    bee.terminal("bob")
+        .tail(&["#ops"], "0")
+        .wait_for("into the void");
+}
+
+#[test]
+fn a_server_is_remembered_and_forgotten_as_told() {
+    let sandbox = Sandbox::new();
+    let server = Server::start(&sandbox);
+    let mut ada = Host::start_alone(&sandbox, "ada");
+    let alice = ada.terminal("alice");
+    // Without any server a federated room is refused or waits, but never fails in silence.
+    alice.run(["join", &server.address().to_string()]).ok();
+    ada.wait_online();
+    ada.kill_agent();
+    ada.restart();
+    ada.wait_online();
+    alice.send_committed("#ops", "remembered");
+    alice.run(["leave"]).ok();
+    ada.wait_offline();
+    ada.kill_agent();
+    ada.restart();
+    assert_eq!(ada.status().link, protocol::local::LinkStatus::LocalOnly);
+    assert_eq!(alice.read_all("#ops").len(), 1, "what was read stays");
+}
+
+#[test]
+fn a_full_outbox_refuses_clearly_and_takes_more_when_the_server_is_back() {
+    let sandbox = Sandbox::new();
+    let address = free_loopback();
+    let mut ada = Host::new(&sandbox, "ada")
+        .with_server(address)
+        .with_args(&["--outbox-limit", "200000"]);
+    ada.restart();
+    let alice = ada.terminal("alice");
+    let text = |number: usize| format!("{number} {}", "x".repeat(10_000));
+    let refused = (0..100).find_map(|number| {
+        let finished = alice.run(["send", "#ops", &text(number)]);
+        (finished.code != Some(0)).then_some((number, finished))
+    });
+    let (accepted, refused) = refused.expect("the quota is kept");
+    assert!((5..20).contains(&accepted), "{accepted} accepted");
+    let refused = refused.expect_code(1);
+    assert!(refused.stderr.contains("outbox is full"), "{refused:?}");
+    assert!(
+        refused.stderr.contains("200000"),
+        "which limit? {refused:?}"
+    );
+    // What needs no outbox still works.
+    assert_eq!(alice.send("&den", "still here").state, "committed");
+
+    let mut server = Server::new(&sandbox, address);
+    server.restart();
+    ada.wait_outbox_empty();
+    alice.send_committed("#ops", &text(accepted));
+    let all = alice.read_all("#ops");
+    let bodies: Vec<_> = all.into_iter().map(|line| line.body).collect();
+    assert_eq!(bodies, (0..=accepted).map(text).collect::<Vec<_>>());
+}

@@ -1,0 +1,284 @@
+//! Whose socket it is, and who may use it.
+
+use std::{
+    fs,
+    io::Write,
+    os::unix::fs::{FileTypeExt, PermissionsExt},
+    path::{Path, PathBuf},
+};
+use tests::{
+    Host, Place, Process, Sandbox, Session, Signal, chat_binary, eventually,
+    privilege::{Need, privileged},
+};
+
+/// A uid and gid that own nothing.
+const NOBODY: u32 = 54_322;
+/// A group for those who share an agent.
+const GROUP: u32 = 54_321;
+
+#[test]
+fn a_second_agent_on_the_same_socket_or_state_names_the_first() {
+    let sandbox = Sandbox::new();
+    let mut first = Host::start_alone(&sandbox, "ada");
+    let pid = first.agent().pid().to_string();
+    let same_socket = Host::new(&sandbox, "bee").with_socket(first.socket().to_owned());
+    let same_state = Host::new(&sandbox, "cow").with_state_dir(first.state_dir().to_owned());
+    for second in [&same_socket, &same_state] {
+        let finished = second.launch().wait();
+        assert!(finished.code.is_some_and(|code| code != 0), "{finished:?}");
+        assert!(
+            finished.stderr.contains(&pid),
+            "who holds it? {}",
+            finished.stderr
+        );
+    }
+    first.terminal("alice").send("&den", "undisturbed");
+}
+
+#[test]
+fn a_dead_agents_socket_is_replaced() {
+    let sandbox = Sandbox::new();
+    let mut host = Host::start_alone(&sandbox, "ada");
+    host.terminal("alice").send("&den", "before");
+    host.kill_agent();
+    assert!(host.socket().exists(), "a killed agent leaves its socket");
+    host.restart();
+    assert_eq!(host.terminal("alice").read_all("&den").len(), 1);
+}
+
+#[test]
+fn a_file_that_is_no_socket_is_never_removed() {
+    let sandbox = Sandbox::new();
+    let host = Host::new(&sandbox, "ada");
+    let dir = host.socket().parent().expect("a directory");
+    fs::create_dir_all(dir).expect("directory");
+    fs::set_permissions(dir, fs::Permissions::from_mode(0o700)).expect("chmod");
+    fs::write(host.socket(), "precious").expect("file");
+    let finished = host.launch().wait();
+    assert!(finished.code.is_some_and(|code| code != 0), "{finished:?}");
+    let path = host.socket().to_str().expect("a plain path");
+    assert!(finished.stderr.contains(path), "{}", finished.stderr);
+    assert_eq!(
+        fs::read_to_string(host.socket()).expect("still there"),
+        "precious"
+    );
+}
+
+#[test]
+fn socket_and_directories_are_the_owners_alone() {
+    let sandbox = Sandbox::new();
+    let mut host = Host::start_alone(&sandbox, "ada");
+    let mode = |path: &Path| fs::metadata(path).expect("there").permissions().mode() & 0o777;
+    assert!(
+        fs::metadata(host.socket())
+            .expect("there")
+            .file_type()
+            .is_socket()
+    );
+    assert_eq!(mode(host.socket()), 0o600);
+    assert_eq!(mode(host.socket().parent().expect("directory")), 0o700);
+    assert_eq!(mode(host.state_dir()), 0o700);
+    assert_eq!(mode(&host.database()) & 0o077, 0, "the database is private");
+    assert!(host.agent().is_running());
+}
+
+#[test]
+fn without_an_agent_the_path_that_was_tried_is_told() {
+    let sandbox = Sandbox::new();
+    let host = Host::new(&sandbox, "ada");
+    let alice = host.terminal("alice");
+    let path = host.socket().to_str().expect("a plain path");
+    let verbs: [&[&str]; 6] = [
+        &["send", "&den", "hello", "--timeout", "1"],
+        &["tail", "&den"],
+        &["history", "&den"],
+        &["rooms"],
+        &["who", "&den"],
+        &["status"],
+    ];
+    for words in verbs {
+        let finished = alice.run(words).expect_code(69);
+        assert!(
+            finished.stderr.contains(path),
+            "{words:?}: {}",
+            finished.stderr
+        );
+        assert!(finished.stdout.is_empty(), "{words:?}: {}", finished.stdout);
+    }
+}
+
+/// An agent that `chat` started in the background: ended with the test, by its own pid.
+struct Background {
+    socket: PathBuf,
+}
+
+impl Background {
+    fn pid(&self) -> Option<u32> {
+        let mut session = Session::open(&self.socket, "observer", false).ok()?;
+        Some(session.status().pid)
+    }
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        if let Some(pid) = self.pid() {
+            let raw = i32::try_from(pid)
+                .ok()
+                .and_then(rustix::process::Pid::from_raw);
+            if let Some(pid) = raw {
+                let _ = rustix::process::kill_process(pid, Signal::TERM);
+            }
+        }
+    }
+}
+
+#[test]
+fn two_terminals_started_at_once_share_one_agent() {
+    let sandbox = Sandbox::new();
+    for round in 0..5 {
+        let dir = sandbox.dir(&format!("start-{round}"));
+        let agent = Background {
+            socket: dir.join("run/agent.sock"),
+        };
+        let start = |nick: &str| {
+            let mut command = sandbox.place().chat();
+            command.args(["--nick", nick]);
+            command.arg("--socket").arg(&agent.socket);
+            command.arg("--state-dir").arg(dir.join("state"));
+            let mut process = Process::start_piped(nick, &mut command, &sandbox.dir("logs"));
+            let stdin = process.take_stdin().expect("a pipe");
+            (process, stdin)
+        };
+        let mut terminals = ["alice", "bob", "carol"].map(start);
+        // A terminal prints what comes after it: speak until everybody has heard everybody else.
+        eventually("everybody hears everybody", || {
+            for (number, (_, stdin)) in terminals.iter_mut().enumerate() {
+                writeln!(stdin, "hello from {number}").expect("it reads its input");
+            }
+            for (process, _) in &terminals {
+                let heard = process.stdout();
+                if !(0..3).all(|number| heard.contains(&format!("hello from {number}"))) {
+                    return Err(format!("{heard:?}, {:?}", process.stderr()));
+                }
+            }
+            Ok(())
+        });
+        for (process, _) in &terminals {
+            assert_eq!(zombies_of(process.pid()), 0, "no zombie is left");
+        }
+        let pid = agent.pid().expect("an agent");
+        for (process, stdin) in terminals {
+            drop(stdin);
+            let mut process = process;
+            process.wait().expect_code(0);
+        }
+        assert_eq!(
+            agent.pid(),
+            Some(pid),
+            "one agent, which outlives its terminals"
+        );
+        let parent = status_field(pid, "PPid:");
+        assert!(
+            parent.is_some_and(|parent| parent != std::process::id()),
+            "{parent:?}"
+        );
+    }
+}
+
+fn zombies_of(parent: u32) -> usize {
+    let pids = fs::read_dir("/proc")
+        .expect("/proc")
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
+    let is_zombie = |pid: &u32| {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        status_field(*pid, "PPid:") == Some(parent) && status.contains("State:\tZ")
+    };
+    pids.filter(is_zombie).count()
+}
+
+fn status_field(pid: u32, field: &str) -> Option<u32> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix(field))?;
+    line.trim().parse().ok()
+}
+
+/// The binary where other users can reach it: a home directory may be closed to them.
+fn public_place(sandbox: &Sandbox) -> Place {
+    sandbox.open_to_all();
+    let copy = sandbox.path().join("chat");
+    if !copy.exists() {
+        fs::copy(chat_binary(), &copy).expect("a copy of the binary");
+        fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).expect("chmod");
+    }
+    sandbox.place().with_binary(copy)
+}
+
+#[test]
+fn another_user_is_kept_out_by_default() {
+    let name = "socket::another_user_is_kept_out_by_default";
+    privileged(Need::OtherUsers, name, || {
+        let sandbox = Sandbox::new();
+        let place = public_place(&sandbox);
+        let host = Host::start_alone(&sandbox, "ada");
+        let stranger = host
+            .terminal("mallory")
+            .in_place(place.as_uid(NOBODY, None));
+        let finished = stranger.run(["send", "&den", "let me in", "--timeout", "1"]);
+        let path = host.socket().to_str().expect("a plain path");
+        assert!(matches!(finished.code, Some(77)), "{finished:?}");
+        assert!(finished.stderr.contains(path), "{finished:?}");
+
+        // Not even where the file's mode would let them: the agent asks the kernel who it is.
+        fs::set_permissions(host.socket(), fs::Permissions::from_mode(0o666)).expect("chmod");
+        for dir in host.socket().ancestors().skip(1).take(2) {
+            fs::set_permissions(dir, fs::Permissions::from_mode(0o755)).expect("chmod");
+        }
+        let finished = stranger
+            .run(["send", "&den", "let me in", "--timeout", "1"])
+            .expect_code(77);
+        assert!(
+            finished.stderr.contains(&NOBODY.to_string()),
+            "{finished:?}"
+        );
+        assert!(host.terminal("alice").read_all("&den").is_empty());
+    });
+}
+
+#[test]
+fn users_of_one_group_share_an_agent_but_not_their_nicks() {
+    let name = "socket::users_of_one_group_share_an_agent_but_not_their_nicks";
+    privileged(Need::OtherUsers, name, || {
+        let sandbox = Sandbox::new();
+        let place = public_place(&sandbox);
+        let host = {
+            let mut host = Host::new(&sandbox, "ada").with_args(&["--group", &GROUP.to_string()]);
+            host.restart();
+            host
+        };
+        let mode = fs::metadata(host.socket())
+            .expect("there")
+            .permissions()
+            .mode()
+            & 0o777;
+        assert_eq!(mode, 0o660);
+        for dir in host.socket().ancestors().skip(2).take(1) {
+            fs::set_permissions(dir, fs::Permissions::from_mode(0o755)).expect("chmod");
+        }
+        let alice = host.terminal("alice");
+        alice.send("&den", "mine");
+        let member = place.as_uid(NOBODY, Some(GROUP));
+        let bob = host.terminal("bob").in_place(member.clone());
+        bob.send("&den", "ours");
+        assert_eq!(alice.read_all("&den").len(), 2);
+
+        let thief = host.terminal("alice").in_place(member);
+        let refused = thief.run(["send", "&den", "stolen"]).expect_code(77);
+        assert!(refused.stderr.contains("alice"), "{refused:?}");
+        assert!(refused.stderr.contains("--nick"), "{refused:?}");
+        let outsider = host.terminal("eve").in_place(place.as_uid(NOBODY, None));
+        outsider
+            .run(["send", "&den", "no", "--timeout", "1"])
+            .expect_code(77);
+        assert_eq!(alice.read_all("&den").len(), 2);
+    });
+}
