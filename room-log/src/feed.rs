@@ -33,8 +33,8 @@ pub(crate) struct Behind {
 /// Gives committed messages to everybody who follows their room.
 ///
 /// A message must be published after it can be read from the log, and messages of a room in
-/// order. Then a reader that subscribes, reads pages until [`Feed::read_up_to`] says it is live,
-/// and takes its queue from there on, sees every message once: what is published before it
+/// order. Then a reader that subscribes, reads pages until the feed says it is live, and
+/// takes its queue from there on, sees every message once: what is published before it
 /// becomes live is found in the log, and what is published after goes to the queue.
 #[derive(Debug)]
 pub struct Feed {
