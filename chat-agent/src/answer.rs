@@ -34,7 +34,7 @@ pub(crate) fn event(event: Event) -> Bytes {
 pub struct Answer {
     outbound: Arc<Outbound>,
     id: RequestId,
-    _place: OwnedSemaphorePermit,
+    place: OwnedSemaphorePermit,
 }
 
 impl Answer {
@@ -44,15 +44,24 @@ impl Answer {
         Self {
             outbound,
             id,
-            _place: place,
+            place,
         }
     }
 
     /// Queues the answer.
     pub fn give(self, result: Result<Reply, Refusal>) {
+        drop(self.give_and_keep_place(result));
+    }
+
+    /// Queues the answer to a request that has not come to its end by that.
+    pub(crate) fn give_and_keep_place(
+        self,
+        result: Result<Reply, Refusal>,
+    ) -> OwnedSemaphorePermit {
         self.outbound.push_reply(frame(&AgentFrame::Reply {
             id: self.id,
             result,
         }));
+        self.place
     }
 }

@@ -5,39 +5,41 @@ use std::path::PathBuf;
 /// Run this host's agent: terminals talk through it, with a server or without.
 ///
 /// It stays in the foreground and logs to standard error. `chat` starts one by itself if none
-/// runs; run it by hand to choose its name, its files or its server.
+/// runs; run it by hand to choose its name, its files or its server. What is not given here is
+/// looked up in the environment, then in the settings file.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct AgentArgs {
-    /// Socket for terminals [default: $XDG_RUNTIME_DIR/chat/agent.sock]
-    #[arg(long, value_name = "PATH", env = "CHAT_SOCKET")]
+    /// Socket for terminals [env: CHAT_SOCKET] [default: $XDG_RUNTIME_DIR/chat/agent.sock]
+    #[arg(long, value_name = "PATH")]
     pub socket: Option<PathBuf>,
 
-    /// Directory for messages and settings [default: $XDG_STATE_HOME/chat]
-    #[arg(long, value_name = "DIR", env = "CHAT_STATE_DIR")]
+    /// Directory for messages and settings [env: CHAT_STATE_DIR] [default: $XDG_STATE_HOME/chat]
+    #[arg(long, value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
 
-    /// What this host is called on the server [default: the system's host name]
-    #[arg(long, value_name = "NAME", env = "CHAT_HOST")]
+    /// What this host is called on the server [env: CHAT_HOST] [default: the system's host name]
+    #[arg(long, value_name = "NAME")]
     pub host: Option<String>,
 
-    /// Server to federate with; may be given several times, tried in turn, and remembered
+    /// Server to federate with; may be given several times, tried in turn, and remembered. What
+    /// `chat join` and `chat leave` say later stays until another --server is given
     #[arg(long = "server", value_name = "HOST[:PORT]")]
     pub servers: Vec<String>,
 
-    /// Let members of this group use the agent too (socket mode 0660)
-    #[arg(long, value_name = "GROUP", env = "CHAT_GROUP")]
+    /// Let members of this group use the agent too (socket mode 0660) [env: CHAT_GROUP]
+    #[arg(long, value_name = "GROUP")]
     pub group: Option<String>,
 
-    /// Bytes of messages that may wait for the server [default: 268435456]
-    #[arg(long, value_name = "BYTES", env = "CHAT_OUTBOX_LIMIT")]
+    /// Bytes of messages that may wait for the server [env: CHAT_OUTBOX_LIMIT] [default: 268435456]
+    #[arg(long, value_name = "BYTES")]
     pub outbox_limit: Option<u64>,
 
-    /// What to log, as in `info` or `chat_agent=debug` [default: info]
-    #[arg(long, value_name = "FILTER", env = "CHAT_LOG")]
+    /// What to log, as in `info` or `chat_agent=debug` [env: CHAT_LOG] [default: info]
+    #[arg(long, value_name = "FILTER")]
     pub log: Option<String>,
 
-    /// Settings file [default: $XDG_CONFIG_HOME/chat/agent.toml]
-    #[arg(long, value_name = "FILE", env = "CHAT_AGENT_CONFIG")]
+    /// Settings file [env: CHAT_AGENT_CONFIG] [default: $XDG_CONFIG_HOME/chat/agent.toml]
+    #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 
     /// Print each setting with where it comes from, and exit

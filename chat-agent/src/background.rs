@@ -2,18 +2,24 @@
 
 use crate::{
     config::Config,
-    socket::{Access, Lock, prepare_dir},
+    daemon::LONGEST_END,
+    lock::{Lock, LockError},
+    socket::{Access, prepare_dir},
 };
 use anyhow::{Context, bail};
+use room_log::private_dir;
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions},
+    fs::{self, File, OpenOptions},
     io::{self, BufRead, BufReader},
-    os::unix::{
-        fs::{DirBuilderExt, OpenOptionsExt},
-        net::UnixStream,
+    os::{
+        fd::RawFd,
+        unix::{fs::OpenOptionsExt, net::UnixStream, process::CommandExt},
     },
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{ChildStdout, Command, Stdio},
+    sync::mpsc,
+    thread,
+    time::Duration,
 };
 
 /// What the agent says on standard output, with the socket's path behind it, when it answers.
@@ -21,6 +27,12 @@ pub const READY: &str = "ready on ";
 
 /// A log larger than this is put aside at the next start.
 const LOG_BYTES: u64 = 8 * 1024 * 1024;
+
+/// How long an agent may take to answer: it may have to wait for the end of the last one.
+const LONGEST_START: Duration = LONGEST_END.saturating_add(Duration::from_secs(2));
+
+/// How long a starter waits for another one, which may wait as long as [`LONGEST_START`].
+const STARTER_PATIENCE: Duration = LONGEST_START.saturating_add(Duration::from_secs(1));
 
 /// Starts an agent unless one answers, and returns when one does.
 ///
@@ -32,31 +44,21 @@ const LOG_BYTES: u64 = 8 * 1024 * 1024;
 /// If it does not come up: with what it said last, and where the rest is.
 pub fn start(config: &Config) -> anyhow::Result<()> {
     let socket = &config.socket.value;
-    let access = Access::of_group(config.group.value.as_deref())?;
-    prepare_dir(
-        socket,
-        access,
-        if access == Access::Owner {
-            0o700
-        } else {
-            0o750
-        },
-    )?;
-    let _one_at_a_time = Lock::wait(&starting_path(socket))?;
+    prepare_dir(socket, Access::of_group(config.group.value.as_deref())?)?;
+    let my_turn = take_turn(socket, STARTER_PATIENCE);
     if UnixStream::connect(socket).is_ok() {
         return Ok(());
     }
+    let _one_at_a_time = my_turn?;
     let state_dir = &config.state_dir.value;
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(state_dir)
-        .with_context(|| format!("cannot make {}", state_dir.display()))?;
+    private_dir(state_dir)?;
     let log_path = state_dir.join("agent.log");
     let log = open_log(&log_path)
         .with_context(|| format!("cannot write the log {}", log_path.display()))?;
-    let program = std::env::current_exe().context("cannot find this program's file")?;
-    let flags = std::env::args_os().skip(1).map(|flag| {
+    let program = this_program();
+    let mut words = std::env::args_os();
+    let name = words.next().unwrap_or_else(|| "chat".into());
+    let flags = words.map(|flag| {
         if flag == "--background" {
             "--detached".into()
         } else {
@@ -64,36 +66,90 @@ pub fn start(config: &Config) -> anyhow::Result<()> {
         }
     });
     let mut agent = Command::new(&program)
+        .arg0(name)
         .args(flags)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(log)
         .spawn()
-        .with_context(|| format!("cannot start {}", program.display()))?;
+        .with_context(|| format!("cannot run {}", program.display()))?;
     let stdout = agent.stdout.take().context("the agent has no output")?;
-    for line in BufReader::new(stdout).lines() {
+    match is_ready(stdout)?.recv_timeout(LONGEST_START) {
         // The agent goes on without this process, which ends soon: init becomes its parent.
-        if line.is_ok_and(|line| line.starts_with(READY)) {
-            return Ok(());
-        }
+        Ok(true) => return Ok(()),
+        Ok(false) | Err(mpsc::RecvTimeoutError::Disconnected) => {}
+        Err(mpsc::RecvTimeoutError::Timeout) => bail!(
+            "the agent (process {pid}) does not answer after {} s, and was left to go on: see {}, \
+             or end it with `kill {pid}`, and try again",
+            LONGEST_START.as_secs(),
+            log_path.display(),
+            pid = agent.id()
+        ),
     }
     let status = agent.wait().context("cannot wait for the agent")?;
     bail!(
-        "the agent ended at once ({status}): {}\nthe whole log is in {}",
+        "the agent ended ({status}): {}\nthe whole log is in {}",
         last_line(&log_path),
         log_path.display()
     );
 }
 
-/// Leaves the terminal and the parent that started this process behind.
+fn take_turn(socket: &Path, patience: Duration) -> anyhow::Result<Lock> {
+    match Lock::take_within(&starting_path(socket), patience) {
+        Err(LockError::Held { pid, .. }) => bail!(
+            "process {pid} has been starting an agent for more than {} s: see what keeps it, or \
+             end it with `kill {pid}`, and try again",
+            patience.as_secs()
+        ),
+        taken => Ok(taken?),
+    }
+}
+
+/// The file to run this program again from: its own, or what still runs of it if an upgrade has
+/// put another one in its place.
+#[must_use]
+pub fn this_program() -> PathBuf {
+    std::env::current_exe()
+        .ok()
+        .filter(|path| path.exists())
+        .unwrap_or_else(|| PathBuf::from("/proc/self/exe"))
+}
+
+/// Leaves the terminal, the parent and the open files of whoever started this process behind.
+///
+/// Called before this process has opened anything itself.
 ///
 /// # Errors
 ///
 /// If the system does not let it.
 pub fn detach() -> anyhow::Result<()> {
+    close_inherited().context("cannot list the files that this process has inherited")?;
     // Already the leader of a session means already detached.
     let _detached = rustix::process::setsid();
     std::env::set_current_dir("/").context("cannot leave the working directory")
+}
+
+/// Closes all files but standard input, output and error. A caller's lock or pipe would otherwise
+/// stay taken as long as the agent lives.
+fn close_inherited() -> io::Result<()> {
+    let open: Vec<RawFd> = fs::read_dir("/proc/self/fd")?
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .collect();
+    for fd in open.into_iter().filter(|fd| *fd > 2) {
+        // The directory just read is one of them, and closed already.
+        let _closed = nix::unistd::close(fd);
+    }
+    Ok(())
+}
+
+/// Tells whether the agent says that it is ready before it ends.
+fn is_ready(stdout: ChildStdout) -> io::Result<mpsc::Receiver<bool>> {
+    let (said, ready) = mpsc::sync_channel(1);
+    thread::Builder::new().spawn(move || {
+        let mut lines = BufReader::new(stdout).lines().map_while(Result::ok);
+        let _nobody_waits = said.send(lines.any(|line| line.starts_with(READY)));
+    })?;
+    Ok(ready)
 }
 
 /// Closes the way on which [`start`] was told that this agent answers.
@@ -128,4 +184,19 @@ fn last_line(path: &Path) -> String {
     let text = fs::read(path).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
     text.lines().last().unwrap_or("it said nothing").to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_starter_that_is_stuck_is_named_instead_of_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("agent.sock");
+        let _stuck = take_turn(&socket, Duration::ZERO).unwrap();
+        let refused = take_turn(&socket, Duration::ZERO).unwrap_err().to_string();
+        let remedy = format!("`kill {}`", std::process::id());
+        assert!(refused.contains(&remedy), "{refused}");
+    }
 }

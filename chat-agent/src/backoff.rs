@@ -52,6 +52,16 @@ impl Backoff {
             .min(self.max)
             .mul_f64(0.5 + 0.5 * random.clamp(0.0, 1.0))
     }
+
+    /// Counts a failure after which the other side wants to be left alone for `told`. The wait is
+    /// up to half as long again, but within the maximum, and never below that of
+    /// [`fail`](Self::fail).
+    pub fn fail_told(&mut self, told: Duration, random: f64) -> Duration {
+        let told = told
+            .min(self.max.mul_f64(2.0 / 3.0))
+            .mul_f64(1.0 + 0.5 * random.clamp(0.0, 1.0));
+        told.min(self.max).max(self.fail(random))
+    }
 }
 
 #[cfg(test)]
@@ -67,6 +77,19 @@ mod tests {
         assert_eq!(backoff.fail(0.0), 5 * second);
         backoff.reset();
         assert_eq!(backoff.fail(1.0), second);
+    }
+
+    #[test]
+    fn a_server_that_is_going_away_says_how_long_within_reason() {
+        let second = Duration::from_secs(1);
+        let mut backoff = Backoff::new(second / 5, 10 * second);
+        assert_eq!(backoff.fail_told(2 * second, 0.0), 2 * second);
+        assert_eq!(backoff.fail_told(2 * second, 1.0), 3 * second);
+        assert!(backoff.fail_told(Duration::MAX, 1.0) <= 10 * second);
+        let waits: Vec<_> = (0..9)
+            .map(|_| backoff.fail_told(Duration::ZERO, 1.0))
+            .collect();
+        assert_eq!(waits[8], 10 * second, "one that always says so at once");
     }
 
     #[test]

@@ -2,7 +2,10 @@
 //!
 //! Flag, then environment, then file, then default. Each setting remembers which one won.
 
-use crate::{args::AgentArgs, paths};
+use crate::{
+    args::AgentArgs,
+    paths::{self, Process, Surroundings},
+};
 use protocol::{HostName, limits};
 use serde::Deserialize;
 use std::{
@@ -48,6 +51,15 @@ pub struct Setting<T> {
     pub origin: Origin,
 }
 
+impl<T> Setting<T> {
+    fn map<U>(self, make: impl FnOnce(T) -> U) -> Setting<U> {
+        Setting {
+            value: make(self.value),
+            origin: self.origin,
+        }
+    }
+}
+
 /// What an agent runs with.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -90,75 +102,86 @@ pub struct ConfigError {
 }
 
 impl Config {
-    /// Puts the settings together.
+    /// Puts the settings together. Relative paths begin at `dir`, so that whoever reads the
+    /// settings again from another working directory comes to the same.
     ///
     /// # Errors
     ///
     /// [`ConfigError`] with all that is wrong.
-    pub fn load(args: &AgentArgs) -> Result<Self, ConfigError> {
+    pub fn load(args: &AgentArgs, dir: &Path) -> Result<Self, ConfigError> {
+        Self::load_in(args, dir, &Process)
+    }
+
+    fn load_in(
+        args: &AgentArgs,
+        dir: &Path,
+        around: &impl Surroundings,
+    ) -> Result<Self, ConfigError> {
         let mut problems = Vec::new();
-        let file = args
+        // Set to nothing counts as not set.
+        let exported = |name| around.var(name).filter(|value| !value.is_empty());
+        let exported_text = |name| Some((name, exported(name)?.to_string_lossy().into_owned()));
+        let exported_path = |name| Some((name, PathBuf::from(exported(name)?)));
+        let absolute = |path: PathBuf| {
+            let path = dir.join(path);
+            std::path::absolute(&path).unwrap_or(path)
+        };
+
+        let named = args
             .config
             .clone()
-            .unwrap_or_else(paths::default_agent_config);
-        let written = read(&file, args.config.is_some()).unwrap_or_else(|problem| {
+            .or_else(|| Some(exported_path("CHAT_AGENT_CONFIG")?.1));
+        let must_exist = named.is_some();
+        let file = absolute(named.unwrap_or_else(|| paths::default_agent_config_in(around)));
+        let written = read(&file, must_exist).unwrap_or_else(|problem| {
             problems.push(problem);
             Written::default()
         });
-        let from_env = |name: &'static str| move || std::env::var_os(name).map(|_| name);
         let socket = choose(
             args.socket.clone(),
-            from_env("CHAT_SOCKET"),
+            exported_path("CHAT_SOCKET"),
             written.socket,
-            paths::default_socket,
-        );
+            || paths::default_socket_in(around),
+        )
+        .map(absolute);
         let state_dir = choose(
             args.state_dir.clone(),
-            from_env("CHAT_STATE_DIR"),
+            exported_path("CHAT_STATE_DIR"),
             written.state_dir,
-            paths::default_state_dir,
-        );
-        let host = choose(
-            args.host.clone().map(Some),
-            from_env("CHAT_HOST"),
-            written.host.map(Some),
-            || None,
-        );
-        let host = Setting {
-            origin: host.origin,
-            value: host.value.and_then(|name| match HostName::parse(&name) {
-                Ok(name) => Some(name),
-                Err(error) => {
-                    problems.push(format!("host {name:?} ({}): {error}", host.origin));
-                    None
-                }
-            }),
-        };
+            || paths::default_state_dir_in(around),
+        )
+        .map(absolute);
+        let host = optional(args.host.clone(), exported_text("CHAT_HOST"), written.host);
+        let origin = host.origin;
+        let host = host.map(|name| {
+            let name = name?;
+            HostName::parse(&name)
+                .map_err(|error| problems.push(format!("host {name:?} ({origin}): {error}")))
+                .ok()
+        });
         let typed = (!args.servers.is_empty()).then(|| args.servers.clone());
-        let servers = choose(typed, || None, written.servers, Vec::new);
-        let servers = Setting {
-            origin: servers.origin,
-            value: if servers.value.is_empty() {
+        let servers = choose(typed, None, written.servers, Vec::new);
+        let origin = servers.origin;
+        let servers = servers.map(|servers| match servers.as_slice() {
+            [] => servers,
+            _ => crate::session::check_servers(servers).unwrap_or_else(|error| {
+                problems.push(format!("server ({origin}): {error}"));
                 Vec::new()
-            } else {
-                crate::session::check_servers(servers.value).unwrap_or_else(|error| {
-                    problems.push(format!("server ({}): {error}", servers.origin));
-                    Vec::new()
-                })
-            },
-        };
-        let group = choose(
-            args.group.clone().map(Some),
-            from_env("CHAT_GROUP"),
-            written.group.map(Some),
-            || None,
+            }),
+        });
+        let group = optional(
+            args.group.clone(),
+            exported_text("CHAT_GROUP"),
+            written.group,
         );
-        let outbox_limit_bytes = choose(
-            args.outbox_limit,
-            from_env("CHAT_OUTBOX_LIMIT"),
-            written.outbox_limit,
-            || DEFAULT_OUTBOX_LIMIT_BYTES,
-        );
+        let limit = exported_text("CHAT_OUTBOX_LIMIT").and_then(|(name, text)| {
+            let number = text.parse();
+            let number = number.map_err(|error| problems.push(format!("{name}={text}: {error}")));
+            Some((name, number.ok()?))
+        });
+        let outbox_limit_bytes = choose(args.outbox_limit, limit, written.outbox_limit, || {
+            DEFAULT_OUTBOX_LIMIT_BYTES
+        });
         let least = limits::MAX_ENCODED_BODY_BYTES as u64 * 2;
         if outbox_limit_bytes.value < least {
             problems.push(format!(
@@ -166,9 +189,12 @@ impl Config {
                 outbox_limit_bytes.value, outbox_limit_bytes.origin
             ));
         }
-        let log = choose(args.log.clone(), from_env("CHAT_LOG"), written.log, || {
-            "info".to_owned()
-        });
+        let log = choose(
+            args.log.clone(),
+            exported_text("CHAT_LOG"),
+            written.log,
+            || "info".to_owned(),
+        );
         if let Err(error) = tracing_subscriber::EnvFilter::try_new(&log.value) {
             problems.push(format!(
                 "log filter {:?} ({}): {error}",
@@ -233,28 +259,34 @@ impl fmt::Display for Config {
     }
 }
 
-/// Flag and environment come as one value from the argument parser; a value that the environment
-/// does not have was typed.
+/// The nearest of the sources that say something.
 fn choose<T>(
-    given: Option<T>,
-    in_env: impl FnOnce() -> Option<&'static str>,
+    typed: Option<T>,
+    exported: Option<(&'static str, T)>,
     written: Option<T>,
     default: impl FnOnce() -> T,
 ) -> Setting<T> {
-    match (given, written) {
-        (Some(value), _) => {
-            let origin = in_env().map_or(Origin::Flag, Origin::Environment);
-            Setting { value, origin }
-        }
-        (None, Some(value)) => Setting {
-            value,
-            origin: Origin::File,
-        },
-        (None, None) => Setting {
-            value: default(),
-            origin: Origin::Default,
-        },
-    }
+    typed
+        .map(|value| (value, Origin::Flag))
+        .or_else(|| exported.map(|(name, value)| (value, Origin::Environment(name))))
+        .or_else(|| written.map(|value| (value, Origin::File)))
+        .map_or_else(
+            || Setting {
+                value: default(),
+                origin: Origin::Default,
+            },
+            |(value, origin)| Setting { value, origin },
+        )
+}
+
+/// The same, of what may be absent altogether.
+fn optional<T>(
+    typed: Option<T>,
+    exported: Option<(&'static str, T)>,
+    written: Option<T>,
+) -> Setting<Option<T>> {
+    let exported = exported.map(|(name, value)| (name, Some(value)));
+    choose(typed.map(Some), exported, written.map(Some), || None)
 }
 
 fn read(file: &Path, must_exist: bool) -> Result<Written, String> {
@@ -270,17 +302,48 @@ fn read(file: &Path, must_exist: bool) -> Result<Written, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::ffi::OsString;
+
+    type Vars = &'static [(&'static str, &'static str)];
+
+    struct Story(Vars);
+
+    impl Surroundings for Story {
+        fn var(&self, name: &str) -> Option<OsString> {
+            let found = self.0.iter().find(|(key, _)| *key == name);
+            found.map(|(_, value)| value.into())
+        }
+
+        fn uid(&self) -> u32 {
+            1000
+        }
+
+        fn owner_of_dir(&self, _: &Path) -> Option<u32> {
+            None
+        }
+
+        fn passwd(&self) -> Option<String> {
+            None
+        }
+    }
 
     fn load(file: &str, change: impl FnOnce(&mut AgentArgs)) -> Result<Config, ConfigError> {
+        load_with(&[], file, change)
+    }
+
+    fn load_with(
+        vars: Vars,
+        file: &str,
+        change: impl FnOnce(&mut AgentArgs),
+    ) -> Result<Config, ConfigError> {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("agent.toml");
-        std::fs::write(&path, file).unwrap();
+        std::fs::write(dir.path().join("agent.toml"), file).unwrap();
         let mut args = AgentArgs {
-            config: Some(path),
+            config: Some("agent.toml".into()),
             ..AgentArgs::default()
         };
         change(&mut args);
-        Config::load(&args)
+        Config::load_in(&args, dir.path(), &Story(vars))
     }
 
     #[test]
@@ -317,5 +380,40 @@ mod tests {
                 .to_string()
                 .contains("hots")
         );
+    }
+
+    #[test]
+    fn a_flag_is_not_taken_for_the_variable_beside_it() {
+        let vars = &[("CHAT_LOG", "warn"), ("CHAT_OUTBOX_LIMIT", "1000000")];
+        let config = load_with(vars, "outbox_limit = 2000000", |args| {
+            args.log = Some("debug".to_owned());
+        })
+        .unwrap();
+        assert_eq!(config.log.value, "debug");
+        assert_eq!(config.log.origin, Origin::Flag);
+        assert_eq!(config.outbox_limit_bytes.value, 1_000_000);
+        let origin = Origin::Environment("CHAT_OUTBOX_LIMIT");
+        assert_eq!(config.outbox_limit_bytes.origin, origin);
+        assert!(load_with(&[("CHAT_OUTBOX_LIMIT", "many")], "", |_| ()).is_err());
+    }
+
+    #[test]
+    fn a_variable_set_to_nothing_is_absent() {
+        let vars = &[("CHAT_SOCKET", ""), ("CHAT_HOST", ""), ("CHAT_LOG", "")];
+        let config = load_with(vars, "", |_| ()).unwrap();
+        assert_eq!(config.socket.value, Path::new("/tmp/chat-1000/agent.sock"));
+        for origin in [config.socket.origin, config.host.origin, config.log.origin] {
+            assert_eq!(origin, Origin::Default);
+        }
+    }
+
+    #[test]
+    fn relative_paths_begin_at_the_given_directory() {
+        let vars = &[("CHAT_STATE_DIR", "state")];
+        let config = load_with(vars, "socket = './a.sock'", |_| ()).unwrap();
+        let dir = config.file.parent().unwrap();
+        assert!(dir.is_absolute());
+        assert_eq!(config.socket.value, dir.join("a.sock"));
+        assert_eq!(config.state_dir.value, dir.join("state"));
     }
 }

@@ -1,15 +1,21 @@
 //! What sessions, link and writer thread share: who is here, what they follow, how things are.
 //!
-//! One `std::sync::Mutex` guards the people, held for a few lines and never across an await. The
-//! link learns of changes by comparing what is with what it has told the server, so nothing is
+//! There are three `std::sync::Mutex`es, each held for a few lines and never across an await:
+//! `people`, under which the server's epoch, the [`Feed`] and a session's [`Outbound`] are used
+//! too, in this order; `server_epoch` and `problems`, under which nothing else is.
+//!
+//! The link learns of changes by comparing what is with what it has told the server, so nothing is
 //! lost however fast things change.
+
+mod following;
 
 use crate::{
     answer,
-    store::{Settled, outbox::Usage},
+    store::{Settled, outbox::Usage, person::DepartureNumber},
 };
+use following::Directs;
 use protocol::{
-    AgentId, Availability, Committed, Direct, Epoch, HostName, Member, Nick, Room, UserName,
+    AgentId, Availability, Committed, Epoch, HostName, Member, Nick, Room, UserName,
     local::{AgentFrame, Event, LinkStatus},
 };
 use room_log::{Feed, Outbound, ReaderId};
@@ -32,6 +38,8 @@ pub struct Hub {
     feed: Arc<Feed>,
     people: Mutex<People>,
     people_changed: Notify,
+    /// Rises with every change of members or presence.
+    roll_version: AtomicU64,
     outbox: OutboxGauge,
     servers: watch::Sender<Vec<String>>,
     link: watch::Sender<LinkStatus>,
@@ -44,6 +52,8 @@ struct People {
     away: HashSet<Nick>,
     /// Who of this host is in which `#room` and `&room`, as stored.
     members: HashMap<Room, BTreeSet<Nick>>,
+    /// The last departure that is not in `members` any more.
+    last_departure: DepartureNumber,
 }
 
 #[derive(Debug)]
@@ -51,7 +61,7 @@ struct Present {
     nick: Nick,
     outbound: Arc<Outbound>,
     counts: bool,
-    directs: bool,
+    directs: Directs,
 }
 
 /// What the outbox holds, for those who only look.
@@ -107,6 +117,8 @@ pub struct Roll {
     pub members: BTreeMap<Room, BTreeSet<Nick>>,
     /// Users who are there or away.
     pub present: BTreeMap<Nick, Availability>,
+    /// The last departure that `members` are without.
+    pub last_departure: DepartureNumber,
 }
 
 impl Hub {
@@ -121,6 +133,7 @@ impl Hub {
             feed: Arc::new(Feed::new(committed_frame)),
             people: Mutex::default(),
             people_changed: Notify::new(),
+            roll_version: AtomicU64::new(0),
             outbox: OutboxGauge {
                 messages: AtomicU64::new(0),
                 bytes: AtomicU64::new(0),
@@ -233,24 +246,6 @@ impl Hub {
         self.feed.publish(messages);
     }
 
-    /// Lets sessions that want all direct conversations of their user follow this one from
-    /// `message` on, if they do not already.
-    fn open_directs(&self, direct: &Direct, message: &Committed) {
-        let people = lock(&self.people);
-        for (reader, present) in people.sessions.iter().filter(|(_, one)| one.directs) {
-            let user = UserName::new(present.nick.clone(), self.host.clone());
-            if direct.includes(&user) && !self.feed.is_following(*reader, &message.room) {
-                let room = message.room.clone();
-                let epoch = self.epoch_of(&room);
-                present
-                    .outbound
-                    .push_reply(answer::event(Event::DirectOpened { room, epoch }));
-                self.feed
-                    .subscribe(*reader, &present.outbound, &message.room, message.prev_seq);
-            }
-        }
-    }
-
     /// Tells all sessions of a message's author what became of it.
     pub(crate) fn settled(&self, settled: Settled) {
         let Settled {
@@ -293,13 +288,16 @@ impl Hub {
             .is_some_and(|members| members.contains(nick))
     }
 
-    /// A membership was stored.
+    /// A membership is stored. Does nothing if it was before.
     pub(crate) fn joined(&self, room: &Room, user: &UserName) {
-        lock(&self.people)
+        let is_new = lock(&self.people)
             .members
             .entry(room.clone())
             .or_default()
             .insert(user.nick.clone());
+        if !is_new {
+            return;
+        }
         if room.is_local_to(&self.host) {
             let event = Event::Joined {
                 room: room.clone(),
@@ -307,12 +305,13 @@ impl Hub {
             };
             self.feed.publish_soft([room], &answer::event(event));
         }
-        self.people_changed.notify_one();
+        self.people_have_changed();
     }
 
-    /// The end of a membership was stored.
-    pub(crate) fn left(&self, room: &Room, user: &UserName) {
+    /// The end of a membership was stored; of a federated room as `departure`.
+    pub(crate) fn left(&self, room: &Room, user: &UserName, departure: Option<DepartureNumber>) {
         let mut people = lock(&self.people);
+        people.last_departure = people.last_departure.max(departure.unwrap_or_default());
         if let Some(members) = people.members.get_mut(room) {
             members.remove(&user.nick);
             if members.is_empty() {
@@ -336,7 +335,7 @@ impl Hub {
         for reader in readers {
             self.feed.unsubscribe(reader, room);
         }
-        self.people_changed.notify_one();
+        self.people_have_changed();
     }
 
     /// A topic of a local room was stored.
@@ -363,7 +362,7 @@ impl Hub {
                 nick: nick.clone(),
                 outbound,
                 counts,
-                directs: false,
+                directs: Directs::Unwanted,
             };
             people.sessions.insert(reader, present);
         });
@@ -394,13 +393,6 @@ impl Hub {
         });
     }
 
-    /// A session wants every direct conversation of its user from now on.
-    pub(crate) fn want_directs(&self, reader: ReaderId) {
-        if let Some(present) = lock(&self.people).sessions.get_mut(&reader) {
-            present.directs = true;
-        }
-    }
-
     fn change_presence(&self, nick: &Nick, change: impl FnOnce(&mut People)) {
         let mut people = lock(&self.people);
         let before = people.availability(nick);
@@ -422,7 +414,18 @@ impl Hub {
             availability: after,
         };
         self.feed.publish_soft(&rooms, &answer::event(event));
+        self.people_have_changed();
+    }
+
+    fn people_have_changed(&self) {
+        self.roll_version.fetch_add(1, Ordering::Release);
         self.people_changed.notify_one();
+    }
+
+    /// Which state of members and presence this is. One that was the same before
+    /// [`roll`](Self::roll) means that the roll is the same.
+    pub(crate) fn roll_version(&self) -> u64 {
+        self.roll_version.load(Ordering::Acquire)
     }
 
     /// Waits until members or presence changed since the last wait. Cancel safe.
@@ -446,7 +449,11 @@ impl Hub {
             .map(|nick| (nick.clone(), people.availability(nick)))
             .filter(|(_, availability)| *availability != Availability::Offline)
             .collect();
-        Roll { members, present }
+        Roll {
+            members,
+            present,
+            last_departure: people.last_departure,
+        }
     }
 
     /// The members of `room` on this host.
@@ -506,7 +513,11 @@ impl Hub {
 
     /// Passes news of a user of another host on to all sessions that follow a federated room.
     pub(crate) fn pass_presence(&self, user: UserName, availability: Availability) {
-        let rooms: Vec<Room> = self.roll().members.into_keys().collect();
+        let rooms: Vec<Room> = {
+            let people = lock(&self.people);
+            let federated = |room: &&Room| matches!(room, Room::Federated(_));
+            people.members.keys().filter(federated).cloned().collect()
+        };
         self.feed.publish_soft(
             &rooms,
             &answer::event(Event::Presence { user, availability }),

@@ -11,9 +11,13 @@
 //! Nothing depends on how often this goes round: messages wait in the outbox, and the replica
 //! knows where it is in each room.
 
+mod following;
 mod intake;
+mod mandate;
 mod online;
+mod replica;
 mod roll_call;
+mod sending;
 mod welcome;
 pub mod window;
 
@@ -123,6 +127,12 @@ pub enum LinkError {
     /// The connection broke.
     #[error("the connection broke: {0}")]
     Io(#[from] io::Error),
+    /// The server named a room or conversation that is not its to order.
+    #[error("the server spoke of {0}, which is not its to speak of")]
+    OutOfPlace(Room),
+    /// The server told a topic that cannot be one.
+    #[error("the server sent a topic that is too long or contains control characters")]
+    BadTopic,
     /// This agent cannot store what the server sends, or read what it has.
     #[error("cannot store what the server sends: {0}")]
     Store(String),
@@ -184,7 +194,8 @@ impl Link {
                 Ok(Closed::GoingAway { reconnect_in }) => {
                     info!(%server, ?reconnect_in, "the server is going away");
                     let error = LinkError::Refused(federation::Refusal::ShuttingDown);
-                    self.wait(server.clone(), &error, reconnect_in, stop).await;
+                    let wait = self.backoff.fail_told(reconnect_in, rand::random());
+                    self.wait(server.clone(), &error, wait, stop).await;
                     return;
                 }
                 Err(error) => {
@@ -220,18 +231,12 @@ impl Link {
             .await;
     }
 
-    /// Turns sessions' requests away until `until`, or until the servers change.
-    async fn idle(&mut self, stop: &CancellationToken, until: Option<Instant>, refusal: &Refusal) {
+    /// Turns sessions' requests away until `due`, or until the servers change.
+    async fn idle(&mut self, stop: &CancellationToken, due: Option<Instant>, refusal: &Refusal) {
         loop {
-            let due = async {
-                match until {
-                    Some(until) => sleep_until(until).await,
-                    None => std::future::pending().await,
-                }
-            };
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = due => return,
+                () = until(due) => return,
                 _ = self.servers.changed() => return,
                 Some(request) = self.requests.recv() => turn_away(request, refusal),
             }
@@ -243,20 +248,24 @@ impl Link {
         server: &str,
         stop: &CancellationToken,
     ) -> Result<Closed, LinkError> {
-        let hub = Arc::clone(&self.hub);
-        let opening = timeout(CONNECT_TIMEOUT, open(server, &hub));
+        let (hub, writer) = (Arc::clone(&self.hub), self.writer.clone());
+        let readers = self.readers.clone();
+        let opening = async {
+            let opened = timeout(CONNECT_TIMEOUT, open(server, &hub)).await;
+            let (stream, welcome) = opened.map_err(|_| LinkError::TooSlow(CONNECT_TIMEOUT))??;
+            let replica = replica::prepare(&hub, &writer, &readers, welcome.epoch).await?;
+            Ok::<_, LinkError>((stream, welcome, replica))
+        };
         tokio::pin!(opening);
-        let (stream, welcome) = loop {
+        let (stream, welcome, replica) = loop {
             tokio::select! {
                 () = stop.cancelled() => return Ok(Closed::Stopping),
                 _ = self.servers.changed() => return Ok(Closed::ServersChanged),
                 Some(request) = self.requests.recv() => turn_away(request, &Refusal::Offline),
-                opened = &mut opening => {
-                    break opened.map_err(|_| LinkError::TooSlow(CONNECT_TIMEOUT))??;
-                }
+                opened = &mut opening => break opened?,
             }
         };
-        let online = Online::prepare(self, server, stream, welcome).await?;
+        let online = Online::begin(self, server, stream, welcome, replica)?;
         info!(%server, "connected to the server");
         online.run(stop).await
     }
@@ -277,4 +286,12 @@ async fn open(server: &str, hub: &Hub) -> Result<(TcpStream, Welcome), LinkError
     stream.set_nodelay(true)?;
     let welcome = welcome::introduce(&mut stream, hub).await?;
     Ok((stream, welcome))
+}
+
+/// Waits until `instant`; forever if there is none.
+async fn until(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => sleep_until(instant).await,
+        None => std::future::pending().await,
+    }
 }

@@ -45,23 +45,9 @@ impl Surroundings for Process {
     }
 }
 
-/// The agent's socket: see [`default_socket_in`].
-#[must_use]
-pub fn default_socket() -> PathBuf {
-    default_socket_in(&Process)
-}
-
-/// The agent's state directory: see [`default_state_dir_in`].
-#[must_use]
-pub fn default_state_dir() -> PathBuf {
-    default_state_dir_in(&Process)
-}
-
 /// The agent's settings file: `$XDG_CONFIG_HOME/chat/agent.toml`, or `.config` in the home
 /// directory; a path that cannot exist if there is no home either.
-#[must_use]
-pub fn default_agent_config() -> PathBuf {
-    let around = Process;
+pub fn default_agent_config_in(around: &impl Surroundings) -> PathBuf {
     let home = absolute(around.var("HOME")).map(|home| home.join(".config"));
     let base = absolute(around.var("XDG_CONFIG_HOME")).or(home);
     base.map_or_else(

@@ -2,8 +2,10 @@
 
 mod check;
 mod lookup;
+mod pages;
 mod request;
 mod rooms;
+mod status;
 
 use crate::{
     answer::{self, Answer},
@@ -14,19 +16,20 @@ use crate::{
 use bytes::BytesMut;
 pub(crate) use check::check_servers;
 use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use pages::Pages;
 use protocol::{
     CodecError, FrameCodec, HandshakeError, Nick, Preface, RequestId, Room, UserName, Vocabulary,
     handshake,
     limits::{
         HANDSHAKE_TIMEOUT, MAX_IN_FLIGHT, MAX_NICKS_PER_UID, MAX_PAGE_BYTES, MAX_PAGE_ENTRIES,
-        MAX_SOFTWARE_BYTES, SESSION_QUEUE_BYTES,
+        MAX_SOFTWARE_BYTES, SESSION_QUEUE_BYTES, SHUTDOWN_DEADLINE,
     },
     local::{AgentFrame, Event, LinkStatus, Refusal, Reply, Request, TerminalFrame},
 };
 use request::Done;
 use room_log::{
-    CaughtUp, Delivery, DeliveryError, Outbound, Page, PageFuture, PageSource, ReaderId, Readers,
-    SubmitError, log,
+    CaughtUp, Delivery, Outbound, Page, PageFuture, PageSource, Progress, ReaderId, Readers,
+    SubmitError, Unreadable, log,
 };
 use std::{collections::HashMap, io, sync::Arc, time::Duration};
 use thiserror::Error;
@@ -36,7 +39,7 @@ use tokio::{
     time::timeout,
 };
 use tokio_util::{codec::FramedRead, sync::CancellationToken};
-use tracing::debug;
+use tracing::{debug, error};
 
 /// How long a session may take to read its last words.
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
@@ -80,9 +83,6 @@ pub enum SessionError {
     /// It sent what cannot be understood.
     #[error(transparent)]
     Codec(#[from] CodecError),
-    /// It could not be written to, or its log not be read.
-    #[error(transparent)]
-    Delivery(#[from] DeliveryError),
     /// It could not be written to.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -230,20 +230,24 @@ struct Session<W> {
     outbound: Arc<Outbound>,
     delivery: Delivery<W>,
     places: Arc<Semaphore>,
-    /// Answers being worked out.
+    /// Short answers being worked out.
     work: FuturesUnordered<BoxFuture<'static, Done>>,
     /// A command that waits for room in the writer's queue; nothing is read meanwhile.
     held: Option<Command>,
-    /// Rooms that were opened and have not caught up.
-    opening: HashMap<Room, Opening>,
+    /// Long answers, one at a time.
+    pages: Pages,
+    /// Rooms that were opened by name, until they are closed.
+    open: HashMap<Room, Opening>,
     link: watch::Receiver<LinkStatus>,
 }
 
-/// What an opened room waits for before it can be called caught up.
+/// How far an opened room has come.
 #[derive(Debug, Default)]
 struct Opening {
     /// Whether the replica has what the server had, and whether the server could be asked.
     synced: Option<bool>,
+    /// Whether the terminal was told that it has all of it.
+    caught_up: bool,
 }
 
 impl<W> Drop for Session<W> {
@@ -266,7 +270,7 @@ impl<W: AsyncWrite + Unpin> Session<W> {
         let user = UserName::new(nick, hub.host().clone());
         let reader = hub.feed().reader();
         let outbound = Arc::new(Outbound::new(SESSION_QUEUE_BYTES));
-        let source = Pages {
+        let source = RoomPages {
             hub: Arc::clone(hub),
             readers: services.readers.clone(),
         };
@@ -292,7 +296,8 @@ impl<W: AsyncWrite + Unpin> Session<W> {
             places: Arc::new(Semaphore::new(MAX_IN_FLIGHT)),
             work: FuturesUnordered::new(),
             held: None,
-            opening: HashMap::new(),
+            pages: Pages::default(),
+            open: HashMap::new(),
             link,
         }
     }
@@ -305,6 +310,7 @@ impl<W: AsyncWrite + Unpin> Session<W> {
         let writer = self.services.writer.clone();
         loop {
             let holding = self.held.is_some();
+            let page_waits = self.pages.may_begin();
             tokio::select! {
                 biased;
                 () = stop.cancelled() => {
@@ -313,24 +319,25 @@ impl<W: AsyncWrite + Unpin> Session<W> {
                     self.say_closing(Refusal::ShuttingDown).await;
                     return Ok(Closed::ShuttingDown);
                 }
-                caught_up = self.delivery.run() => self.caught_up(caught_up?),
+                progress = self.delivery.run() => self.delivered(progress?),
                 Some(done) = self.work.next(), if !self.work.is_empty() => self.finish(done),
+                done = self.pages.next() => self.finish(done),
                 slot = writer.reserve(), if holding => {
                     let Ok(slot) = slot else { return Ok(Closed::ShuttingDown) };
                     if let Some(command) = self.held.take() {
                         slot.submit(command);
                     }
                 }
-                (place, frame) = next(&mut frames, &self.places, &self.outbound), if !holding => {
-                    match frame {
-                        None => {
+                next = next(&mut frames, &self.places, &self.outbound, page_waits), if !holding => {
+                    match next {
+                        Next::Page => self.pages.begin(),
+                        Next::End => {
                             // What was asked before the end is still answered: half a
                             // connection is a pipe's way to say that there is no more input.
-                            drop(place);
                             self.wind_down().await?;
                             return Ok(Closed::ByPeer);
                         }
-                        Some(Ok(frame)) => {
+                        Next::Frame(place, Ok(frame)) => {
                             let answer = Answer::new(Arc::clone(&self.outbound), frame.id, place);
                             if matches!(frame.request, Request::Hello { .. }) {
                                 answer.give(Err(Refusal::HelloOutOfPlace));
@@ -339,7 +346,7 @@ impl<W: AsyncWrite + Unpin> Session<W> {
                             }
                             self.request(frame.request, answer);
                         }
-                        Some(Err(error)) => {
+                        Next::Frame(_, Err(error)) => {
                             let reason = error.to_string();
                             self.say_closing(Refusal::Malformed { reason }).await;
                             return Err(error.into());
@@ -354,19 +361,38 @@ impl<W: AsyncWrite + Unpin> Session<W> {
         }
     }
 
+    fn delivered(&mut self, progress: Progress) {
+        match progress {
+            Progress::CaughtUp(caught_up) => self.caught_up(caught_up),
+            Progress::Unreadable(Unreadable { room, after, error }) => {
+                error!(%room, %after, %error, "a room cannot be read");
+                self.open.remove(&room);
+                let reason = Refusal::Unreadable {
+                    reason: error.to_string(),
+                };
+                let event = Event::Closed { room, reason };
+                self.outbound.push_reply(answer::event(event));
+            }
+        }
+    }
+
     /// A room's reader has all there was.
     fn caught_up(&mut self, caught_up: CaughtUp) {
-        if let Some(opening) = self.opening.get(&caught_up.room)
+        if let Some(opening) = self.open.get(&caught_up.room)
             && let Some(complete) = opening.synced
         {
             self.announce(caught_up.room, complete);
         }
     }
 
+    /// Tells the terminal, once, that it has all of an opened room.
     fn announce(&mut self, room: Room, complete: bool) {
-        self.opening.remove(&room);
-        self.outbound
-            .push_reply(answer::event(Event::CaughtUp { room, complete }));
+        if let Some(opening) = self.open.get_mut(&room)
+            && !std::mem::replace(&mut opening.caught_up, true)
+        {
+            let event = Event::CaughtUp { room, complete };
+            self.outbound.push_reply(answer::event(event));
+        }
     }
 
     /// Queues a command, or holds it until there is room.
@@ -385,19 +411,22 @@ impl<W: AsyncWrite + Unpin> Session<W> {
             // The agent is ending if this fails.
             let _ending = self.services.writer.submit(command).await;
         }
-        let places = Arc::clone(&self.places);
+        let (places, outbound) = (Arc::clone(&self.places), Arc::clone(&self.outbound));
         let all = u32::try_from(MAX_IN_FLIGHT).unwrap_or(u32::MAX);
         let answered = async {
             loop {
+                let page_waits = self.pages.may_begin();
                 tokio::select! {
                     biased;
-                    caught_up = self.delivery.run() => self.caught_up(caught_up?),
+                    progress = self.delivery.run() => self.delivered(progress?),
                     Some(done) = self.work.next(), if !self.work.is_empty() => self.finish(done),
+                    done = self.pages.next() => self.finish(done),
+                    () = outbound.has_room(), if page_waits => self.pages.begin(),
                     _ = places.acquire_many(all) => return Ok::<_, SessionError>(()),
                 }
             }
         };
-        if let Ok(result) = timeout(HANDSHAKE_TIMEOUT, answered).await {
+        if let Ok(result) = timeout(SHUTDOWN_DEADLINE, answered).await {
             result?;
         }
         self.farewell().await;
@@ -422,33 +451,48 @@ impl<W: AsyncWrite + Unpin> Session<W> {
     }
 }
 
-/// Waits for a place among the requests in flight, for room in the queue, and for a frame.
+/// What a session can take up when its reader takes what it has been given.
+enum Next {
+    /// The page that waits longest.
+    Page,
+    /// A request, in a place of its own.
+    Frame(OwnedSemaphorePermit, Result<TerminalFrame, CodecError>),
+    /// There are no more requests.
+    End,
+}
+
+/// Waits for room in the queue; then for a page that waits, or for a place among the requests in
+/// flight and a frame.
 ///
 /// Cancel safe: a place that was not used is given back.
 async fn next<R: AsyncRead + Unpin>(
     frames: &mut FramedRead<R, FrameCodec<TerminalFrame, ()>>,
     places: &Arc<Semaphore>,
     outbound: &Outbound,
-) -> (
-    OwnedSemaphorePermit,
-    Option<Result<TerminalFrame, CodecError>>,
-) {
+    page_waits: bool,
+) -> Next {
     outbound.has_room().await;
+    if page_waits {
+        return Next::Page;
+    }
     let Ok(place) = Arc::clone(places).acquire_owned().await else {
         // The semaphore is never closed.
         return std::future::pending().await;
     };
-    (place, frames.next().await)
+    match frames.next().await {
+        Some(frame) => Next::Frame(place, frame),
+        None => Next::End,
+    }
 }
 
 /// Reads pages of any room this agent has, as frames for terminals.
 #[derive(Debug)]
-struct Pages {
+struct RoomPages {
     hub: Arc<Hub>,
     readers: Readers,
 }
 
-impl PageSource for Pages {
+impl PageSource for RoomPages {
     fn page(&self, room: &Room, after: protocol::Seq) -> PageFuture {
         let (room, epoch, readers) = (room.clone(), self.hub.epoch_of(room), self.readers.clone());
         let frames = self.hub.feed().frames();

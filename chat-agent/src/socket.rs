@@ -5,35 +5,45 @@
 //! found at the path is a dead agent's and is replaced; without it, a living agent's and left
 //! alone. Whatever else stands at the path is never removed.
 
+use crate::lock::{Lock, LockError};
 use nix::unistd::{Gid, Group};
 use rustix::{
-    fs::{FlockOperation, Mode, flock},
-    io::Errno,
-    process::{geteuid, umask},
+    fs::Mode,
+    process::{getegid, geteuid, umask},
 };
 use std::{
     fmt,
-    fs::{self, DirBuilder, File, OpenOptions},
-    io::{self, Read, Seek, Write},
+    fs::{self, DirBuilder},
+    io,
     os::unix::{
-        fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown},
+        ffi::OsStrExt,
+        fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt, lchown},
         net::UnixListener,
     },
     path::{Path, PathBuf},
+    time::Duration,
 };
 use thiserror::Error;
+
+/// Longest path of a socket: what the kernel has room for, without the NUL at its end.
+pub const MAX_PATH_BYTES: usize = 107;
 
 /// Why the agent cannot listen. The message says what to do.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum SocketError {
-    /// Another agent has the socket or the state.
-    #[error("{path} is held by another agent (process {pid})", path = path.display())]
-    Held {
-        /// The lock file.
+    /// The lock beside the socket cannot be had.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// The kernel takes no such path.
+    #[error(
+        "the path {path} has {len} bytes, a socket's may have {MAX_PATH_BYTES}: choose a shorter \
+         --socket or CHAT_SOCKET",
+        path = path.display(), len = path.as_os_str().len()
+    )]
+    TooLong {
+        /// The path.
         path: PathBuf,
-        /// Who holds it, as far as the file says.
-        pid: String,
     },
     /// Something that is no socket stands at the path.
     #[error("{path} exists and is not a socket: move it away, or name another --socket", path = path.display())]
@@ -73,7 +83,7 @@ pub enum SocketError {
         name: String,
     },
     /// The system said no.
-    #[error("cannot {action} {path}: {source}", path = path.display())]
+    #[error("cannot {action} {path}", path = path.display())]
     Io {
         /// What was tried.
         action: &'static str,
@@ -145,83 +155,6 @@ impl fmt::Display for Access {
     }
 }
 
-/// A lock file, held as long as this lives.
-#[derive(Debug)]
-pub struct Lock {
-    file: File,
-}
-
-impl Lock {
-    /// Takes the lock, or says who has it.
-    ///
-    /// # Errors
-    ///
-    /// [`SocketError::Held`] or [`SocketError::Io`].
-    pub fn take(path: &Path) -> Result<Self, SocketError> {
-        let file = open_lock(path)?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Self::held(file, path),
-            Err(Errno::WOULDBLOCK) => Err(SocketError::Held {
-                path: path.to_owned(),
-                pid: holder(file),
-            }),
-            Err(error) => Err(io_error("lock", path)(error.into())),
-        }
-    }
-
-    /// Takes the lock, waiting for whoever has it.
-    ///
-    /// # Errors
-    ///
-    /// [`SocketError::Io`].
-    pub fn wait(path: &Path) -> Result<Self, SocketError> {
-        let file = open_lock(path)?;
-        loop {
-            match flock(&file, FlockOperation::LockExclusive) {
-                Ok(()) => return Self::held(file, path),
-                Err(Errno::INTR) => {}
-                Err(error) => return Err(io_error("lock", path)(error.into())),
-            }
-        }
-    }
-
-    fn held(mut file: File, path: &Path) -> Result<Self, SocketError> {
-        let write = |file: &mut File| {
-            file.set_len(0)?;
-            file.rewind()?;
-            writeln!(file, "{}", std::process::id())
-        };
-        write(&mut file).map_err(io_error("write", path))?;
-        Ok(Self { file })
-    }
-}
-
-impl Drop for Lock {
-    fn drop(&mut self) {
-        // The file stays: removing it would let two agents hold locks on two files of one name.
-        let _emptied = self.file.set_len(0);
-    }
-}
-
-fn open_lock(path: &Path) -> Result<File, SocketError> {
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path)
-        .map_err(io_error("open", path))
-}
-
-fn holder(mut file: File) -> String {
-    let mut text = String::new();
-    match file.read_to_string(&mut text) {
-        Ok(_) if !text.trim().is_empty() => text.trim().to_owned(),
-        _ => "unknown".to_owned(),
-    }
-}
-
 /// The socket, listening, with the lock that makes it this agent's.
 #[derive(Debug)]
 pub struct Socket {
@@ -234,15 +167,20 @@ pub struct Socket {
 impl Socket {
     /// Makes the directory, takes the lock, replaces a dead agent's socket, and listens.
     ///
-    /// Called before any thread is started: the umask belongs to the whole process.
+    /// Another agent that holds the lock gets as long as `patience` to end. Called before any
+    /// thread is started: the umask belongs to the whole process.
     ///
     /// # Errors
     ///
     /// [`SocketError`].
-    pub fn bind(path: &Path, access: Access) -> Result<(Self, UnixListener), SocketError> {
-        let (dir_mode, socket_mode) = access.modes();
-        prepare_dir(path, access, dir_mode)?;
-        let lock = Lock::take(&lock_path(path))?;
+    pub fn bind(
+        path: &Path,
+        access: Access,
+        patience: Duration,
+    ) -> Result<(Self, UnixListener), SocketError> {
+        prepare_dir(path, access)?;
+        let (_, socket_mode) = access.modes();
+        let lock = Lock::take_within(&lock_path(path), patience)?;
         match fs::symlink_metadata(path) {
             Ok(found) if found.file_type().is_socket() => {
                 fs::remove_file(path).map_err(io_error("replace", path))?;
@@ -261,7 +199,8 @@ impl Socket {
         umask(before);
         let listener = bound.map_err(io_error("bind", path))?;
         if let Access::Group(gid) = access {
-            chown(path, None, Some(gid)).map_err(io_error("change the group of", path))?;
+            // Nobody else can have put anything in its place: see `prepare_dir`.
+            lchown(path, None, Some(gid)).map_err(io_error("change the group of", path))?;
             fs::set_permissions(path, fs::Permissions::from_mode(socket_mode))
                 .map_err(io_error("change the mode of", path))?;
         }
@@ -302,53 +241,71 @@ pub fn lock_path(socket: &Path) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// Makes the socket's directory if there is none, and refuses one that others could tamper with.
+/// Makes the socket's directory if there is none, and refuses one in which others could put
+/// something else in the socket's place.
+///
+/// It may be one like `/tmp`, where everybody has files and nobody touches another's, if that is
+/// what was named: a link that leads there must be this user's or root's.
 ///
 /// # Errors
 ///
 /// [`SocketError`].
-pub fn prepare_dir(socket: &Path, access: Access, mode: u32) -> Result<(), SocketError> {
+pub fn prepare_dir(socket: &Path, access: Access) -> Result<(), SocketError> {
+    if socket.as_os_str().as_bytes().len() > MAX_PATH_BYTES {
+        return Err(SocketError::TooLong {
+            path: socket.to_owned(),
+        });
+    }
     let dir = match socket.parent() {
         Some(dir) if !dir.as_os_str().is_empty() => dir,
         _ => Path::new("."),
     };
     if !dir.try_exists().map_err(io_error("look at", dir))? {
-        if let Some(above) = dir.parent() {
-            DirBuilder::new()
-                .recursive(true)
-                .mode(0o755)
-                .create(above)
-                .map_err(io_error("make", above))?;
-        }
-        match DirBuilder::new().mode(mode).create(dir) {
-            Ok(()) => {
-                if let Access::Group(gid) = access {
-                    chown(dir, None, Some(gid)).map_err(io_error("change the group of", dir))?;
-                }
-            }
-            // Another agent made it just now.
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(io_error("make", dir)(error)),
-        }
+        make_dir(dir, access)?;
     }
+    let link = fs::symlink_metadata(dir).map_err(io_error("look at", dir))?;
     let found = fs::metadata(dir).map_err(io_error("look at", dir))?;
     let uid = geteuid().as_raw();
-    let mode = found.permissions().mode() & 0o7777;
-    let sticky = mode & 0o1000 != 0;
-    if found.uid() != uid && found.uid() != 0 {
-        let path = dir.to_owned();
-        return Err(SocketError::ForeignDirectory {
-            path,
-            owner: found.uid(),
-            uid,
-        });
+    for owner in [link.uid(), found.uid()] {
+        if owner != uid && owner != 0 {
+            return Err(SocketError::ForeignDirectory {
+                path: dir.to_owned(),
+                owner,
+                uid,
+            });
+        }
     }
-    let open_to_group = mode & 0o020 != 0 && found.gid() != rustix::process::getegid().as_raw();
-    if !sticky && (mode & 0o002 != 0 || open_to_group) {
+    let mode = found.mode() & 0o7777;
+    let sticky = mode & 0o1000 != 0;
+    // A user's own group has nobody else in it on many systems; a group that shares the agent has.
+    let own_group = access == Access::Owner && found.gid() == getegid().as_raw();
+    let open = mode & 0o002 != 0 || (mode & 0o020 != 0 && !own_group);
+    if open && !sticky {
         return Err(SocketError::OpenDirectory {
             path: dir.to_owned(),
             mode,
         });
+    }
+    Ok(())
+}
+
+fn make_dir(dir: &Path, access: Access) -> Result<(), SocketError> {
+    if let Some(above) = dir.parent() {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o755)
+            .create(above)
+            .map_err(io_error("make", above))?;
+    }
+    let (dir_mode, _) = access.modes();
+    match DirBuilder::new().mode(dir_mode).create(dir) {
+        Ok(()) => {}
+        // Another agent made it just now.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+        Err(error) => return Err(io_error("make", dir)(error)),
+    }
+    if let Access::Group(gid) = access {
+        lchown(dir, None, Some(gid)).map_err(io_error("change the group of", dir))?;
     }
     Ok(())
 }
@@ -366,22 +323,26 @@ fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Sock
 mod tests {
     use super::*;
 
+    fn bind(path: &Path) -> Result<(Socket, UnixListener), SocketError> {
+        Socket::bind(path, Access::Owner, Duration::ZERO)
+    }
+
     #[test]
     fn a_dead_agents_socket_is_replaced_and_a_living_ones_is_not() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("chat/agent.sock");
-        let (socket, listener) = Socket::bind(&path, Access::Owner).unwrap();
+        let (socket, listener) = bind(&path).unwrap();
         let mode = fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         assert!(matches!(
-            Socket::bind(&path, Access::Owner),
-            Err(SocketError::Held { .. })
+            bind(&path),
+            Err(SocketError::Lock(LockError::Held { .. }))
         ));
         // A killed agent leaves its socket and loses its lock.
         std::mem::forget(listener);
         let Socket { _lock: lock, .. } = &socket;
-        flock(&lock.file, FlockOperation::Unlock).unwrap();
-        let (again, _listener) = Socket::bind(&path, Access::Owner).unwrap();
+        lock.release();
+        let (again, _listener) = bind(&path).unwrap();
         drop(socket);
         assert!(
             path.exists(),
@@ -396,22 +357,59 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("agent.sock");
         fs::write(&file, "precious").unwrap();
-        let refused = Socket::bind(&file, Access::Owner);
+        let refused = bind(&file);
         assert!(matches!(refused, Err(SocketError::NotASocket { .. })));
         assert_eq!(fs::read_to_string(&file).unwrap(), "precious");
         let link = dir.path().join("link.sock");
         std::os::unix::fs::symlink(&file, &link).unwrap();
-        assert!(matches!(
-            Socket::bind(&link, Access::Owner),
-            Err(SocketError::NotASocket { .. })
-        ));
+        assert!(matches!(bind(&link), Err(SocketError::NotASocket { .. })));
     }
 
     #[test]
     fn a_directory_that_others_can_write_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o777)).unwrap();
-        let refused = Socket::bind(&dir.path().join("agent.sock"), Access::Owner);
+        let refused = bind(&dir.path().join("agent.sock"));
         assert!(matches!(refused, Err(SocketError::OpenDirectory { .. })));
+    }
+
+    #[test]
+    fn a_directory_that_a_sharing_group_can_write_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o770)).unwrap();
+        let path = dir.path().join("agent.sock");
+        let group = Access::Group(getegid().as_raw());
+        let refused = prepare_dir(&path, group);
+        assert!(matches!(refused, Err(SocketError::OpenDirectory { .. })));
+        prepare_dir(&path, Access::Owner).unwrap();
+    }
+
+    #[test]
+    fn somebody_elses_link_to_a_directory_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let link = dir.path().join("chat-0");
+        std::os::unix::fs::symlink("/tmp", &link).unwrap();
+        let path = link.join("agent.sock");
+        prepare_dir(&path, Access::Owner).unwrap();
+        if geteuid().is_root() {
+            lchown(&link, Some(54_322), None).unwrap();
+            let refused = prepare_dir(&path, Access::Owner);
+            assert!(matches!(
+                refused,
+                Err(SocketError::ForeignDirectory { owner: 54_322, .. })
+            ));
+        }
+    }
+
+    #[test]
+    fn a_path_too_long_for_a_socket_is_named_with_its_length() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x".repeat(120));
+        let refused = bind(&path).unwrap_err().to_string();
+        let bytes = format!("{} bytes", path.as_os_str().len());
+        assert!(
+            refused.contains(&bytes) && refused.contains("CHAT_SOCKET"),
+            "{refused}"
+        );
     }
 }

@@ -3,25 +3,30 @@
 //! A [`Command`] is queued, becomes part of a transaction, and only after the commit is answered
 //! and made visible through the [`Hub`]. SQL appears in this module's submodules only.
 
+mod directs;
 pub mod identity;
 pub mod outbox;
 pub mod person;
+pub mod refused;
 pub mod schema;
 
 use crate::{answer::Answer, hub::Hub};
+use directs::Directs;
 use identity::NO_EPOCH;
 use outbox::Usage;
-use person::Claim;
+use person::{Claim, DepartureNumber};
 use protocol::{
     Committed, Cursor, Epoch, FederatedRoom, MessageId, Nick, Outgoing, Room, Seq, Timestamp,
     UserName, federation,
-    limits::{MAX_NICKS_PER_UID, MAX_ROOMS, MAX_ROOMS_PER_USER},
+    limits::{MAX_DIRECTS_PER_USER, MAX_NICKS_PER_UID, MAX_ROOMS, MAX_ROOMS_PER_USER},
     local::{Delivery, Refusal, Reply},
 };
+use refused::Refused;
 use room_log::{Appended, Durability, Ingested, RoomLog, Store, StoreError, Writer, log, roster};
 use rusqlite::Connection;
-use std::{sync::Arc, time::SystemTime};
+use std::{collections::HashSet, sync::Arc, time::SystemTime};
 use tokio::sync::oneshot;
+use tracing::warn;
 
 /// Queues commands to the writer thread.
 pub type AgentWriter = Writer<Command>;
@@ -88,6 +93,8 @@ pub enum Command {
         room: FederatedRoom,
         /// Who.
         user: UserName,
+        /// The last departure it can have been told of.
+        up_to: DepartureNumber,
     },
     /// Set the topic of a room that this agent orders.
     SetTopic {
@@ -117,6 +124,11 @@ pub enum Command {
         cursor: Cursor,
         /// Gets [`Reply::Done`].
         answer: Answer,
+    },
+    /// Take over the servers of the settings if they have changed.
+    Configure {
+        /// `HOST:PORT` each; none if the settings name none.
+        servers: Vec<String>,
     },
     /// Remember the servers to try.
     SetServers {
@@ -158,7 +170,7 @@ pub enum Outcome {
         result: Result<Delivery, Refusal>,
         /// The message, if this agent gave it its place now.
         committed: Option<Box<Committed>>,
-        /// Whether it made its author a member of the room.
+        /// Whether it made its author a member of the room, and the hub must learn it.
         joined: bool,
     },
     /// Of `Ingest`: which messages are new, and where some were missing.
@@ -170,10 +182,17 @@ pub enum Outcome {
     },
     /// Of `Claim`.
     Claimed(Claim),
-    /// Of `Join`: whether it changed anything, or why not.
+    /// Of `Join`: whether the hub must learn it, or why not.
     Joined(Result<bool, Refusal>),
-    /// Of `Leave`: whether it changed anything.
-    Left(bool),
+    /// Of `Leave`.
+    Left {
+        /// Whether it changed anything.
+        left: bool,
+        /// What the server must be told.
+        departure: Option<DepartureNumber>,
+    },
+    /// Of `Configure`: whether the settings won.
+    Configured(bool),
     /// Of commands that have nothing to report.
     Done,
 }
@@ -186,6 +205,9 @@ pub struct AgentStore {
     replica: RoomLog,
     /// What the outbox holds in the open transaction; `None` after a rollback.
     usage: Option<Usage>,
+    directs: Directs,
+    /// Memberships that ended in the open transaction; the hub has them still.
+    left: HashSet<(Room, UserName)>,
 }
 
 impl AgentStore {
@@ -199,6 +221,8 @@ impl AgentStore {
             local,
             replica,
             usage: None,
+            directs: Directs::default(),
+            left: HashSet::new(),
         }
     }
 
@@ -209,94 +233,98 @@ impl AgentStore {
         }
     }
 
+    /// Makes the author a member, and takes the message. The membership is kept whatever becomes
+    /// of the message.
     fn send(
         &mut self,
         transaction: &Connection,
         message: &Outgoing,
     ) -> Result<Outcome, StoreError> {
-        let refuse = |refusal| Outcome::Sent {
-            result: Err(refusal),
-            committed: None,
-            joined: false,
-        };
         let joined = match self.join(transaction, &message.room, &message.author)? {
             Ok(joined) => joined,
-            Err(refusal) => return Ok(refuse(refusal)),
+            Err(refusal) => {
+                return Ok(Outcome::Sent {
+                    result: Err(refusal),
+                    committed: None,
+                    joined: false,
+                });
+            }
         };
-        if let Some(waiting) = outbox::find(transaction, message.id)? {
-            let result = if same(&waiting, message) {
+        let mut committed = None;
+        let result = if let Some(waiting) = outbox::find(transaction, message.id)? {
+            if same(&waiting, message) {
                 Ok(Delivery::Queued)
             } else {
                 Err(Refusal::IdConflict { id: message.id })
-            };
-            return Ok(Outcome::Sent {
-                result,
-                committed: None,
-                joined,
-            });
-        }
-        if message.room.is_local_to(self.hub.host()) {
+            }
+        } else if !self.may_write(transaction, message)? {
+            let max = MAX_DIRECTS_PER_USER;
+            Err(too_many("direct conversations of one user", max))
+        } else if message.room.is_local_to(self.hub.host()) {
             let now = Timestamp::from(SystemTime::now());
-            return Ok(match self.local.append(transaction, message, now)? {
-                Appended::New(committed) => {
-                    let place = self.place(committed.seq);
-                    Outcome::Sent {
-                        result: Ok(place),
-                        committed: Some(committed.into()),
-                        joined,
-                    }
+            let epoch = self.local.epoch();
+            match self.local.append(transaction, message, now)? {
+                Appended::New(new) => {
+                    let seq = new.seq;
+                    committed = Some(new.into());
+                    Ok(Delivery::Committed { epoch, seq })
                 }
-                Appended::Known { seq } => Outcome::Sent {
-                    result: Ok(self.place(seq)),
-                    committed: None,
-                    joined,
-                },
-                Appended::Conflict => refuse(Refusal::IdConflict { id: message.id }),
-                Appended::TooManyRooms => refuse(too_many("rooms", MAX_ROOMS)),
-            });
-        }
-        if let Some((epoch, found)) = log::find(transaction, message.id)? {
-            let result = if found.room == message.room
-                && found.author == message.author
-                && found.body == message.body
-            {
-                Ok(Delivery::Committed {
-                    epoch,
-                    seq: found.seq,
-                })
-            } else {
-                Err(Refusal::IdConflict { id: message.id })
-            };
-            return Ok(Outcome::Sent {
-                result,
-                committed: None,
-                joined,
-            });
+                Appended::Known { seq } => Ok(Delivery::Committed { epoch, seq }),
+                Appended::Conflict => Err(Refusal::IdConflict { id: message.id }),
+                Appended::TooManyRooms => Err(too_many("rooms", MAX_ROOMS)),
+            }
+        } else {
+            self.queue(transaction, message)?
+        };
+        Ok(Outcome::Sent {
+            result,
+            committed,
+            joined,
+        })
+    }
+
+    fn may_write(
+        &mut self,
+        transaction: &Connection,
+        message: &Outgoing,
+    ) -> Result<bool, StoreError> {
+        let epochs = [self.local.epoch(), self.replica.epoch()];
+        let (room, author) = (&message.room, &message.author);
+        let max = MAX_DIRECTS_PER_USER;
+        self.directs.admit(transaction, epochs, room, author, max)
+    }
+
+    /// Puts a message for the server into the outbox, unless the server's log has it. A log that
+    /// was before this one does not count: nobody can read the message there any more.
+    fn queue(
+        &mut self,
+        transaction: &Connection,
+        message: &Outgoing,
+    ) -> Result<Result<Delivery, Refusal>, StoreError> {
+        let id = message.id;
+        for epoch in [self.replica.epoch(), self.local.epoch()] {
+            if let Some(found) = log::find(transaction, epoch, id)? {
+                let is_same = found.room == message.room
+                    && found.author == message.author
+                    && found.body == message.body;
+                let seq = found.seq;
+                return Ok(if is_same {
+                    Ok(Delivery::Committed { epoch, seq })
+                } else {
+                    Err(Refusal::IdConflict { id })
+                });
+            }
         }
         let mut usage = self.usage(transaction)?;
-        let limit = self.hub.outbox().limit_bytes();
-        if usage.bytes + Usage::of(&message.body) > limit {
-            return Ok(refuse(Refusal::OutboxFull {
-                used: usage.bytes,
-                limit,
-            }));
+        let (used, limit) = (usage.bytes, self.hub.outbox().limit_bytes());
+        if used + Usage::of(&message.body) > limit {
+            return Ok(Err(Refusal::OutboxFull { used, limit }));
         }
         outbox::push(transaction, message)?;
         usage.messages += 1;
         usage.bytes += Usage::of(&message.body);
         self.usage = Some(usage);
-        Ok(Outcome::Sent {
-            result: Ok(Delivery::Queued),
-            committed: None,
-            joined,
-        })
-    }
-
-    const fn place(&self, seq: Seq) -> Delivery {
-        Delivery::Committed {
-            epoch: self.local.epoch(),
-            seq,
-        }
+        Ok(Ok(Delivery::Queued))
     }
 
     fn ingest(
@@ -328,39 +356,57 @@ impl AgentStore {
     ) -> Result<Outcome, StoreError> {
         let mut usage = self.usage(transaction)?;
         for settled in results {
-            if let Some(bytes) = outbox::remove(transaction, settled.id)? {
-                usage.messages = usage.messages.saturating_sub(1);
-                usage.bytes = usage.bytes.saturating_sub(bytes);
+            let Some(bytes) = outbox::remove(transaction, settled.id)? else {
+                continue;
+            };
+            usage.messages = usage.messages.saturating_sub(1);
+            usage.bytes = usage.bytes.saturating_sub(bytes);
+            match &settled.result {
+                Ok(_) => refused::forget(transaction, settled.id)?,
+                Err(refusal) => {
+                    let refused = Refused {
+                        id: settled.id,
+                        room: settled.room.clone(),
+                        reason: refusal.to_string(),
+                        at: Timestamp::from(SystemTime::now()),
+                    };
+                    refused::keep(transaction, &settled.author, &refused)?;
+                }
             }
         }
         self.usage = Some(usage);
         Ok(Outcome::Done)
     }
 
+    /// Makes `user` a member. Returns whether the hub must learn it.
     fn join(
         &mut self,
         transaction: &Connection,
         room: &Room,
         user: &UserName,
     ) -> Result<Result<bool, Refusal>, StoreError> {
-        if matches!(room, Room::Direct(_)) || self.hub.is_member(room, &user.nick) {
+        let left = !self.left.is_empty() && self.left.contains(&(room.clone(), user.clone()));
+        let is_known = self.hub.is_member(room, &user.nick) && !left;
+        if matches!(room, Room::Direct(_)) || is_known {
             return Ok(Ok(false));
         }
-        if roster::room_count(transaction, user)? >= MAX_ROOMS_PER_USER {
+        if !roster::is_member(transaction, room, user)?
+            && roster::room_count(transaction, user)? >= MAX_ROOMS_PER_USER
+        {
             return Ok(Err(too_many("rooms of one user", MAX_ROOMS_PER_USER)));
         }
-        let joined = roster::join(transaction, room, user)?;
         match room {
-            Room::Federated(room) => person::set_departure(transaction, room, user, false)?,
-            Room::Local(_) => {
-                if self.local.ensure_room(transaction, room)?.is_none() {
-                    roster::leave(transaction, room, user)?;
-                    return Ok(Err(too_many("rooms", MAX_ROOMS)));
-                }
+            Room::Federated(room) => person::end_departure(transaction, room, user, None)?,
+            Room::Local(_) if self.local.ensure_room(transaction, room)?.is_none() => {
+                return Ok(Err(too_many("rooms", MAX_ROOMS)));
             }
-            Room::Direct(_) => {}
+            Room::Local(_) | Room::Direct(_) => {}
         }
-        Ok(Ok(joined))
+        roster::join(transaction, room, user)?;
+        if left {
+            self.left.remove(&(room.clone(), user.clone()));
+        }
+        Ok(Ok(true))
     }
 }
 
@@ -381,6 +427,7 @@ impl Store for AgentStore {
             | Command::Join { .. }
             | Command::Leave { .. }
             | Command::SetTopic { .. }
+            | Command::Configure { .. }
             | Command::SetServers { .. } => Durability::Power,
         }
     }
@@ -403,17 +450,21 @@ impl Store for AgentStore {
             }
             Command::Leave { room, user, .. } => {
                 let left = roster::leave(transaction, room, user)?;
-                if let (true, Room::Federated(room)) = (left, room) {
-                    person::set_departure(transaction, room, user, true)?;
+                let mut departure = None;
+                if left {
+                    self.left.insert((room.clone(), user.clone()));
+                    if let Room::Federated(room) = room {
+                        departure = Some(person::add_departure(transaction, room, user)?);
+                    }
                 }
-                return Ok(Outcome::Left(left));
+                return Ok(Outcome::Left { left, departure });
             }
             Command::BeginEpoch { epoch, .. } => {
                 identity::set_server_epoch(transaction, *epoch)?;
                 self.replica = RoomLog::new(*epoch, MAX_ROOMS);
             }
-            Command::Departed { room, user } => {
-                person::set_departure(transaction, room, user, false)?;
+            Command::Departed { room, user, up_to } => {
+                person::end_departure(transaction, room, user, Some(*up_to))?;
             }
             Command::SetTopic { room, topic, .. } => roster::set_topic(transaction, room, topic)?,
             Command::CopyTopic { room, topic } => {
@@ -423,6 +474,9 @@ impl Store for AgentStore {
                 user, room, cursor, ..
             } => {
                 person::mark_read(transaction, user, room, *cursor)?;
+            }
+            Command::Configure { servers } => {
+                return identity::configure(transaction, servers).map(Outcome::Configured);
             }
             Command::SetServers { servers, .. } => identity::set_servers(transaction, servers)?,
         }
@@ -434,6 +488,7 @@ impl Store for AgentStore {
             self.hub.outbox().set(usage);
         }
         self.hub.clear_problem("storage");
+        self.left.clear();
         for (command, outcome) in done {
             self.tell(command, outcome);
         }
@@ -441,6 +496,7 @@ impl Store for AgentStore {
 
     fn rolled_back(&mut self, commands: Vec<Command>, error: &StoreError) {
         self.local.forget();
+        self.left.clear();
         self.replica = RoomLog::new(self.hub.server_epoch(), MAX_ROOMS);
         self.usage = None;
         let reason = match error {
@@ -465,6 +521,9 @@ impl Store for AgentStore {
                 Command::Ingest { done, .. } => drop(done.send(Err(reason.clone()))),
                 Command::BeginEpoch { done, .. } => drop(done.send(Err(reason.clone()))),
                 Command::Claim { done, .. } => drop(done.send(Err(reason.clone()))),
+                Command::Configure { .. } => {
+                    warn!(%reason, "servers not looked at, send SIGHUP again");
+                }
                 // What stays in the outbox is sent again, and acknowledged again.
                 Command::Settle { .. } | Command::Departed { .. } | Command::CopyTopic { .. } => {}
             }
@@ -505,6 +564,10 @@ impl AgentStore {
             }
             (Command::Settle { results }, _) => {
                 for settled in results {
+                    if let Err(refusal) = &settled.result {
+                        let (id, room, author) = (settled.id, &settled.room, &settled.author);
+                        warn!(%id, %room, %author, %refusal, "the server refused a message");
+                    }
                     hub.settled(settled);
                 }
             }
@@ -521,9 +584,9 @@ impl AgentStore {
                 }
                 let _session_is_gone = done.send(result.map(drop));
             }
-            (Command::Leave { room, user, answer }, Outcome::Left(left)) => {
+            (Command::Leave { room, user, answer }, Outcome::Left { left, departure }) => {
                 if left {
-                    hub.left(&room, &user);
+                    hub.left(&room, &user, departure);
                 }
                 answer.give(Ok(Reply::Done));
             }
@@ -538,6 +601,9 @@ impl AgentStore {
             ) => {
                 hub.topic_set(&room, user, topic);
                 answer.give(Ok(Reply::Done));
+            }
+            (Command::Configure { servers }, Outcome::Configured(true)) => {
+                hub.set_servers(servers);
             }
             (Command::SetServers { servers, answer }, _) => {
                 hub.set_servers(servers);
@@ -565,3 +631,6 @@ fn too_many(what: &str, max: usize) -> Refusal {
 pub fn has_epoch(epoch: Epoch) -> bool {
     epoch != NO_EPOCH
 }
+
+#[cfg(test)]
+mod tests;

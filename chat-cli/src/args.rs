@@ -78,12 +78,13 @@ pub enum Verb {
 pub struct SendArgs {
     /// Where to: #name, &name, nick or nick@host
     pub room: Target,
-    /// What to say; if absent or "-", each non-empty line of standard input is a message
+    /// What to say, behind -- if it may begin with "-"; if absent or "-", each non-empty line of
+    /// standard input is a message
     pub text: Option<String>,
     /// When a message counts as sent: durable on this host, or in the room's log
     #[arg(long, value_enum, default_value_t = Wait::Queued)]
     pub wait: Wait,
-    /// How long to wait for that, and to keep trying after the agent was lost
+    /// How long each message may take for that, and to keep trying after the agent was lost
     #[arg(long, value_name = "SECS", default_value_t = 30)]
     pub timeout: u64,
     /// Send once under KEY, however often it is retried; lines are KEY:1, KEY:2, … by number
@@ -252,6 +253,21 @@ mod tests {
             panic!("{after:?}");
         };
         assert_eq!(who.connection.nick.as_deref(), Some("bob"));
+    }
+
+    #[test]
+    fn a_message_may_look_like_a_flag() {
+        for (line, text, json) in [
+            (&["&j", "--", "--json"][..], "--json", false),
+            (&["&j", "--json", "--", "-v"], "-v", true),
+            (&["&j", "--id", "k", "done", "--json"], "done", true),
+        ] {
+            let line = [&["chat", "send"], line].concat();
+            let Some(Verb::Send(send)) = Cli::try_parse_from(&line).unwrap().verb else {
+                panic!("{line:?}");
+            };
+            assert_eq!((send.text.as_deref(), send.json), (Some(text), json));
+        }
     }
 
     #[test]

@@ -9,8 +9,8 @@ use crate::{exit::Exit, exit::Failure, trust};
 use bytes::BytesMut;
 use futures_util::StreamExt;
 use protocol::{
-    CodecError, FrameCodec, HandshakeError, Nick, RequestId, UserName, Vocabulary, encode_frame,
-    handshake,
+    CodecError, FrameCodec, HandshakeError, Nick, PrefaceError, RequestId, UserName, Vocabulary,
+    encode_frame, handshake,
     limits::HANDSHAKE_TIMEOUT,
     local::{AgentFrame, Event, Refusal, Reply, Request, TerminalFrame},
 };
@@ -83,7 +83,35 @@ pub enum ConnectError {
         /// Who tried.
         uid: u32,
     },
-    /// What listens there is no agent, or one of another age.
+    /// The agent began before this program was upgraded.
+    #[error(
+        "the agent at {} is older than this program (it speaks protocol {theirs}, not {ours}): \
+         end it{} and run `chat` again, nothing is lost by that", path.display(), kill(*pid)
+    )]
+    OldAgent {
+        /// The path that was tried.
+        path: PathBuf,
+        /// The newest protocol the agent speaks.
+        theirs: u16,
+        /// The oldest protocol this program speaks.
+        ours: u16,
+        /// The agent, if the kernel knows.
+        pid: Option<i32>,
+    },
+    /// This program was not upgraded with the agent.
+    #[error(
+        "the agent at {} is newer than this program (it speaks protocol {theirs}, not {ours}): \
+         upgrade this program, or use the newer one", path.display()
+    )]
+    NewAgent {
+        /// The path that was tried.
+        path: PathBuf,
+        /// The oldest protocol the agent speaks.
+        theirs: u16,
+        /// The newest protocol this program speaks.
+        ours: u16,
+    },
+    /// What listens there is no agent, or cannot be understood.
     #[error("cannot talk to {}: {reason}", path.display())]
     Incompatible {
         /// The path that was tried.
@@ -94,6 +122,10 @@ pub enum ConnectError {
     /// The agent does not want this session.
     #[error("{0}")]
     Refused(Refusal),
+}
+
+fn kill(pid: Option<i32>) -> String {
+    pid.map_or_else(String::new, |pid| format!(" (`kill {pid}`)"))
 }
 
 impl ConnectError {
@@ -110,7 +142,11 @@ impl ConnectError {
                     | Refusal::TooMany { .. }
                     | Refusal::StorageFailed { .. }
             ),
-            Self::Denied { .. } | Self::Untrusted { .. } | Self::Incompatible { .. } => false,
+            Self::Denied { .. }
+            | Self::Untrusted { .. }
+            | Self::OldAgent { .. }
+            | Self::NewAgent { .. }
+            | Self::Incompatible { .. } => false,
         }
     }
 }
@@ -122,7 +158,9 @@ impl From<ConnectError> for Failure {
             | ConnectError::Silent { .. }
             | ConnectError::Refused(Refusal::ShuttingDown) => Exit::Unreachable,
             ConnectError::Denied { .. } | ConnectError::Untrusted { .. } => Exit::Permission,
-            ConnectError::Incompatible { .. } => Exit::Failed,
+            ConnectError::OldAgent { .. }
+            | ConnectError::NewAgent { .. }
+            | ConnectError::Incompatible { .. } => Exit::Failed,
             ConnectError::Refused(refusal) => exit_of(refusal),
         };
         Self::new(exit, error)
@@ -263,8 +301,9 @@ pub async fn connect(path: &Path, nick: &Nick, interactive: bool) -> Result<Sess
         })?;
         let agent = stream
             .peer_cred()
-            .map_err(|error| unreachable(error.to_string()))?
-            .uid();
+            .map_err(|error| unreachable(error.to_string()))?;
+        let pid = agent.pid();
+        let agent = agent.uid();
         if !trust::is_trusted(agent, path) {
             return Err(ConnectError::Untrusted {
                 path: path.to_owned(),
@@ -274,7 +313,7 @@ pub async fn connect(path: &Path, nick: &Nick, interactive: bool) -> Result<Sess
         }
         Session::open(stream, nick, interactive)
             .await
-            .map_err(|error| error.at(path))
+            .map_err(|error| error.at(path, pid))
     };
     timeout(HANDSHAKE_TIMEOUT, began).await.unwrap_or_else(|_| {
         Err(ConnectError::Silent {
@@ -298,11 +337,32 @@ pub enum OpenError {
 }
 
 impl OpenError {
-    fn at(self, path: &Path) -> ConnectError {
+    fn at(self, path: &Path, pid: Option<i32>) -> ConnectError {
         let path = path.to_owned();
         match self {
             Self::Refused(refusal) | Self::Session(SessionError::Closed(refusal)) => {
                 ConnectError::Refused(refusal)
+            }
+            Self::Handshake(HandshakeError::Preface(PrefaceError::NoCommonVersion {
+                our_oldest,
+                our_newest,
+                their_oldest,
+                their_newest,
+            })) => {
+                if their_newest < our_oldest {
+                    ConnectError::OldAgent {
+                        path,
+                        theirs: their_newest,
+                        ours: our_oldest,
+                        pid,
+                    }
+                } else {
+                    ConnectError::NewAgent {
+                        path,
+                        theirs: their_oldest,
+                        ours: our_newest,
+                    }
+                }
             }
             Self::Handshake(HandshakeError::Preface(error)) => ConnectError::Incompatible {
                 path,
@@ -468,7 +528,7 @@ fn incoming(frame: Option<Result<AgentFrame, CodecError>>) -> Result<Incoming, S
 mod tests {
     use super::*;
     use crate::fake::FakeAgent;
-    use protocol::local::Delivery;
+    use protocol::{Preface, local::Delivery};
 
     #[tokio::test]
     async fn replies_find_their_request_among_events() {
@@ -518,7 +578,7 @@ mod tests {
         });
         let nick = Nick::parse("alice").unwrap();
         let error = Session::open(stream, &nick, false).await.unwrap_err();
-        let failure = Failure::from(error.at(Path::new("/x")));
+        let failure = Failure::from(error.at(Path::new("/x"), None));
         assert_eq!(failure.exit, Exit::Permission);
         assert!(failure.message.contains("uid 7"), "{failure}");
         agent.await.unwrap();
@@ -541,9 +601,25 @@ mod tests {
         let other = tokio::spawn(async move { other.write_all(b"HTTP/1.1 400 Bad").await });
         let nick = Nick::parse("alice").unwrap();
         let error = Session::open(stream, &nick, false).await.unwrap_err();
-        let failure = Failure::from(error.at(Path::new("/x")));
+        let failure = Failure::from(error.at(Path::new("/x"), None));
         assert_eq!(failure.exit, Exit::Failed);
         assert!(failure.message.contains("does not speak"), "{failure}");
         other.await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_agent_of_another_age_is_told_how_to_be_replaced() {
+        for (version, expected) in [(0, "is older than this program"), (9, "is newer than")] {
+            let (stream, mut other) = tokio::io::duplex(1024);
+            let mut preface = Preface::ours(Vocabulary::Local);
+            (preface.oldest, preface.newest) = (version, version);
+            other.write_all(&preface.to_bytes()).await.unwrap();
+            let nick = Nick::parse("alice").unwrap();
+            let error = Session::open(stream, &nick, false).await.unwrap_err();
+            let failure = Failure::from(error.at(Path::new("/x"), Some(4242)));
+            assert_eq!(failure.exit, Exit::Failed);
+            assert!(failure.message.contains(expected), "{failure}");
+            assert_eq!(failure.message.contains("`kill 4242`"), version == 0);
+        }
     }
 }

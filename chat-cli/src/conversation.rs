@@ -9,31 +9,32 @@
 //!            welcome: open all rooms after their positions, send again what has no answer
 //! ```
 //!
+//! What it means to be connected is in `link`, what the agent's frames mean in `dialogue`.
+//!
 //! One owner calls [`Conversation::next`] and is told what happened, one thing at a time.
 
+mod dialogue;
+mod link;
+
 use crate::{
-    client::{Incoming, Session, SessionError},
+    client::Incoming,
     exit::Failure,
-    follow::{Follow, Opened, Take},
+    follow::Follow,
     outbound::{Fate, Outbound, Until},
     paths::Settings,
-    search::{Found, RETRY_MAX, backoff, find, find_again},
 };
+use link::{Link, News};
 use protocol::{
     Committed, MessageId, RequestId, Room, UserName,
-    local::{Delivery, Event, From, Refusal, Reply, Request},
+    local::{Event, From, Refusal, Reply, Request},
 };
 use std::{
     collections::{HashMap, VecDeque},
     fmt,
-    future::{Future, pending},
-    pin::Pin,
+    future::pending,
     time::Duration,
 };
 use tokio::time::{Instant, sleep_until};
-
-/// How long a session must live to count as proof that all is well.
-const PROVEN_AFTER: Duration = Duration::from_secs(1);
 
 /// How a conversation behaves.
 #[derive(Debug, Clone, Copy, Default)]
@@ -57,7 +58,7 @@ pub enum Happening<Q> {
     Reconnected,
     /// The agent was lost; it is being looked for.
     Disconnected(String),
-    /// The agent is gone and another could not be started, for this reason; the search goes on.
+    /// The agent is gone and no other was started, for this reason; the search goes on.
     NotStarted(String),
     /// A room was opened.
     Opened {
@@ -84,8 +85,6 @@ pub enum Happening<Q> {
 
 /// A conversation; `Q` is what its owner notes about each question.
 pub struct Conversation<Q = ()> {
-    settings: Settings,
-    options: Options,
     link: Link,
     me: UserName,
     follow: Follow,
@@ -94,19 +93,6 @@ pub struct Conversation<Q = ()> {
     /// Openings that a busy agent asked to repeat.
     reopen: VecDeque<(Instant, Room)>,
     ready: VecDeque<Happening<Q>>,
-    /// Sessions in a row that did not last.
-    flaps: u32,
-    up_since: Instant,
-    lost: Instant,
-    /// Why no agent could be started, as told last.
-    trouble: Option<String>,
-    /// How long the agent said it will be away.
-    away: Option<Duration>,
-}
-
-enum Link {
-    Up(Box<Session>),
-    Down(Pin<Box<dyn Future<Output = Result<Found, Failure>> + Send>>),
 }
 
 impl<Q> fmt::Debug for Conversation<Q> {
@@ -125,22 +111,15 @@ impl<Q> Conversation<Q> {
     ///
     /// [`Failure`] with the exit code for a missing or unwilling agent.
     pub async fn begin(settings: &Settings, options: Options) -> Result<Self, Failure> {
-        let session = find(settings, options).await?;
+        let (link, me) = Link::begin(settings, options).await?;
         let mut conversation = Self {
-            settings: settings.clone(),
-            options,
-            me: session.user().clone(),
-            link: Link::Up(Box::new(session)),
+            link,
+            me,
             follow: Follow::default(),
             outbound: Outbound::default(),
             questions: HashMap::new(),
             reopen: VecDeque::new(),
             ready: VecDeque::new(),
-            flaps: 0,
-            up_since: Instant::now(),
-            lost: Instant::now(),
-            trouble: None,
-            away: None,
         };
         conversation.open_all();
         Ok(conversation)
@@ -172,7 +151,7 @@ impl<Q> Conversation<Q> {
     /// Whether the agent is there.
     #[must_use]
     pub const fn is_up(&self) -> bool {
-        matches!(self.link, Link::Up(_))
+        self.link.is_up()
     }
 
     /// Begins to read a room.
@@ -184,7 +163,7 @@ impl<Q> Conversation<Q> {
     /// Stops reading a room.
     pub fn unread(&mut self, room: &Room) {
         if self.follow.remove(room)
-            && let Link::Up(session) = &mut self.link
+            && let Some(session) = self.link.session()
         {
             // Should the agent be lost with this, there is nothing left to close.
             let _ = session.queue(Request::Close { room: room.clone() });
@@ -198,11 +177,8 @@ impl<Q> Conversation<Q> {
 
     /// Asks a question; the answer comes as [`Happening::Answer`].
     pub fn ask(&mut self, question: Q, request: Request) {
-        let id = match &mut self.link {
-            Link::Up(session) => session.queue(request).ok(),
-            Link::Down(_) => None,
-        };
-        match id {
+        let session = self.link.session();
+        match session.and_then(|session| session.queue(request).ok()) {
             Some(id) => {
                 self.questions.insert(id, question);
             }
@@ -225,51 +201,55 @@ impl<Q> Conversation<Q> {
                 return Ok(happening);
             }
             self.queue_sends()?;
+            self.link.want(self.outbound.unaccepted() > 0);
             let wake = [
                 self.outbound.held_until(),
                 self.outbound.ask_again_at(),
                 self.reopen.front().map(|(at, _)| *at),
             ];
             let wake = wake.into_iter().flatten().min();
-            match &mut self.link {
-                Link::Up(session) => {
-                    let incoming = tokio::select! {
-                        incoming = session.next() => incoming,
-                        () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {
-                            self.reopen_due();
-                            self.outbound.ask_again(Instant::now());
-                            continue;
-                        }
-                    };
-                    match incoming {
-                        Ok(Incoming::Reply { id, result }) => self.on_reply(id, result)?,
-                        Ok(Incoming::Event(event)) => self.on_event(event),
-                        Err(error) => self.on_lost(error)?,
-                    }
+            let news = tokio::select! {
+                news = self.link.next() => news?,
+                () = sleep_until(wake.unwrap_or_else(Instant::now)),
+                    if wake.is_some() && self.link.is_up() =>
+                {
+                    self.reopen_due();
+                    self.outbound.ask_again(Instant::now());
+                    continue;
                 }
-                Link::Down(found) => {
-                    let found = found.await?;
-                    self.on_found(found);
+            };
+            match news {
+                News::Incoming(Incoming::Reply { id, result }) => self.on_reply(id, result)?,
+                News::Incoming(Incoming::Event(event)) => self.on_event(event),
+                News::Lost(reason) => self.on_lost(reason),
+                News::Found(me) => {
+                    self.me = me;
+                    self.open_all();
+                    self.ready.push_back(Happening::Reconnected);
                 }
+                News::NotStarted(reason) => self.ready.push_back(Happening::NotStarted(reason)),
             }
         }
     }
 
-    /// Writes what is to be sent without reading; never returns. For an owner that cannot take
-    /// more just now but must not hold up what it said.
+    /// Writes what is to be sent without reading; returns only if that cannot go on. For an owner
+    /// that cannot take more just now but must not hold up what it said.
     ///
     /// # Cancel safety
     ///
     /// Cancel safe.
-    pub async fn only_write(&mut self) {
-        if let Link::Up(session) = &mut self.link {
+    pub async fn only_write(&mut self) -> Failure {
+        if let Err(failure) = self.queue_sends() {
+            return failure;
+        }
+        if let Some(session) = self.link.session() {
             session.write_queued().await;
         }
         pending().await
     }
 
     fn queue_sends(&mut self) -> Result<(), Failure> {
-        let Link::Up(session) = &mut self.link else {
+        let Some(session) = self.link.session() else {
             return Ok(());
         };
         let now = Instant::now();
@@ -280,195 +260,15 @@ impl<Q> Conversation<Q> {
         Ok(())
     }
 
-    fn open_all(&mut self) {
-        if self.options.directs
-            && let Link::Up(session) = &mut self.link
-        {
-            // Cannot be too large for a frame; a lost session is noticed when reading.
-            let _ = session.queue(Request::OpenDirects);
-        }
-        for room in self.follow.to_open() {
-            self.open(&room);
-        }
-    }
-
-    fn open(&mut self, room: &Room) {
-        if let Some(request) = self.follow.opening(room) {
-            self.send_opening(room.clone(), request);
-        }
-    }
-
-    fn send_opening(&mut self, room: Room, request: Request) {
-        if let Link::Up(session) = &mut self.link
-            && let Ok(id) = session.queue(request)
-        {
-            self.follow.asked(id, room);
-        }
-    }
-
-    fn reopen_due(&mut self) {
-        let now = Instant::now();
-        while let Some((_, room)) = self.reopen.pop_front_if(|(at, _)| *at <= now) {
-            self.open(&room);
-        }
-    }
-
-    fn on_reply(&mut self, id: RequestId, result: Result<Reply, Refusal>) -> Result<(), Failure> {
-        if let Some(question) = self.questions.remove(&id) {
-            self.ready
-                .push_back(Happening::Answer(question, Some(result)));
-            return Ok(());
-        }
-        if self.outbound.is_asked(id) {
-            let result = match result {
-                Ok(Reply::Sent { state }) => Ok(state),
-                Ok(_) => return Err(misfit()),
-                Err(refusal) => Err(refusal),
-            };
-            let fate = self.outbound.on_reply(id, result, Instant::now());
-            self.ready.extend(fate.map(Happening::Fate));
-            return Ok(());
-        }
-        let mut topic_of = String::new();
-        let opened = match result {
-            Ok(Reply::Opened {
-                epoch,
-                after,
-                topic,
-                ..
-            }) => {
-                topic_of = topic;
-                Ok((epoch, after))
-            }
-            // Not an opening: `OpenDirects`, `Close`, or a message whose outcome came first.
-            Ok(_) => return Ok(()),
-            Err(refusal) => Err(refusal),
-        };
-        match self.follow.on_opened(id, opened) {
-            Some(Opened::Open(room)) => self.ready.push_back(Happening::Opened {
-                room,
-                topic: topic_of,
-            }),
-            Some(Opened::NewLife(room)) => self.ready.push_back(Happening::NewLife(room)),
-            Some(Opened::Refused(room, Refusal::Busy { retry_after_ms })) => {
-                let at = Instant::now() + Duration::from_millis(retry_after_ms.into());
-                self.reopen.push_back((at, room));
-            }
-            // The next connection opens it.
-            Some(Opened::Refused(_, Refusal::ShuttingDown)) | None => {}
-            Some(Opened::Refused(room, refusal)) => {
-                self.follow.remove(&room);
-                self.ready.push_back(Happening::OpenRefused(room, refusal));
-            }
-        }
-        Ok(())
-    }
-
-    fn on_event(&mut self, event: Event) {
-        match event {
-            Event::Committed(message) => match self.follow.on_message(&message) {
-                Take::Next => {
-                    let fate = self.fate_by_log(&message);
-                    self.ready.push_back(Happening::Message(message));
-                    self.ready.extend(fate.map(Happening::Fate));
-                }
-                Take::Reopen(request) => self.send_opening(message.room, request),
-                Take::Drop => {}
-            },
-            Event::CaughtUp { room, .. } => {
-                self.follow.on_caught_up(&room);
-                self.ready.push_back(Happening::CaughtUp(room));
-            }
-            Event::Outcome { id, room, result } => {
-                match self.outbound.on_outcome(id, result.clone()) {
-                    Some(fate) => self.ready.push_back(Happening::Fate(fate)),
-                    None => {
-                        self.ready
-                            .push_back(Happening::Event(Event::Outcome { id, room, result }))
-                    }
-                }
-            }
-            Event::EpochChanged { room, epoch } => {
-                if self.follow.on_epoch_changed(&room, epoch) {
-                    self.ready.push_back(Happening::NewLife(room));
-                }
-            }
-            Event::DirectOpened { room, epoch } => {
-                if let Some(request) = self.follow.on_direct_opened(room.clone(), epoch) {
-                    self.send_opening(room, request);
-                }
-            }
-            Event::GoingAway { reconnect_in_ms } => {
-                self.away = Some(Duration::from_millis(reconnect_in_ms.into()));
-            }
-            event => self.ready.push_back(Happening::Event(event)),
-        }
-    }
-
-    /// An own message seen in its log is committed, whether or not its outcome was heard of.
-    fn fate_by_log(&mut self, message: &Committed) -> Option<Fate> {
-        if message.author != self.me {
-            return None;
-        }
-        let epoch = self.follow.reached(&message.room)?.epoch;
-        let committed = Delivery::Committed {
-            epoch,
-            seq: message.seq,
-        };
-        self.outbound.on_outcome(message.id, Ok(committed))
-    }
-
-    fn on_lost(&mut self, error: SessionError) -> Result<(), Failure> {
-        if !self.options.reconnect || !error.may_pass() {
-            return Err(error.into());
-        }
-        self.flaps = if self.up_since.elapsed() < PROVEN_AFTER {
-            self.flaps.saturating_add(1)
-        } else {
-            0
-        };
-        let pause = backoff(self.flaps).max(self.away.take().unwrap_or_default());
-        self.lost = Instant::now();
-        self.search(pause);
+    fn on_lost(&mut self, reason: String) {
         self.follow.disconnected();
         self.outbound.disconnected();
         self.reopen.clear();
-        self.ready
-            .push_back(Happening::Disconnected(error.to_string()));
+        self.ready.push_back(Happening::Disconnected(reason));
         for (_, question) in self.questions.drain() {
             self.ready.push_back(Happening::Answer(question, None));
         }
-        Ok(())
     }
-
-    fn search(&mut self, pause: Duration) {
-        let search = find_again(self.settings.clone(), self.options, self.lost, pause);
-        self.link = Link::Down(Box::pin(search));
-    }
-
-    fn on_found(&mut self, found: Found) {
-        let session = match found {
-            Found::Session(session) => session,
-            Found::NotStarted(reason) => {
-                self.search(RETRY_MAX);
-                if self.trouble.as_ref() != Some(&reason) {
-                    self.trouble = Some(reason.clone());
-                    self.ready.push_back(Happening::NotStarted(reason));
-                }
-                return;
-            }
-        };
-        self.trouble = None;
-        self.me = session.user().clone();
-        self.link = Link::Up(Box::new(session));
-        self.up_since = Instant::now();
-        self.open_all();
-        self.ready.push_back(Happening::Reconnected);
-    }
-}
-
-fn misfit() -> Failure {
-    Failure::failed("the agent gave an answer that does not fit the question")
 }
 
 #[cfg(test)]
@@ -479,7 +279,8 @@ mod tests {
         fake::{FakeAgent, FakeSession},
         sample::{epoch, message},
     };
-    use protocol::{Cursor, Nick, Seq};
+    use protocol::{Cursor, Nick, Seq, local::Delivery};
+    use std::future::Future;
     use tokio::net::{UnixListener, UnixStream};
 
     struct Story {
@@ -496,6 +297,7 @@ mod tests {
                 listener: UnixListener::bind(&socket).unwrap(),
                 settings: Settings {
                     socket,
+                    socket_given: true,
                     state_dir: dir.path().to_owned(),
                     nick: Nick::parse("alice").unwrap(),
                 },
@@ -673,5 +475,19 @@ mod tests {
         agent.reply(open.id, Err(busy)).await;
         let again = during(&mut talk, agent.read()).await;
         assert_eq!(again.request, open.request);
+    }
+
+    #[tokio::test]
+    async fn what_is_said_is_sent_while_nothing_can_be_taken() {
+        let story = Story::new();
+        let (mut talk, mut agent) = story.begin(RECONNECT).await;
+        during(&mut talk, agent.read()).await;
+        let one = MessageId::new();
+        talk.say(one, ops(), "one".to_owned(), Until::Queued);
+        let sent = tokio::select! {
+            failure = talk.only_write() => panic!("{failure}"),
+            sent = agent.read() => sent,
+        };
+        assert!(matches!(sent.request, Request::Send { id, .. } if id == one));
     }
 }

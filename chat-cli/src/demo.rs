@@ -2,7 +2,7 @@
 //!
 //! A server, two agents with sockets and state of their own ("two hosts"), and two people on each
 //! talk in a temporary directory; the server is killed in the middle. Everything is ended and
-//! removed afterwards, also on failure or Ctrl-C.
+//! removed afterwards, also on failure, Ctrl-C, or when the terminal is closed.
 
 mod daemon;
 mod journal;
@@ -28,12 +28,16 @@ pub async fn run() -> Result<(), Failure> {
             .map_err(|error| Failure::failed(format_args!("signals cannot be watched: {error}")))
     };
     let mut interrupt = watch(SignalKind::interrupt())?;
+    let mut quit = watch(SignalKind::quit())?;
     let mut terminate = watch(SignalKind::terminate())?;
+    let mut hangup = watch(SignalKind::hangup())?;
     let mut stage: Option<Stage> = None;
     let outcome = tokio::select! {
         outcome = Box::pin(tour(&mut stage)) => outcome,
         _ = interrupt.recv() => Err(Failure::failed("interrupted")),
+        _ = quit.recv() => Err(Failure::failed("interrupted")),
         _ = terminate.recv() => Err(Failure::failed("told to end")),
+        _ = hangup.recv() => Err(Failure::failed("the terminal is gone")),
     };
     if let Some(stage) = stage {
         stage.strike().await;

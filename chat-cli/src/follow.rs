@@ -9,7 +9,7 @@
 //! - any other is the next one, and the position moves on to it.
 
 use protocol::{
-    Committed, Cursor, Epoch, RequestId, ResumePoint, Room, Seq,
+    Committed, Cursor, Epoch, RequestId, Room, Seq,
     local::{From, Refusal, Request},
 };
 use std::collections::{BTreeMap, HashMap};
@@ -96,18 +96,6 @@ impl Follow {
         self.rooms.keys()
     }
 
-    /// How many rooms are read.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.rooms.len()
-    }
-
-    /// Whether no room is read.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.rooms.is_empty()
-    }
-
     /// Forgets what the last connection was asked; all rooms are to be opened again.
     pub fn disconnected(&mut self) {
         self.asked.clear();
@@ -189,15 +177,6 @@ impl Follow {
         true
     }
 
-    /// Gives up the position in `room`, whose cursor the agent refused, and begins `from` there.
-    pub fn forget_position(&mut self, room: &Room, from: From) {
-        if let Some(place) = self.rooms.get_mut(room) {
-            place.reached = None;
-            place.epoch = None;
-            place.from = from;
-        }
-    }
-
     /// Judges a message.
     pub fn on_message(&mut self, message: &Committed) -> Take {
         let Some(place) = self.rooms.get_mut(&message.room) else {
@@ -247,24 +226,6 @@ impl Follow {
     #[must_use]
     pub fn reached(&self, room: &Room) -> Option<Cursor> {
         self.rooms.get(room)?.reached
-    }
-
-    /// What resumes here: after the last message taken, in every room.
-    ///
-    /// A room of several that the agent has not opened yet is left out; it would be read from its
-    /// beginning, so nothing is lost.
-    #[must_use]
-    pub fn resume_point(&self) -> ResumePoint {
-        let known = |(room, place): (&Room, &Place)| Some((room.clone(), place.reached?));
-        let mut reached: BTreeMap<Room, Cursor> = self.rooms.iter().filter_map(known).collect();
-        match (self.rooms.len(), reached.pop_first()) {
-            (_, None) => ResumePoint::Beginning,
-            (1, Some((_, cursor))) => ResumePoint::After(cursor),
-            (_, Some((room, cursor))) => {
-                reached.insert(room, cursor);
-                ResumePoint::Each(reached)
-            }
-        }
     }
 }
 
@@ -327,7 +288,7 @@ mod tests {
         opened(&mut follow, "#ops", 1, 8);
         assert_eq!(take(&mut follow, "#ops", 8), Take::Drop);
         assert_eq!(take(&mut follow, "#ops", 9), Take::Next);
-        assert_eq!(follow.resume_point(), ResumePoint::After(at(1, 9)));
+        assert_eq!(follow.reached(&room("#ops")), Some(at(1, 9)));
     }
 
     #[test]
@@ -359,25 +320,11 @@ mod tests {
         );
         assert!(follow.on_epoch_changed(&room("#ops"), epoch(2)));
         assert_eq!(take(&mut follow, "#ops", 1), Take::Next);
-        assert_eq!(follow.resume_point(), ResumePoint::After(at(2, 1)));
+        assert_eq!(follow.reached(&room("#ops")), Some(at(2, 1)));
         assert_eq!(
             opened(&mut follow, "#ops", 3, 4),
             Some(Opened::NewLife(room("#ops")))
         );
-    }
-
-    #[test]
-    fn several_rooms_resume_together() {
-        let mut follow = Follow::default();
-        follow.add(room("#ops"), From::Beginning);
-        follow.add(room("&lobby"), From::Newest(10));
-        opened(&mut follow, "#ops", 1, 0);
-        opened(&mut follow, "&lobby", 2, 4);
-        assert_eq!(take(&mut follow, "#ops", 1), Take::Next);
-        let each = BTreeMap::from([(room("#ops"), at(1, 1)), (room("&lobby"), at(2, 4))]);
-        assert_eq!(follow.resume_point(), ResumePoint::Each(each));
-        let text = follow.resume_point().to_string();
-        assert_eq!(text.parse(), Ok(follow.resume_point()));
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! The conversation at a terminal: one loop of what is typed, what arrives, and what is printed.
 //!
 //! Nothing here waits for the terminal while something is typed: lines to print lie in a bounded
-//! backlog; while it is full, no more is taken from the agent.
+//! backlog; while it is full, no more is taken from the agent. A message counts as read once it is
+//! on the terminal, not before: after a crash some are shown twice, rather than never.
 
 mod arrivals;
 mod backlog;
@@ -9,21 +10,26 @@ mod desk;
 
 use crate::{
     conversation::{Conversation, Happening, Options},
-    exit::Failure,
+    exit::{self, Failure},
     paths::Settings,
-    prompt::{Prompt, Typed},
+    prompt::{Printer, Prompt, Typed},
     render::Style,
+    wait::until,
 };
-use desk::{Desk, Next, Question};
+use backlog::Marks;
+use desk::{Desk, Next, Question, Talk};
 use protocol::{Room, Target, local::From};
-use std::future::pending;
+use std::time::Duration;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
-    time::{Instant, sleep_until},
+    time::timeout,
 };
 
 /// Messages shown when a room is opened.
 const NEWEST: u32 = 20;
+
+/// How long leaving waits for the terminal and the agent to take what came last.
+const FLUSH: Duration = Duration::from_secs(2);
 
 /// The room of a conversation when none is named.
 ///
@@ -48,32 +54,77 @@ pub async fn run(settings: &Settings, room: Option<&Target>) -> Result<(), Failu
         directs: true,
         patience: None,
     };
-    let mut conversation: Conversation<Question> = Conversation::begin(settings, options).await?;
+    let mut conversation: Talk = Conversation::begin(settings, options).await?;
     let room = room.map_or_else(lobby, |room| room.resolve(conversation.me()));
     conversation.read(room.clone(), From::Newest(NEWEST));
     let mut ends = Ends::new()
         .map_err(|error| Failure::failed(format_args!("signals cannot be watched: {error}")))?;
-    let mut prompt = Prompt::open()
+    let (mut prompt, mut printer) = Prompt::open()
         .map_err(|error| Failure::failed(format_args!("the terminal cannot be used: {error}")))?;
     let mut desk = Desk::new(Style::detect(true), room);
     desk.greet(&mut conversation);
     prompt.show(desk.prompt(conversation.me()));
+
+    let outcome = talk(
+        &mut conversation,
+        &mut desk,
+        &mut prompt,
+        &mut printer,
+        &mut ends,
+    )
+    .await;
+    for typed in prompt.finish() {
+        if let Typed::Message(text) = typed {
+            desk.say(&mut conversation, text);
+        }
+    }
+    let hurry = tokio::select! {
+        () = flush(&mut conversation, &mut desk, &mut printer, outcome.is_ok()) => false,
+        () = ends.recv() => true,
+    };
+    let lost = match &outcome {
+        Ok(()) => desk.unaccepted(&conversation),
+        Err(_) => 0,
+    };
+    let failure = outcome.as_ref().err().cloned();
+    prompt.end(hurry, move || {
+        if let Some(failure) = failure {
+            failure.report();
+        }
+        if lost > 0 {
+            exit::say(&format!(
+                "{lost} of your last messages may not have been accepted: the agent did not answer"
+            ));
+        }
+    });
+    outcome.map_err(|failure| Failure::silent(failure.exit))
+}
+
+/// The conversation until its end.
+async fn talk(
+    conversation: &mut Talk,
+    desk: &mut Desk,
+    prompt: &mut Prompt,
+    printer: &mut Printer<Marks>,
+    ends: &mut Ends,
+) -> Result<(), Failure> {
     let mut interrupted = false;
     loop {
-        let printer = prompt.printer().cloned();
+        desk.say_waiting(conversation);
         let wake = desk.wake_at();
         let full = desk.backlog.is_full();
         let waiting = !desk.backlog.is_empty();
         tokio::select! {
-            () = desk.backlog.print_to(printer.as_ref()), if waiting => {}
+            () = desk.backlog.print_to(&printer.blocks), if waiting => {}
+            Some(marks) = printer.printed.recv() => desk.on_printed(conversation, marks),
             typed = prompt.typed() => {
                 let was_interrupted = std::mem::replace(&mut interrupted, false);
                 let next = match typed {
                     Typed::Message(text) => {
-                        desk.say(&mut conversation, text);
+                        desk.say(conversation, text);
                         continue;
                     }
-                    Typed::Command(line) => desk.command(&mut conversation, &line),
+                    Typed::Command(line) => desk.command(conversation, &line),
                     Typed::Interrupt if was_interrupted => Next::Quit,
                     Typed::Interrupt => {
                         interrupted = true;
@@ -83,60 +134,63 @@ pub async fn run(settings: &Settings, room: Option<&Target>) -> Result<(), Failu
                     Typed::End => Next::Quit,
                 };
                 if next == Next::Quit {
-                    break;
+                    return Ok(());
                 }
                 prompt.show(desk.prompt(conversation.me()));
             }
-            happening = progress(&mut conversation, full) => {
-                desk.on_happening(&mut conversation, happening?);
+            happening = progress(conversation, full) => {
+                desk.on_happening(conversation, happening?);
             }
-            () = until(wake) => desk.wake(&conversation),
-            () = ends.recv() => break,
+            () = until(wake) => desk.wake(conversation),
+            () = ends.recv() => return Ok(()),
         }
     }
-    // What is typed last may not be sent yet.
-    flush(&mut conversation).await;
-    Ok(())
 }
 
 /// Takes the next happening, or while the backlog is full only writes what was said.
-async fn progress(
-    conversation: &mut Conversation<Question>,
-    full: bool,
-) -> Result<Happening<Question>, Failure> {
+async fn progress(conversation: &mut Talk, full: bool) -> Result<Happening<Question>, Failure> {
     if full {
-        conversation.only_write().await;
+        return Err(conversation.only_write().await);
     }
     conversation.next().await
 }
 
-async fn until(wake: Option<Instant>) {
-    match wake {
-        Some(wake) => sleep_until(wake).await,
-        None => pending().await,
-    }
-}
-
-/// Waits a moment for the agent to accept what was said last.
-async fn flush(conversation: &mut Conversation<Question>) {
-    let accepted = async {
-        while conversation.outbound().unaccepted() > 0 {
-            if conversation.next().await.is_err() {
+/// Prints what is to be printed still, and waits for the agent to accept what was said and read
+/// last; both only for a moment.
+async fn flush(
+    conversation: &mut Talk,
+    desk: &mut Desk,
+    printer: &mut Printer<Marks>,
+    mut connected: bool,
+) {
+    let settled = async {
+        loop {
+            desk.say_waiting(conversation);
+            let accepted = desk.unaccepted(conversation) == 0 && desk.marking.is_empty();
+            if desk.backlog.is_printed() && (accepted || !connected) {
                 return;
+            }
+            let waiting = !desk.backlog.is_empty();
+            tokio::select! {
+                () = desk.backlog.print_to(&printer.blocks), if waiting => {}
+                Some(marks) = printer.printed.recv() => desk.on_printed(conversation, marks),
+                happening = conversation.next(), if connected => match happening {
+                    // Not printed any more, hence not read.
+                    Ok(Happening::Message(_)) => {}
+                    Ok(happening) => desk.on_happening(conversation, happening),
+                    Err(_) => connected = false,
+                },
+                else => return,
             }
         }
     };
-    let _ = tokio::time::timeout(desk::FLUSH, accepted).await;
-    let lost = conversation.outbound().unaccepted();
-    if lost > 0 {
-        crate::exit::say(&format!(
-            "{lost} of your last messages may not have been accepted: the agent did not answer"
-        ));
-    }
+    // What is not done by then is printed again next time, or told below.
+    let _ = timeout(FLUSH, settled).await;
 }
 
 /// Being told to end.
 struct Ends {
+    interrupt: Signal,
     terminate: Signal,
     hangup: Signal,
 }
@@ -144,6 +198,7 @@ struct Ends {
 impl Ends {
     fn new() -> std::io::Result<Self> {
         Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
             hangup: signal(SignalKind::hangup())?,
         })
@@ -151,6 +206,7 @@ impl Ends {
 
     async fn recv(&mut self) {
         tokio::select! {
+            _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
             _ = self.hangup.recv() => {}
         }

@@ -1,36 +1,43 @@
 //! The `chat` command: conversing at a terminal, and verbs for scripts.
 //!
-//! Data goes to standard output, everything else to standard error. [`render`] is the one place
-//! where remote text becomes terminal text, [`json`] the one place for machine output, [`exit`]
-//! the one list of exit codes, and [`daemons`] the only file that knows the other two programs.
+//! Data goes to standard output, everything else to standard error. `render` is the one place
+//! where remote text becomes terminal text, `json` the one place for machine output, `exit` the
+//! one list of exit codes, and `daemons` the only file that knows the other two programs.
 
 #![cfg_attr(not(test), deny(clippy::unwrap_used))]
+#![expect(
+    unreachable_pub,
+    reason = "only `main` leaves the crate, so that the compiler sees what is dead; `pub` says \
+              what a module offers to the others"
+)]
 
-pub mod args;
-pub mod client;
-pub mod command;
-pub mod conversation;
-pub mod daemons;
-pub mod demo;
-pub mod exit;
+mod args;
+mod client;
+mod command;
+mod conversation;
+mod daemons;
+mod demo;
+mod exit;
 #[cfg(test)]
 mod fake;
-pub mod follow;
-pub mod interactive;
-pub mod json;
-pub mod lines;
-pub mod outbound;
-pub mod output;
-pub mod paths;
-pub mod pipe;
-pub mod prompt;
-pub mod render;
+mod follow;
+mod interactive;
+mod json;
+mod lines;
+mod news;
+mod outbound;
+mod output;
+mod paths;
+mod pipe;
+mod prompt;
+mod render;
 #[cfg(test)]
 mod sample;
 mod search;
-pub mod start;
-pub mod trust;
-pub mod verbs;
+mod start;
+mod trust;
+mod verbs;
+mod wait;
 
 use args::{Cli, Connection, Verb};
 use clap::Parser;
@@ -38,8 +45,12 @@ use exit::{Exit, Failure};
 use paths::Settings;
 use std::{
     io::{IsTerminal, stdin, stdout},
+    path::Path,
     process::ExitCode,
 };
+
+/// Bytes the kernel has for a socket's path.
+const MAX_SOCKET_PATH_BYTES: usize = 107;
 
 /// Runs the command line of this process.
 #[must_use]
@@ -94,7 +105,11 @@ fn client(cli: &Cli) -> Result<(), Failure> {
             "--room is for a conversation: verbs name their room themselves",
         ));
     }
-    let settings = |inner: &Connection| Settings::resolve(&cli.connection, inner);
+    let settings = |inner: &Connection| {
+        let settings = Settings::resolve(&cli.connection, inner)?;
+        check_length(&settings.socket)?;
+        Ok::<_, Failure>(settings)
+    };
     runtime.block_on(async {
         match &cli.verb {
             None => converse(&settings(&Connection::default())?, cli).await,
@@ -115,6 +130,19 @@ fn client(cli: &Cli) -> Result<(), Failure> {
             Some(Verb::Agent(_) | Verb::Server(_)) => Ok(()),
         }
     })
+}
+
+/// A longer path would be refused by the kernel, in words that do not help.
+fn check_length(socket: &Path) -> Result<(), Failure> {
+    let length = socket.as_os_str().len();
+    if length <= MAX_SOCKET_PATH_BYTES {
+        return Ok(());
+    }
+    Err(Failure::usage(format_args!(
+        "the path {} has {length} bytes, a socket's may have {MAX_SOCKET_PATH_BYTES}: choose a \
+         shorter --socket or CHAT_SOCKET",
+        socket.display()
+    )))
 }
 
 async fn converse(settings: &Settings, cli: &Cli) -> Result<(), Failure> {

@@ -47,12 +47,8 @@ struct Entry {
     until: Until,
     said: Instant,
     stage: Stage,
-}
-
-impl Entry {
-    const fn is_queued(&self) -> bool {
-        matches!(self.stage, Stage::Queued(_))
-    }
+    /// Durable on this host, whatever is asked about it now.
+    durable: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,17 +94,10 @@ impl Outbound {
         self.entries.is_empty()
     }
 
-    /// How many messages need attention.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.entries.len()
-    }
-
     /// How many messages are not durable on this host yet, as far as is known.
     #[must_use]
     pub fn unaccepted(&self) -> usize {
-        let entries = self.entries.iter();
-        entries.filter(|entry| !entry.is_queued()).count()
+        self.entries.iter().filter(|entry| !entry.durable).count()
     }
 
     /// Takes a message to be sent; the caller asked [`Outbound::has_room`] before.
@@ -121,6 +110,7 @@ impl Outbound {
             until,
             said: now,
             stage: Stage::Waiting,
+            durable: false,
         });
     }
 
@@ -177,6 +167,7 @@ impl Outbound {
         match result {
             Ok(Delivery::Queued) => {
                 self.entries[index].stage = Stage::Queued(now);
+                self.entries[index].durable = true;
                 if self.entries[index].until == Until::Queued {
                     self.remove(index);
                 }
@@ -245,17 +236,24 @@ impl Outbound {
     /// Stops attending to the oldest messages that are durable on this host, until there is room.
     pub fn forget_queued(&mut self) {
         while !self.has_room()
-            && let Some(index) = self.entries.iter().position(|e| e.is_queued())
+            && let Some(index) = self.entries.iter().position(|entry| entry.durable)
         {
             self.remove(index);
         }
     }
 
-    /// Gives up on everything: each message with whether it is durable on this host.
-    pub fn abandon(&mut self) -> Vec<(MessageId, bool)> {
-        self.bytes = 0;
-        let entries = self.entries.drain(..);
-        entries.map(|entry| (entry.id, entry.is_queued())).collect()
+    /// Stops attending to all messages that are durable on this host and were said by `then`.
+    pub fn let_go(&mut self, then: Instant) -> Vec<MessageId> {
+        let mut gone = Vec::new();
+        self.entries.retain(|entry| {
+            let goes = entry.durable && entry.said <= then;
+            if goes {
+                self.bytes -= entry.text.len();
+                gone.push(entry.id);
+            }
+            !goes
+        });
+        gone
     }
 
     fn position(&self, request: RequestId) -> Option<usize> {
@@ -403,6 +401,22 @@ mod tests {
             .on_reply(request, Ok(Delivery::Queued), story.now);
         story.outbound.disconnected();
         assert_eq!(story.send().0, [id]);
+    }
+
+    #[test]
+    fn what_was_durable_stays_so_when_the_agent_is_lost() {
+        let mut story = Story::new();
+        let ids: Vec<_> = (1..=2).map(|n| story.say(n, Until::Committed)).collect();
+        let (_, first) = story.send();
+        let queued = Ok(Delivery::Queued);
+        story.outbound.on_reply(first, queued, story.now);
+        story.outbound.disconnected();
+        assert_eq!(story.outbound.unaccepted(), 1);
+        let before = story.now - Duration::from_millis(1);
+        assert_eq!(story.outbound.let_go(before), []);
+        assert_eq!(story.outbound.let_go(story.now), ids[..1]);
+        assert_eq!(story.send().0, ids[1..]);
+        assert_eq!(story.outbound.bytes, 1);
     }
 
     #[test]

@@ -1,19 +1,20 @@
 //! `chat` without a terminal: sends each line of standard input, prints what arrives.
 //!
 //! At the end of the input it waits until everything it said is durable and, in a room that this
-//! host orders, has come back and been printed.
+//! host orders, has come back and been printed. When nobody reads what it prints any more, it
+//! goes on sending.
 
 use crate::{
     client::exit_of,
     conversation::{Conversation, Happening, Options},
-    exit::{Failure, say},
-    lines,
+    exit::Failure,
+    interactive::lobby,
+    lines, news,
     outbound::{Fate, Until, WINDOW},
     output::Output,
     paths::Settings,
     render::Style,
 };
-use futures_util::FutureExt;
 use protocol::{MessageId, Room, Target, local::From};
 use std::{collections::HashSet, io::IsTerminal};
 
@@ -23,6 +24,16 @@ use std::{collections::HashSet, io::IsTerminal};
 ///
 /// [`Failure`] with the exit code.
 pub async fn run(settings: &Settings, room: Option<&Target>) -> Result<(), Failure> {
+    let mut output = Output::optional();
+    let result = Box::pin(converse(settings, room, &mut output)).await;
+    output.finish(result).await
+}
+
+async fn converse(
+    settings: &Settings,
+    room: Option<&Target>,
+    output: &mut Output,
+) -> Result<(), Failure> {
     let options = Options {
         autostart: true,
         reconnect: true,
@@ -30,7 +41,7 @@ pub async fn run(settings: &Settings, room: Option<&Target>) -> Result<(), Failu
     };
     let mut conversation: Conversation = Conversation::begin(settings, options).await?;
     let me = conversation.me().clone();
-    let room = room.map_or_else(crate::interactive::lobby, |room| room.resolve(&me));
+    let room = room.map_or_else(lobby, |room| room.resolve(&me));
     conversation.read(room.clone(), From::Newest(0));
     let style = Style::detect(std::io::stdout().is_terminal());
     let mut pipe = Pipe {
@@ -44,47 +55,44 @@ pub async fn run(settings: &Settings, room: Option<&Target>) -> Result<(), Failu
         awaited: HashSet::new(),
         failure: None,
     };
-    let mut output = Output::default();
     let mut input = lines::stdin();
     let mut input_ended = false;
     let mut open = false;
     loop {
         let done = input_ended || pipe.failure.is_some();
         if done && conversation.outbound().is_empty() && pipe.awaited.is_empty() {
-            output.flush()?;
             return pipe.failure.map_or(Ok(()), Err);
         }
-        let happening = match conversation.next().now_or_never() {
-            Some(happening) => happening?,
-            None => {
-                output.flush()?;
-                // Nothing is said before the room is open, or its echo could be missed.
-                let may_take = open
-                    && !done
-                    && conversation.outbound().has_room()
-                    && pipe.awaited.len() < WINDOW;
-                tokio::select! {
-                    happening = conversation.next() => happening?,
-                    line = input.recv(), if may_take => {
-                        match line {
-                            Some(Ok(line)) => pipe.say(&mut conversation, line.text),
-                            Some(Err(error)) => pipe.failure = Some(Failure::failed(error)),
-                            None => input_ended = true,
-                        }
-                        continue;
-                    }
+        // Nothing is said before the room is open, or its echo could be missed.
+        let may_take =
+            open && !done && conversation.outbound().has_room() && pipe.awaited.len() < WINDOW;
+        let full = !output.has_room();
+        tokio::select! {
+            printed = output.room(), if full => pipe.note(printed),
+            happening = progress(&mut conversation, full) => match happening? {
+                Happening::Message(message) => {
+                    pipe.note(output.line(&style.message(&message, &me, None)));
+                    pipe.awaited.remove(&message.id);
                 }
-            }
-        };
-        match happening {
-            Happening::Message(message) => {
-                output.line(&style.message(&message, &me, None))?;
-                pipe.awaited.remove(&message.id);
-            }
-            Happening::Opened { .. } => open = true,
-            happening => pipe.on_happening(happening, &conversation)?,
+                Happening::Opened { .. } => open = true,
+                Happening::Fate(fate) => pipe.on_fate(fate),
+                happening => news::tell(happening, &me)?,
+            },
+            line = input.recv(), if may_take => match line {
+                Some(Ok(line)) => pipe.say(&mut conversation, line.text),
+                Some(Err(error)) => pipe.note(Err(Failure::failed(error))),
+                None => input_ended = true,
+            },
         }
     }
+}
+
+/// Takes the next happening, or while nothing can be printed only writes what was said.
+async fn progress(conversation: &mut Conversation, full: bool) -> Result<Happening<()>, Failure> {
+    if full {
+        conversation.only_write().await;
+    }
+    conversation.next().await
 }
 
 struct Pipe {
@@ -104,37 +112,19 @@ impl Pipe {
         conversation.say(id, self.room.clone(), text, self.until);
     }
 
-    fn on_happening(
-        &mut self,
-        happening: Happening<()>,
-        conversation: &Conversation,
-    ) -> Result<(), Failure> {
-        let me = conversation.me();
-        match happening {
-            Happening::Fate(Fate::Refused { id, reason, .. }) => {
-                self.awaited.remove(&id);
-                let failure = Failure::new(exit_of(&reason), reason);
-                if self.failure.is_none() {
-                    self.failure = Some(failure);
-                } else {
-                    failure.report();
-                }
-            }
-            Happening::OpenRefused(room, refusal) => {
-                let name = room.seen_by(me);
-                return Err(Failure::new(
-                    exit_of(&refusal),
-                    format_args!("{name} cannot be read: {refusal}"),
-                ));
-            }
-            Happening::NewLife(room) => say(&format!(
-                "the log of {} was recreated or restored",
-                room.seen_by(me)
-            )),
-            Happening::Disconnected(reason) => say(&format!("{reason}; looking for it")),
-            Happening::NotStarted(reason) => say(&reason),
-            _ => {}
+    fn on_fate(&mut self, fate: Fate) {
+        if let Fate::Refused { id, reason, .. } = fate {
+            self.awaited.remove(&id);
+            self.note(Err(Failure::new(exit_of(&reason), reason)));
         }
-        Ok(())
+    }
+
+    /// The first failure is how this ends, once what was said has its fate.
+    fn note(&mut self, result: Result<(), Failure>) {
+        match result {
+            Err(failure) if self.failure.is_none() => self.failure = Some(failure),
+            Err(failure) => failure.report(),
+            Ok(()) => {}
+        }
     }
 }

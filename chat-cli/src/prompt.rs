@@ -7,31 +7,49 @@
 //!
 //! ```text
 //!  owner ──prompts──▶ editor thread ──typed──▶ owner
-//!  owner ──lines────▶ printer thread ──(while editing)──▶ terminal
+//!  owner ──blocks───▶ printer thread ──(while editing)──▶ terminal
+//!        ◀─printed──
 //! ```
 
 mod gate;
 mod history;
+mod printing;
+
+pub use printing::Block;
 
 use gate::{Gate, GatedPrompt};
 use history::SharedHistory;
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 use rustyline::{
-    Cmd, ConditionalEventHandler, Config, Editor, Event, EventContext, EventHandler,
-    ExternalPrinter, KeyCode, KeyEvent, Modifiers, Movement, RepeatCount, error::ReadlineError,
+    Cmd, ConditionalEventHandler, Config, Editor, Event, EventContext, EventHandler, KeyCode,
+    KeyEvent, Modifiers, Movement, RepeatCount, error::ReadlineError,
 };
 use std::{
     io::{self, Write},
     sync::{Arc, mpsc as sync_mpsc},
-    thread::{self, JoinHandle},
+    thread,
+    time::Duration,
 };
 use tokio::sync::mpsc;
 
-/// Typed lines that wait for the owner; one more stays in the editor.
+/// Typed lines that wait for the owner; the editor waits with one more.
 const TYPED: usize = 16;
 
-/// Blocks of lines that wait for the terminal; their size is the owner's to bound.
+/// Blocks that wait for the terminal, and tokens that wait for the owner; the size of blocks is
+/// the owner's to bound.
 const PRINTED: usize = 4;
+
+/// How long the last words may take: a stopped terminal takes none.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// The way to the terminal, above the prompt.
+#[derive(Debug)]
+pub struct Printer<T> {
+    /// Where to put blocks to be printed.
+    pub blocks: mpsc::Sender<Block<T>>,
+    /// The token of each block that is on the terminal, in their order.
+    pub printed: mpsc::Receiver<T>,
+}
 
 /// What a person did.
 #[derive(Debug, PartialEq, Eq)]
@@ -50,13 +68,11 @@ pub enum Typed {
 #[derive(Debug)]
 pub struct Prompt {
     typed: mpsc::Receiver<Typed>,
-    /// `None` only while dropping.
-    printer: Option<mpsc::Sender<String>>,
-    /// `None` only while dropping.
+    /// `None` after [`Prompt::finish`].
     prompts: Option<sync_mpsc::SyncSender<String>>,
-    printing: Option<JoinHandle<()>>,
     gate: Arc<Gate>,
-    found: Termios,
+    /// `None` once it is so again.
+    found: Option<Termios>,
 }
 
 /// Whether this terminal can do what editing needs.
@@ -72,10 +88,11 @@ impl Prompt {
     /// # Errors
     ///
     /// If standard input or output is no terminal after all.
-    pub fn open() -> io::Result<Self> {
+    pub fn open<T: Send + 'static>() -> io::Result<(Self, Printer<T>)> {
         let found = tcgetattr(io::stdin())?;
         let (typed_tx, typed) = mpsc::channel(TYPED);
-        let (printer, to_print) = mpsc::channel(PRINTED);
+        let (blocks, to_print) = mpsc::channel(PRINTED);
+        let (out, printed) = mpsc::channel(PRINTED);
         let (prompts, next_prompt) = sync_mpsc::sync_channel(1);
         let gate = Arc::new(Gate::default());
         let history = SharedHistory::default();
@@ -94,23 +111,23 @@ impl Prompt {
             editor.bind_sequence(key, EventHandler::Conditional(Box::new(handler)));
         }
         let external = editor.create_external_printer().map_err(io::Error::other)?;
-        let printing = {
-            let gate = Arc::clone(&gate);
-            thread::spawn(move || print(to_print, external, &gate))
-        };
         {
             let gate = Arc::clone(&gate);
-            // Not joined: it may wait for a key that never comes, and ends with the process.
+            thread::spawn(move || printing::print(to_print, &out, external, &gate));
+        }
+        {
+            let gate = Arc::clone(&gate);
             thread::spawn(move || edit(editor, &next_prompt, &typed_tx, &gate));
         }
-        Ok(Self {
+        // Neither is joined: each may wait for a person or a stopped terminal, and ends with the
+        // process.
+        let prompt = Self {
             typed,
-            printer: Some(printer),
             prompts: Some(prompts),
-            printing: Some(printing),
             gate,
-            found,
-        })
+            found: Some(found),
+        };
+        Ok((prompt, Printer { blocks, printed }))
     }
 
     /// The next thing a person did; [`Typed::End`] when nothing more can come.
@@ -122,12 +139,6 @@ impl Prompt {
         self.typed.recv().await.unwrap_or(Typed::End)
     }
 
-    /// Where to put lines to be printed above the prompt, safe for a terminal already.
-    #[must_use]
-    pub const fn printer(&self) -> Option<&mpsc::Sender<String>> {
-        self.printer.as_ref()
-    }
-
     /// Shows a prompt: at first, and after each [`Typed::Command`] and [`Typed::Interrupt`].
     pub fn show(&self, prompt: String) {
         if let Some(prompts) = &self.prompts {
@@ -135,35 +146,50 @@ impl Prompt {
             let _ = prompts.try_send(prompt);
         }
     }
-}
 
-impl Drop for Prompt {
-    fn drop(&mut self) {
+    /// Takes nothing more from the person; what was given to the printer is printed still. Gives
+    /// back what was typed before.
+    pub fn finish(&mut self) -> Vec<Typed> {
         // An editor between two lines ends now; one in a line goes on until the process ends.
         self.prompts = None;
+        self.gate.end();
+        self.typed.close();
+        std::iter::from_fn(|| self.typed.try_recv().ok()).collect()
+    }
+
+    /// Leaves the terminal as it was found and says the last words to it; waits for a terminal
+    /// that is stopped only for a moment, and not at all if there is `hurry`.
+    pub fn end(mut self, hurry: bool, last_words: impl FnOnce() + Send + 'static) {
+        self.restore(hurry, last_words);
+    }
+
+    fn restore(&mut self, hurry: bool, last_words: impl FnOnce() + Send + 'static) {
+        let Some(found) = self.found.take() else {
+            return;
+        };
+        self.finish();
+        // Now, because a stopped terminal never drains. It may also be gone.
+        let _ = tcsetattr(io::stdin(), OptionalActions::Now, &found);
         let in_line = self.gate.is_open();
-        self.gate.open_for_good();
-        self.printer = None;
-        if !in_line && let Some(printing) = self.printing.take() {
-            // Its outcome is what could be printed; there is nobody to tell about the rest.
-            let _ = printing.join();
-        }
-        // The terminal may be gone.
-        let _ = tcsetattr(io::stdin(), OptionalActions::Drain, &self.found);
-        if in_line {
-            let bracketed_paste_off = "\x1b[?2004l";
-            let _ = writeln!(io::stdout(), "{bracketed_paste_off}\r");
+        let (done, said) = sync_mpsc::sync_channel(1);
+        thread::spawn(move || {
+            if in_line {
+                let bracketed_paste_off = "\x1b[?2004l";
+                // There is nobody to tell about what cannot be printed.
+                let _ = writeln!(io::stdout(), "{bracketed_paste_off}\r");
+            }
+            last_words();
+            let _ = done.send(());
+        });
+        if !hurry {
+            let _ = said.recv_timeout(LAST_WORDS);
         }
     }
 }
 
-fn print(mut lines: mpsc::Receiver<String>, mut external: impl ExternalPrinter, gate: &Gate) {
-    while let Some(block) = lines.blocking_recv() {
-        gate.wait();
-        if external.print(block.clone()).is_err() {
-            // The editor has ended: nothing is being edited that could be disturbed.
-            let _ = write!(io::stdout(), "{block}");
-        }
+impl Drop for Prompt {
+    fn drop(&mut self) {
+        self.restore(false, || {});
     }
 }
 
@@ -206,13 +232,15 @@ impl ConditionalEventHandler for Enter {
             self.gate.close();
             return Some(Cmd::AcceptLine);
         }
-        // With no room for it the line stays where it is, and nothing waits.
+        // Waits for an owner that is behind, as the next keys do: what is typed or pasted quickly
+        // keeps its lines. This is the editor's own thread, and the owner waits for it in nothing.
         if !line.trim().is_empty()
             && self
                 .typed
-                .try_send(Typed::Message(line.to_owned()))
+                .blocking_send(Typed::Message(line.to_owned()))
                 .is_err()
         {
+            // The end: the line stays where it is.
             return Some(Cmd::Noop);
         }
         self.history.remember(line);

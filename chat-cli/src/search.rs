@@ -1,14 +1,28 @@
 //! Looking for the agent: at the beginning, and again after it was lost.
+//!
+//! A terminal starts an agent only in the place of none, or of one that it could have started
+//! itself. Another's has its own files: in its place an empty one would stand, without what was
+//! said and without what waits in the outbox, and the right one could not come back.
 
 use crate::{
     client::{ConnectError, Session, connect},
     conversation::Options,
-    exit::Failure,
+    exit::{Exit, Failure},
     paths::Settings,
     start::start_agent,
+    trust,
 };
-use protocol::local::Refusal;
-use std::time::Duration;
+use protocol::local::{Refusal, Reply, Request};
+use std::{
+    fs,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 use tokio::time::{Instant, sleep};
 
 /// Shortest and longest wait between attempts to find the agent again.
@@ -22,12 +36,24 @@ const RESTART_AFTER: Duration = Duration::from_millis(1_500);
 /// if somebody ends them.
 const MAX_STARTS: u32 = 3;
 
+/// Whose an agent is that was met.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// This terminal would start the same.
+    Ours,
+    /// It has other files, another user or a group; where its files are, if that is known.
+    Others(Option<String>),
+}
+
 /// Finds the agent, or starts one; an agent that is just ending is replaced, too.
-pub(crate) async fn find(settings: &Settings, options: Options) -> Result<Session, Failure> {
+pub(crate) async fn find(
+    settings: &Settings,
+    options: Options,
+) -> Result<(Session, Origin), Failure> {
     let mut starts = 0;
     loop {
         let error = match connect(&settings.socket, &settings.nick, options.interactive).await {
-            Ok(session) => return Ok(session),
+            Ok(session) => return Ok(meet(session, settings, options).await),
             Err(error) => error,
         };
         let gone = matches!(
@@ -37,9 +63,56 @@ pub(crate) async fn find(settings: &Settings, options: Options) -> Result<Sessio
         if !gone || !options.autostart || starts == MAX_STARTS {
             return Err(error.into());
         }
+        if let Some(owner) = foreign_owner(&settings.socket) {
+            return Err(Failure::new(
+                Exit::Unreachable,
+                format_args!(
+                    "no agent at {}: it is for uid {owner} to start one there; ask them, or name \
+                     another socket with --socket",
+                    settings.socket.display()
+                ),
+            ));
+        }
         starts += 1;
-        start_agent(settings).await.map_err(Failure::failed)?;
+        start_agent(settings)
+            .await
+            .map_err(|error| Failure::new(Exit::Unreachable, error))?;
     }
+}
+
+/// Who alone can start an agent at `socket`, if that is neither this user nor anybody.
+fn foreign_owner(socket: &Path) -> Option<u32> {
+    let owner = fs::metadata(socket.parent()?).ok()?.uid();
+    (owner != trust::uid() && owner != 0).then_some(owner)
+}
+
+/// Asks a new session whose its agent is, for the time when it is lost.
+async fn meet(mut session: Session, settings: &Settings, options: Options) -> (Session, Origin) {
+    if !options.autostart {
+        return (session, Origin::Others(None));
+    }
+    let asked = session.call(Request::Status).await;
+    let Ok(Reply::Status(status)) = asked else {
+        // If the session is over, the next to read it is told.
+        return (session, Origin::Others(None));
+    };
+    // Others may use a shared one, and would be kept out by one that is started here.
+    let private = fs::metadata(&settings.socket)
+        .is_ok_and(|found| found.uid() == trust::uid() && found.mode() & 0o077 == 0);
+    let same_files = resolved(Path::new(&status.state_dir)) == resolved(&settings.state_dir);
+    let origin = if private && same_files {
+        Origin::Ours
+    } else {
+        Origin::Others(Some(status.state_dir))
+    };
+    (session, origin)
+}
+
+fn resolved(path: &Path) -> PathBuf {
+    let found = path.canonicalize();
+    found
+        .or_else(|_| std::path::absolute(path))
+        .unwrap_or_else(|_| path.to_owned())
 }
 
 /// The wait before attempt number `attempt`, counted from 0: doubling, capped.
@@ -52,25 +125,61 @@ pub(crate) fn backoff(attempt: u32) -> Duration {
 /// What a search for the agent came to.
 #[derive(Debug)]
 pub(crate) enum Found {
-    Session(Session),
-    /// It is gone and another could not be started, for this reason; search on.
+    Session(Session, Origin),
+    /// It is gone and there is no other, for this reason; search on.
     NotStarted(String),
+}
+
+/// The agent that was lost.
+#[derive(Debug, Clone)]
+pub(crate) struct Lost {
+    pub(crate) origin: Origin,
+    /// Whether it was told to end. It stays ended then, until something is said here.
+    pub(crate) ended: bool,
+    pub(crate) at: Instant,
+    /// Whether something that was said here waits for an agent.
+    pub(crate) wanted: Arc<AtomicBool>,
+}
+
+impl Lost {
+    /// Why no agent is started in its place now; `None` if one may be.
+    fn objection(&self, socket: &Path) -> Option<String> {
+        match &self.origin {
+            Origin::Ours if self.ended && !self.wanted.load(Ordering::Relaxed) => {
+                Some("the agent was ended; it is started again for the next message".to_owned())
+            }
+            Origin::Ours => None,
+            Origin::Others(Some(dir)) => Some(format!(
+                "the agent at {} is not one that this terminal starts (its state is in {dir}): \
+                 this goes on when whoever runs it has started it again",
+                socket.display()
+            )),
+            Origin::Others(None) => Some(format!(
+                "the agent at {} is not known to be one that this terminal starts: this goes on \
+                 when it is back",
+                socket.display()
+            )),
+        }
+    }
 }
 
 pub(crate) async fn find_again(
     settings: Settings,
     options: Options,
-    lost: Instant,
+    lost: Lost,
     pause: Duration,
 ) -> Result<Found, Failure> {
     sleep(pause).await;
     let mut attempt = 0;
     loop {
         let error = match connect(&settings.socket, &settings.nick, options.interactive).await {
-            Ok(session) => return Ok(Found::Session(session)),
+            Ok(session) => {
+                let (session, origin) = meet(session, &settings, options).await;
+                return Ok(Found::Session(session, origin));
+            }
             Err(error) => error,
         };
-        let searched = lost.elapsed();
+        let searched = lost.at.elapsed();
         if !error.may_pass()
             || options
                 .patience
@@ -79,14 +188,50 @@ pub(crate) async fn find_again(
             return Err(error.into());
         }
         let gone = matches!(error, ConnectError::Unreachable { .. });
-        if gone
-            && options.autostart
-            && searched >= pause + RESTART_AFTER
-            && let Err(error) = start_agent(&settings).await
-        {
-            return Ok(Found::NotStarted(error.to_string()));
+        if gone && options.autostart && searched >= pause + RESTART_AFTER {
+            let objection = lost.objection(&settings.socket);
+            let not_started = match objection {
+                Some(objection) => Some(objection),
+                None => start_agent(&settings)
+                    .await
+                    .err()
+                    .map(|error| error.to_string()),
+            };
+            if let Some(reason) = not_started {
+                return Ok(Found::NotStarted(reason));
+            }
         }
         sleep(backoff(attempt)).await;
         attempt += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lost(origin: Origin, ended: bool, wanted: bool) -> Lost {
+        Lost {
+            origin,
+            ended,
+            at: Instant::now(),
+            wanted: Arc::new(AtomicBool::new(wanted)),
+        }
+    }
+
+    #[test]
+    fn only_an_agent_of_ones_own_is_replaced_and_an_ended_one_only_if_wanted() {
+        let socket = Path::new("/s");
+        for (origin, ended, wanted, replaced) in [
+            (Origin::Ours, false, false, true),
+            (Origin::Ours, true, false, false),
+            (Origin::Ours, true, true, true),
+            (Origin::Others(Some("/d".to_owned())), false, true, false),
+            (Origin::Others(None), true, true, false),
+        ] {
+            let lost = lost(origin, ended, wanted);
+            let objection = lost.objection(socket);
+            assert_eq!(objection.is_none(), replaced, "{lost:?}: {objection:?}");
+        }
     }
 }

@@ -243,6 +243,169 @@ fn a_closed_pipe_ends_quietly() {
 }
 
 #[test]
+fn a_quiet_tail_ends_when_nobody_reads_it_any_more() {
+    let host = Host::new();
+    let mut tail = host
+        .chat(&["tail", "&quiet", "--follow"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(tail.stdout.take());
+    assert_eq!(tail.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn a_sender_whose_reader_went_away_sends_everything() {
+    let host = Host::new();
+    let input: String = (0..2_000).map(|n| format!("{n}\n")).collect();
+    for args in [&["send", "&lobby", "--json"][..], &[]] {
+        let mut sender = host
+            .chat(args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        drop(sender.stdout.take());
+        let mut stdin = sender.stdin.take().unwrap();
+        stdin.write_all(input.as_bytes()).unwrap();
+        drop(stdin);
+        assert_eq!(sender.wait().unwrap().code(), Some(0), "{args:?}");
+    }
+    let all = json(&host.run(&["history", "&lobby", "--limit", "9999", "--json"]));
+    let bodies: Vec<_> = all.iter().map(|m| m["body"].as_str().unwrap()).collect();
+    let expected: Vec<_> = input.lines().chain(input.lines()).collect();
+    assert!(bodies == expected, "{} messages", bodies.len());
+}
+
+#[test]
+fn all_input_is_accepted_before_75_is_reported() {
+    let host = Host::new();
+    let input: String = (1..=600).map(|n| format!("{n}\n")).collect();
+    let args = [
+        "send",
+        "#ops",
+        "--wait",
+        "committed",
+        "--timeout",
+        "1",
+        "--json",
+    ];
+    let sent = host.run_with_input(&args, input.as_bytes());
+    assert_eq!(sent.status.code(), Some(75), "{}", stderr(&sent));
+    assert!(stderr(&sent).contains("600 messages"), "{}", stderr(&sent));
+    assert_eq!(json(&sent).len(), 600);
+    assert!(json(&sent).iter().all(|sent| sent["state"] == "queued"));
+    let status = json(&host.run(&["status", "--json"]));
+    assert_eq!(status[0]["outbox"]["messages"], 600);
+}
+
+#[test]
+fn a_bad_line_counts_for_more_than_a_late_one() {
+    let host = Host::new();
+    let input = [b"good\n", &[b'x'; 70_000][..], b"\nnever\n"].concat();
+    let args = ["send", "#ops", "--wait", "committed", "--timeout", "1"];
+    let output = host.run_with_input(&args, &input);
+    let said = stderr(&output);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(
+        said.contains("line 2") && said.contains("1 message;"),
+        "{said}"
+    );
+}
+
+#[test]
+fn an_agent_that_does_not_answer_is_124() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("agent.sock");
+    let _listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    for verb in [&["send", "&lobby", "x"][..], &["tail", "&lobby"]] {
+        let mut command = chat();
+        command.args(verb).args(["--timeout", "1", "--socket"]);
+        let output = command.arg(&path).output().unwrap();
+        assert_eq!(output.status.code(), Some(124), "{}", stderr(&output));
+        assert!(stderr(&output).contains("did not answer within 1 s"));
+    }
+}
+
+#[test]
+fn a_tail_that_nobody_reads_ends_at_its_timeout() {
+    let host = Host::new();
+    let line = [&[b'x'; 60_000][..], b"\n"].concat();
+    host.run_with_input(&["send", "&lobby"], &line.repeat(20));
+    let args = ["tail", "&lobby", "--since", "0", "--timeout", "1"];
+    let mut tail = host.chat(&args).stdout(Stdio::piped()).spawn().unwrap();
+    assert_eq!(tail.wait().unwrap().code(), Some(124));
+}
+
+#[test]
+fn lines_of_two_writers_to_one_pipe_are_whole() {
+    let host = Host::new();
+    let input: String = (0..3_000).map(|n| format!("{n}\n")).collect();
+    host.run_with_input(&["send", "&lobby"], input.as_bytes());
+    let (reader, writer) = std::io::pipe().unwrap();
+    let tail = || {
+        host.chat(&["tail", "&lobby", "--since", "0", "--json"])
+            .stdout(writer.try_clone().unwrap())
+            .spawn()
+            .unwrap()
+    };
+    let mut tails = [tail(), tail()];
+    drop(writer);
+    let mut lines = 0;
+    for line in BufReader::new(reader).lines() {
+        serde_json::from_str::<serde_json::Value>(&line.unwrap()).unwrap();
+        lines += 1;
+    }
+    assert_eq!(lines, 6_000);
+    for tail in &mut tails {
+        assert_eq!(tail.wait().unwrap().code(), Some(0));
+    }
+}
+
+#[test]
+fn history_of_many_pages_is_in_order_and_ends_at_its_limit() {
+    let host = Host::new();
+    let input: String = (0..2_500).map(|n| format!("{n}\n")).collect();
+    host.run_with_input(&["send", "&lobby"], input.as_bytes());
+    let page = json(&host.run(&["history", "&lobby", "--limit", "2300", "--json"]));
+    let bodies: Vec<_> = page.iter().map(|m| m["body"].as_str().unwrap()).collect();
+    let expected: Vec<_> = input.lines().skip(200).collect();
+    assert!(bodies == expected, "{} messages", bodies.len());
+}
+
+#[test]
+fn what_cannot_work_is_2_before_anything_is_tried() {
+    let long = format!("/tmp/{}", "y".repeat(120));
+    for args in [
+        &["status", "--socket", &long][..],
+        &["--socket", &long],
+        &[
+            "tail",
+            "#a",
+            "#b",
+            "--since",
+            "792512b72eb7e0ba.42",
+            "--socket",
+            "/nowhere",
+        ],
+    ] {
+        let output = chat().args(args).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+    }
+}
+
+#[test]
+fn an_agent_that_cannot_be_started_is_69() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let mut command = chat();
+    command.arg("--socket").arg(dir.path().join("agent.sock"));
+    let output = command.arg("--state-dir").arg(&file).output().unwrap();
+    assert_eq!(output.status.code(), Some(69), "{}", stderr(&output));
+}
+
+#[test]
 fn a_conversation_in_a_pipe_prints_its_own_lines_and_ends() {
     let host = Host::new();
     let output = host.run_with_input(&[], b"hello\nworld\n");

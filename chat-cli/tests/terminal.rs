@@ -1,16 +1,17 @@
 //! The conversation at a real pseudo-terminal.
 
 use rustix::{
+    process::{Pid, Signal, kill_process},
     pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt},
     termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize},
 };
 use std::{
     fs::File,
-    io::{Read, Write},
+    io::{BufRead, BufReader, Read, Write},
     os::fd::OwnedFd,
     path::Path,
     process::{Child, Command, Stdio},
-    sync::mpsc::{Receiver, channel},
+    sync::mpsc::{Receiver, sync_channel},
     thread,
     time::{Duration, Instant},
 };
@@ -18,8 +19,19 @@ use std::{
 /// How long anything may take.
 const LIMIT: Duration = Duration::from_secs(20);
 
+/// A process that does not outlive its test.
+struct Kept(Child);
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        // It may have ended.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 struct Terminal {
-    child: Child,
+    child: Kept,
     control: File,
     /// Our own hold on the terminal's other side, to look at its modes.
     line: OwnedFd,
@@ -64,7 +76,8 @@ impl Terminal {
             .unwrap();
         let control = File::from(control);
         let mut reading = control.try_clone().unwrap();
-        let (tx, output) = channel();
+        // What nobody expects is soon not read any more, and the terminal is stuck.
+        let (tx, output) = sync_channel(1);
         // Ends when the terminal's other side is closed.
         thread::spawn(move || {
             let mut bytes = [0; 4096];
@@ -75,7 +88,7 @@ impl Terminal {
             }
         });
         Self {
-            child,
+            child: Kept(child),
             control,
             line,
             output,
@@ -103,13 +116,32 @@ impl Terminal {
         }
     }
 
+    /// Everything that was written to the terminal of a program that has ended.
+    fn rest(self) -> String {
+        let Self {
+            line,
+            output,
+            mut seen,
+            ..
+        } = self;
+        drop(line);
+        for bytes in output {
+            seen.push_str(&String::from_utf8_lossy(&bytes));
+        }
+        seen
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child.0), signal).unwrap();
+    }
+
     fn is_canonical(&self) -> bool {
         let modes = tcgetattr(&self.line).unwrap().local_modes;
         modes.contains(LocalModes::ICANON | LocalModes::ECHO)
     }
 
     fn end(mut self) {
-        assert_eq!(self.child.wait().unwrap().code(), Some(0));
+        assert_eq!(self.child.0.wait().unwrap().code(), Some(0));
         assert!(self.is_canonical(), "the terminal was left in raw mode");
     }
 }
@@ -129,11 +161,28 @@ impl Agent<'_> {
     }
 
     fn kill(&self) {
-        use rustix::process::{Pid, Signal, kill_process};
         if let Some(pid) = self.pid().and_then(Pid::from_raw) {
             kill_process(pid, Signal::KILL).unwrap();
         }
     }
+}
+
+/// Runs `chat ARGS…` with `input` until it ends; what it printed.
+fn chat(dir: &Path, nick: &str, args: &[&str], input: &str) -> String {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_chat"))
+        .args(args)
+        .args(["--nick", nick, "--socket"])
+        .arg(dir.join("agent.sock"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(input.as_bytes()).unwrap();
+    drop(stdin);
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{args:?}: {}", output.status);
+    String::from_utf8(output.stdout).unwrap()
 }
 
 impl Drop for Agent<'_> {
@@ -195,4 +244,133 @@ fn a_terminal_outlives_its_agent() {
     alice.expect("Ctrl-C once more");
     alice.keys("\x03");
     alice.end();
+}
+
+#[test]
+fn lines_pasted_at_once_stay_separate_and_in_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let _agent = Agent(dir.path());
+    let mut alice = Terminal::open(dir.path(), "alice");
+    alice.expect("&lobby> ");
+    let lines: Vec<String> = (1..=400).map(|number| format!("line {number}")).collect();
+    let keys = lines.join("\r") + "\r";
+    // Its other end may wait for what it prints to be read.
+    let mut control = alice.control.try_clone().unwrap();
+    let typing = thread::spawn(move || control.write_all(keys.as_bytes()).unwrap());
+    alice.expect("alice     line 400");
+    typing.join().unwrap();
+    let args = ["tail", "&lobby", "--since", "0", "--json"];
+    let said: Vec<String> = chat(dir.path(), "bob", &args, "")
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
+        .map(|message| message["body"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(said, lines);
+    alice.keys("/quit\r");
+    alice.end();
+}
+
+/// Ends a terminal that is stuck amid direct messages; all are shown by it or by the next one.
+fn direct_messages_outlive_a_terminal(signal: Signal) {
+    const MESSAGES: usize = 4_000;
+    let mark = |number: usize| format!("direct {number:04} ");
+    let dir = tempfile::tempdir().unwrap();
+    let _agent = Agent(dir.path());
+    let mut bob = Terminal::open(dir.path(), "bob");
+    bob.expect("&lobby> ");
+    let mut input = String::new();
+    for number in 1..=MESSAGES {
+        input.push_str(&mark(number));
+        input.push_str(&"x".repeat(200));
+        input.push('\n');
+    }
+    chat(dir.path(), "alice", &["send", "bob"], &input);
+    bob.expect(&mark(200));
+    bob.signal(signal);
+    let status = bob.child.0.wait().unwrap();
+    if signal == Signal::TERM {
+        assert_eq!(status.code(), Some(0));
+        assert!(bob.is_canonical(), "the terminal was left in raw mode");
+    }
+    let shown = bob.rest();
+    let first = (1..=MESSAGES)
+        .rev()
+        .find(|number| shown.contains(&mark(*number)))
+        .map_or(201, |number| number + 1);
+    assert!(first < MESSAGES, "the terminal was not stuck");
+    let mut bob = Terminal::open(dir.path(), "bob");
+    for number in first..=MESSAGES {
+        bob.expect(&mark(number));
+    }
+    bob.keys("\x04");
+    bob.end();
+    // The end waited until all was on the terminal, and only then marked it read.
+    let rooms = chat(dir.path(), "bob", &["rooms", "--json"], "");
+    let unread: Vec<_> = rooms
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
+        .filter(|room| room["unread"] != 0)
+        .collect();
+    assert!(unread.is_empty(), "{unread:?}");
+}
+
+#[test]
+fn direct_messages_that_a_killed_terminal_had_not_shown_are_shown_by_the_next() {
+    direct_messages_outlive_a_terminal(Signal::KILL);
+}
+
+#[test]
+fn a_stopped_terminal_can_be_told_to_end_and_loses_no_direct_message() {
+    direct_messages_outlive_a_terminal(Signal::TERM);
+}
+
+#[test]
+fn the_only_room_is_not_left() {
+    let dir = tempfile::tempdir().unwrap();
+    let _agent = Agent(dir.path());
+    let mut alice = Terminal::open(dir.path(), "alice");
+    alice.expect("&lobby> ");
+    alice.keys("/leave\r");
+    alice.expect("this is the only open room");
+    alice.keys("still heard\r");
+    alice.expect("alice     still heard");
+    alice.keys("/join &other\r");
+    alice.expect("&other> ");
+    alice.keys("/leave\r");
+    alice.expect("you left &other");
+    alice.keys("/quit\r");
+    alice.end();
+}
+
+#[test]
+fn the_tour_leaves_nothing_behind_when_its_terminal_is_closed() {
+    let dir = tempfile::Builder::new().tempdir_in("/tmp").unwrap();
+    let mut tour = Command::new(env!("CARGO_BIN_EXE_chat"))
+        .arg("demo")
+        .env("TMPDIR", dir.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(tour.stdout.take().unwrap()).lines();
+    let reached = lines.any(|line| line.unwrap().starts_with("3."));
+    assert!(reached, "the tour ended before its third step");
+    kill_process(Pid::from_child(&tour), Signal::HUP).unwrap();
+    drop(lines);
+    assert_eq!(tour.wait().unwrap().code(), Some(1));
+    let left: Vec<_> = std::fs::read_dir(dir.path()).unwrap().collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn the_tour_fits_under_a_long_temporary_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    let long = dir.path().join("x".repeat(100));
+    std::fs::create_dir(&long).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_chat"))
+        .arg("demo")
+        .env("TMPDIR", &long)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
 }

@@ -15,10 +15,11 @@ use protocol::{
     federation::{Event, Refusal, Reply},
     limits::PEER_TIMEOUT,
 };
-use room_log::{DeliveryError, ReaderId};
+use room_log::{Progress, ReaderId, Unreadable};
 use std::{
     collections::HashSet,
     future::Future,
+    io,
     pin::Pin,
     sync::{Arc, atomic::Ordering},
 };
@@ -28,7 +29,7 @@ use tokio::{
     time::{Instant, Sleep, sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{Span, debug, info, warn};
+use tracing::{Span, debug, error, info, warn};
 
 /// How soon agents come back after an orderly end of the server: it is most likely restarted.
 const RECONNECT_IN_MS: u32 = 500;
@@ -50,7 +51,7 @@ enum ConnectionError {
     #[error(transparent)]
     Codec(#[from] CodecError),
     #[error(transparent)]
-    Delivery(#[from] DeliveryError),
+    Io(#[from] io::Error),
 }
 
 /// Serves one agent on `stream` until either side ends it, and logs how that went.
@@ -158,10 +159,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             tokio::select! {
                 () = self.stop.cancelled() => return Ok(Closed::ShuttingDown),
                 reason = self.seat.handle.closed() => return Ok(Closed::Told(reason)),
-                caught_up = self.line.delivery.run() => {
-                    let caught_up = caught_up?;
-                    debug!(room = %caught_up.room, seq = %caught_up.last, "caught up");
-                }
+                progress = self.line.delivery.run() => self.delivered(progress?),
                 found = found(&mut self.query) => self.take(found),
                 received = self.line.inbound.next(), if self.query.is_none() => {
                     let Some(received) = received? else {
@@ -200,6 +198,27 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 // The answer goes first: messages follow it.
                 reply.answer(Ok(Reply::Head { head }));
                 self.follow(&room, after);
+            }
+        }
+    }
+
+    fn delivered(&mut self, progress: Progress) {
+        match progress {
+            Progress::CaughtUp(caught_up) => {
+                debug!(room = %caught_up.room, seq = %caught_up.last, "caught up");
+            }
+            Progress::Unreadable(Unreadable { room, after, error }) => {
+                error!(%room, %after, %error, "a room cannot be read");
+                self.seat.rooms.remove(&room);
+                self.seat.count_rooms();
+                let text = error.to_string();
+                let reason = if error.is_damage() {
+                    Refusal::Unreadable { reason: text }
+                } else {
+                    Refusal::Unavailable { reason: text }
+                };
+                let event = Event::Unsubscribed { room, reason };
+                self.line.outbound.push_reply(event_frame(event));
             }
         }
     }
@@ -243,14 +262,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
             Ok(Closed::Told(reason)) => line.close(reason).await,
             Err(ConnectionError::Codec(error)) => line.close(malformed(&error)).await,
-            Err(ConnectionError::Delivery(DeliveryError::Store(error))) => {
-                line.close(Refusal::Unavailable {
-                    reason: error.to_string(),
-                })
-                .await;
-            }
             // A broken socket.
-            Err(ConnectionError::Delivery(_)) => {}
+            Err(ConnectionError::Io(_)) => {}
         }
     }
 }

@@ -88,8 +88,12 @@ fn try_run(args: &ServerArgs) -> Result<ExitCode, DaemonError> {
         .enable_all()
         .build()?;
     let outcome = runtime.block_on(async {
-        let signals = Signals::take()?;
-        let listener = listen(&config).await?;
+        let mut signals = Signals::take()?;
+        let listener = tokio::select! {
+            listener = listen(&config) => listener?,
+            // Looking up a name may take half a minute.
+            Signal::Stop = signals.next() => return Ok(ExitCode::SUCCESS),
+        };
         let service = Service::start(Arc::new(log), commits);
         supervise(args, config, &logging, listener, &service, signals).await
     });

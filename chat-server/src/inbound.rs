@@ -6,15 +6,10 @@ use protocol::{
     federation::{AgentFrame, ServerFrame},
     limits::MAX_IN_FLIGHT,
 };
-use room_log::Outbound;
-use std::{
-    io,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-};
+use room_log::{Heard, Outbound};
+use std::sync::Arc;
 use tokio::{
-    io::{AsyncRead, ReadBuf},
+    io::AsyncRead,
     sync::{OwnedSemaphorePermit, Semaphore},
     time::Instant,
 };
@@ -45,13 +40,7 @@ pub(crate) struct Received {
 impl<R: AsyncRead + Unpin> Inbound<R> {
     pub(crate) fn new(io: R, outbound: Arc<Outbound>, max_waiting_bytes: usize) -> Self {
         Self {
-            frames: FramedRead::new(
-                Heard {
-                    io,
-                    last: Instant::now(),
-                },
-                FrameCodec::new(),
-            ),
+            frames: FramedRead::new(Heard::new(io), FrameCodec::new()),
             outbound,
             max_waiting_bytes,
             in_flight: Arc::new(Semaphore::new(MAX_IN_FLIGHT)),
@@ -99,12 +88,12 @@ impl<R: AsyncRead + Unpin> Inbound<R> {
 
     /// When anything was received last, or could have been but for this side.
     pub(crate) fn last_heard(&self) -> Instant {
-        self.frames.get_ref().last
+        self.frames.get_ref().last()
     }
 
     /// The peer was not listened to until now.
     pub(crate) fn forgive_silence(&mut self) {
-        self.frames.get_mut().last = Instant::now();
+        self.frames.get_mut().forgive_silence();
     }
 
     /// Whether nothing is read because answers are owed by this side.
@@ -119,28 +108,6 @@ impl<R: AsyncRead + Unpin> Inbound<R> {
 
     /// The bare stream.
     pub(crate) fn into_inner(self) -> R {
-        self.frames.into_inner().io
-    }
-}
-
-/// Notes when something arrived: parts of a long frame are signs of life too.
-#[derive(Debug)]
-struct Heard<R> {
-    io: R,
-    last: Instant,
-}
-
-impl<R: AsyncRead + Unpin> AsyncRead for Heard<R> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        let polled = Pin::new(&mut self.io).poll_read(context, buffer);
-        if buffer.filled().len() > before {
-            self.last = Instant::now();
-        }
-        polled
+        self.frames.into_inner().into_inner()
     }
 }

@@ -14,6 +14,7 @@
 
 #![cfg_attr(not(test), deny(clippy::unwrap_used))]
 
+mod announcements;
 pub mod args;
 mod config;
 mod connection;

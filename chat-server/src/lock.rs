@@ -1,9 +1,10 @@
 //! One server for one state directory.
 
+use room_log::{PrivacyError, private_dir};
 use std::{
-    fs::{self, File, OpenOptions, TryLockError},
+    fs::{File, OpenOptions, TryLockError},
     io::{self, Read, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
 use thiserror::Error;
@@ -24,7 +25,10 @@ pub enum LockError {
         /// Who has it, if that could be read.
         pid: Option<u32>,
     },
-    /// The directory cannot be made, or the lock not be opened.
+    /// The directory cannot be made, or is not this user's alone.
+    #[error(transparent)]
+    Privacy(#[from] PrivacyError),
+    /// The lock cannot be opened.
     #[error("cannot use {path}: {source}", path = path.display())]
     Io {
         /// Which path.
@@ -51,11 +55,7 @@ impl StateLock {
             let path = path.to_owned();
             move |source| LockError::Io { path, source }
         };
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(dir)
-            .map_err(io_error(dir))?;
+        private_dir(dir)?;
         let path = dir.join("server.lock");
         let mut file = OpenOptions::new()
             .read(true)

@@ -23,7 +23,7 @@ use crate::{
     reply::{Answer, Ticket},
 };
 use protocol::{
-    AgentId, Committed, Epoch, FederatedRoom, HostName, MessageId, Outgoing, Room, Seq, UserName,
+    Committed, Epoch, FederatedRoom, HostName, MessageId, Outgoing, Room, Seq, UserName,
     federation::RoomInfo,
 };
 use room_log::{Head, StoreError};
@@ -40,7 +40,7 @@ pub type Reading<T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send>
 pub enum Change {
     /// Append a message; creates the room. Answered by `Appended`.
     ///
-    /// The other host of a direct conversation must have been [`Seen`](Self::Seen) once.
+    /// The hosts of a direct conversation need not have been here yet.
     Append {
         /// The message. The caller has checked that the author may say this there.
         message: Outgoing,
@@ -71,14 +71,6 @@ pub enum Change {
         user: UserName,
         /// The topic. The caller has checked it.
         topic: String,
-    },
-    /// Remember that `host` was here. Survives a crash of the process, perhaps not of the
-    /// machine. Answered by `Done`.
-    Seen {
-        /// Which host.
-        host: HostName,
-        /// Its agent.
-        agent: AgentId,
     },
 }
 
@@ -225,9 +217,6 @@ pub trait Log: fmt::Debug + Send + Sync + 'static {
 
     /// Direct conversations with an end on `host` in order of their text, one page after `after`.
     fn directs(&self, host: &HostName, after: Option<&Room>) -> Reading<Listing<Room>>;
-
-    /// Whether `host` was ever [`Seen`](Change::Seen).
-    fn knows_host(&self, host: &HostName) -> Reading<bool>;
 
     /// Waits until the log had to give up; the process must end then.
     fn failed(&self) -> Pin<Box<dyn Future<Output = Arc<StoreError>> + Send>>;

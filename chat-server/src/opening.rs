@@ -2,18 +2,17 @@
 
 use crate::{
     inbound::{Inbound, Received},
-    log::{Change, change},
     query::LogPages,
     reply::{Answer, PendingReply, event_frame},
-    router::{Handle, HostInUse, MAX_WAITING_BYTES},
+    router::{Handle, HostInUse},
     rules,
     service::Service,
 };
 use protocol::{
-    AgentId, CodecError, HandshakeError, HostName, Vocabulary,
+    CodecError, HandshakeError, Vocabulary,
     federation::{AgentFrame, Event, Refusal, Reply, Request},
     handshake,
-    limits::{AGENT_QUEUE_BYTES, HANDSHAKE_TIMEOUT},
+    limits::{AGENT_QUEUE_BYTES, HANDSHAKE_TIMEOUT, MAX_WAITING_BYTES},
 };
 use room_log::{Delivery, Outbound, ReaderId};
 use std::{io, sync::Arc, time::Duration};
@@ -31,9 +30,6 @@ pub(crate) const SOFTWARE: &str = concat!("chat-server ", env!("CARGO_PKG_VERSIO
 /// How long the last frames of a connection may take, and then how long the peer may take to
 /// close its end: closing with something unread would make the kernel throw them away.
 pub(crate) const FAREWELL: Duration = Duration::from_secs(2);
-
-/// How long an agent waits whose host cannot be remembered.
-const RETRY_AFTER_MS: u32 = 500;
 
 /// Why a connection never got to its first request.
 #[derive(Debug, Error)]
@@ -83,7 +79,7 @@ where
     let mut line = Line::new(stream, service);
     match timeout_at(deadline, line.inbound.next()).await {
         Ok(Ok(Some(first))) => {
-            match hello(&line.outbound, line.inbound.in_flight(), first, service).await {
+            match hello(&line.outbound, line.inbound.in_flight(), first, service) {
                 Ok(handle) => Ok(Opened { line, handle }),
                 Err(refusal) => {
                     line.close(refusal.clone()).await;
@@ -122,7 +118,7 @@ pub(crate) fn malformed(error: &CodecError) -> Refusal {
     }
 }
 
-async fn hello(
+fn hello(
     outbound: &Arc<Outbound>,
     all_in_flight: &Arc<Semaphore>,
     first: Received,
@@ -147,7 +143,7 @@ async fn hello(
                 Arc::clone(outbound),
                 Arc::clone(all_in_flight),
             );
-            enter(Arc::new(handle), service).await
+            enter(Arc::new(handle), service)
         }
         _ => Err(Refusal::HelloOutOfPlace),
     };
@@ -162,35 +158,13 @@ async fn hello(
     entered
 }
 
-async fn enter(handle: Arc<Handle>, service: &Service) -> Result<Arc<Handle>, Refusal> {
+fn enter(handle: Arc<Handle>, service: &Service) -> Result<Arc<Handle>, Refusal> {
     let in_use = |HostInUse| Refusal::HostInUse {
         host: handle.host.clone(),
     };
     rules::software(&handle.software)?;
-    service.router().may_enter(&handle).map_err(in_use)?;
-    remember(service, &handle.host, handle.agent).await?;
     service.router().enter(&handle).map_err(in_use)?;
     Ok(handle)
-}
-
-/// Makes sure that messages to `host` are accepted from now on.
-async fn remember(service: &Service, host: &HostName, agent: AgentId) -> Result<(), Refusal> {
-    let not_yet = |reason: String| Refusal::NotYet {
-        retry_after_ms: RETRY_AFTER_MS,
-        reason,
-    };
-    let known = service.log().knows_host(host).await;
-    let seen = Change::Seen {
-        host: host.clone(),
-        agent,
-    };
-    match (change(&**service.log(), seen).await, known) {
-        (Some(Ok(_)), _) => Ok(()),
-        // A full disk keeps nobody out who was here before.
-        (_, Ok(true)) => Ok(()),
-        (Some(Err(refusal)), _) => Err(refusal),
-        (None, _) => Err(not_yet("the queue to the disk is full".to_owned())),
-    }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Line<S> {

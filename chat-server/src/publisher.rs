@@ -5,13 +5,13 @@
 //! of presence concerns.
 
 use crate::{
+    announcements::Announcement,
     log::{Commit, Commits, Log},
     reply::event_frame,
-    router::{Announcement, Router},
+    router::Router,
 };
 use protocol::{Committed, FederatedRoom, Room, Seq, federation::Event};
 use room_log::Feed;
-use tokio::sync::mpsc;
 use tracing::warn;
 
 /// Fans out what was written until the log has ended.
@@ -50,22 +50,16 @@ fn publish_change(commit: Commit, feed: &Feed) {
     feed.publish_soft([&Room::Federated(room)], &event_frame(event));
 }
 
-/// Tells the followers of a user's rooms that the user came or went, until nobody announces
-/// anything any more.
-pub(crate) async fn announce(
-    mut announcements: mpsc::Receiver<Vec<Announcement>>,
-    log: &dyn Log,
-    feed: &Feed,
-) {
-    while let Some(batch) = announcements.recv().await {
-        for Announcement { user, availability } in batch {
-            match log.rooms_of(&user).await {
-                Ok(rooms) => {
-                    let frame = event_frame(Event::Presence { user, availability });
-                    feed.publish_soft(&rooms, &frame);
-                }
-                Err(error) => warn!(%error, %user, "presence is not told"),
+/// Tells the followers of a user's rooms that the user came or went. Never returns.
+pub(crate) async fn announce(router: &Router, log: &dyn Log, feed: &Feed) {
+    loop {
+        let Announcement { user, availability } = router.announcements().next().await;
+        match log.rooms_of(&user).await {
+            Ok(rooms) => {
+                let frame = event_frame(Event::Presence { user, availability });
+                feed.publish_soft(&rooms, &frame);
             }
+            Err(error) => warn!(%error, %user, "presence is not told"),
         }
     }
 }

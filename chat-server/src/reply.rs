@@ -55,8 +55,6 @@ pub enum Ticket {
     Reply(PendingReply),
     /// Somebody in this process. Dropped without an answer if the log ended.
     Waiting(oneshot::Sender<Answer>),
-    /// Nobody.
-    Nobody,
 }
 
 impl Ticket {
@@ -66,7 +64,6 @@ impl Ticket {
             Self::Reply(reply) => reply.answer(answer),
             // Whoever stopped waiting does not want to know.
             Self::Waiting(waiting) => drop(waiting.send(answer)),
-            Self::Nobody => {}
         }
     }
 }

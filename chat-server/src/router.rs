@@ -3,13 +3,14 @@
 //! One mutex over two maps, held for a few lines and never while anything is awaited or encoded.
 
 use crate::{
+    announcements::Announcements,
     presence::{ConnectionId, Presence, PresenceError},
     reply::event_frame,
 };
 use protocol::{
     AgentId, Availability, Direct, HostName, Room, UserName,
     federation::{Event, Refusal},
-    limits::AGENT_QUEUE_BYTES,
+    limits::MAX_WAITING_BYTES,
 };
 use room_log::Outbound;
 use std::{
@@ -19,24 +20,9 @@ use std::{
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, warn};
-
-/// Presence changes that wait to be told; more are forgotten. A batch is what one connection
-/// changes at once: one user, or all of them when it ends.
-const ANNOUNCEMENT_BATCHES: usize = 4_096;
-
-/// What may wait for one agent before announcements that it must not miss end its connection
-/// instead: then it comes back and asks.
-pub(crate) const MAX_WAITING_BYTES: usize = 2 * AGENT_QUEUE_BYTES;
-
-/// Somebody came or went.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Announcement {
-    pub(crate) user: UserName,
-    pub(crate) availability: Availability,
-}
+use tracing::warn;
 
 /// What the rest of the server knows of one agent's connection.
 #[derive(Debug)]
@@ -105,7 +91,7 @@ impl Handle {
 #[derive(Debug)]
 pub(crate) struct Router {
     state: Mutex<State>,
-    announcements: mpsc::Sender<Vec<Announcement>>,
+    announcements: Announcements,
     next: AtomicU64,
 }
 
@@ -120,32 +106,23 @@ struct State {
 pub(crate) struct HostInUse;
 
 impl Router {
-    /// Nobody is connected. What changes is announced through the receiver.
-    pub(crate) fn new() -> (Self, mpsc::Receiver<Vec<Announcement>>) {
-        let (announcements, receiver) = mpsc::channel(ANNOUNCEMENT_BATCHES);
-        let router = Self {
+    /// Nobody is connected.
+    pub(crate) fn new() -> Self {
+        Self {
             state: Mutex::default(),
-            announcements,
+            announcements: Announcements::default(),
             next: AtomicU64::new(1),
-        };
-        (router, receiver)
+        }
+    }
+
+    /// Who came or went since it was last told.
+    pub(crate) const fn announcements(&self) -> &Announcements {
+        &self.announcements
     }
 
     /// An id for a new connection.
     pub(crate) fn connection_id(&self) -> ConnectionId {
         ConnectionId(self.next.fetch_add(1, Ordering::Relaxed))
-    }
-
-    /// Whether `handle` may speak for its host.
-    ///
-    /// # Errors
-    ///
-    /// [`HostInUse`].
-    pub(crate) fn may_enter(&self, handle: &Handle) -> Result<(), HostInUse> {
-        match self.lock().agents.get(&handle.host) {
-            Some(other) if other.agent != handle.agent => Err(HostInUse),
-            _ => Ok(()),
-        }
     }
 
     /// Lets `handle` speak for its host. An older connection of the same agent is told to end.
@@ -191,7 +168,7 @@ impl Router {
         let mut state = self.lock();
         if state.presence.set(&user, handle.id, availability)? {
             // Under the lock, so that announcements come in the order of the changes.
-            self.announce(vec![Announcement { user, availability }]);
+            self.announcements.push(user, availability);
         }
         Ok(())
     }
@@ -233,19 +210,8 @@ impl Router {
     }
 
     fn announce_offline(&self, gone: Vec<UserName>) {
-        let offline = |user| Announcement {
-            user,
-            availability: Availability::Offline,
-        };
-        if !gone.is_empty() {
-            self.announce(gone.into_iter().map(offline).collect());
-        }
-    }
-
-    fn announce(&self, announcements: Vec<Announcement>) {
-        // Presence is soft: whoever needs the truth asks for it.
-        if self.announcements.try_send(announcements).is_err() {
-            debug!("too many presence changes, some are not told");
+        for user in gone {
+            self.announcements.push(user, Availability::Offline);
         }
     }
 
@@ -265,14 +231,14 @@ mod tests {
             host.parse().unwrap(),
             agent,
             "test".to_owned(),
-            Arc::new(Outbound::new(AGENT_QUEUE_BYTES)),
+            Arc::new(Outbound::new(MAX_WAITING_BYTES)),
             Arc::new(Semaphore::new(1)),
         ))
     }
 
     #[tokio::test]
     async fn a_host_is_its_agents_until_it_leaves() {
-        let (router, mut announcements) = Router::new();
+        let router = Router::new();
         let agent = AgentId::new();
         let first = handle(&router, "ada", agent);
         router.enter(&first).unwrap();
@@ -289,11 +255,10 @@ mod tests {
         router.leave(&first);
         assert_eq!(router.snapshot().0[0].id, second.id);
         assert_eq!(router.availability(&[alice]), [Availability::Offline]);
-        let mut told = Vec::new();
-        while let Ok(batch) = announcements.try_recv() {
-            told.extend(batch.into_iter().map(|one| one.availability));
-        }
-        assert_eq!(told, [Availability::Online, Availability::Offline]);
+        assert_eq!(
+            router.announcements().next().await.availability,
+            Availability::Offline
+        );
 
         router.leave(&second);
         router.enter(&stranger).unwrap();

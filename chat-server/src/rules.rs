@@ -2,7 +2,7 @@
 
 use protocol::{
     BodyError, HostName, Outgoing, Room,
-    federation::{Refusal, TooLong},
+    federation::{LimitedText, Refusal},
     limits::{MAX_SOFTWARE_BYTES, MAX_TOPIC_BYTES},
 };
 
@@ -23,9 +23,9 @@ pub(crate) fn append(host: &HostName, message: &Outgoing) -> Result<(), Refusal>
         return Err(not_yours(host, &message.room));
     }
     message.body.check().map_err(|error| match error {
-        BodyError::TooLong { len, max } => too_long(TooLong::Body, len, max),
+        BodyError::TooLong { len, max } => too_long(LimitedText::Body, len, max),
         _ => Refusal::BadText {
-            what: TooLong::Body,
+            what: LimitedText::Body,
         },
     })
 }
@@ -54,7 +54,7 @@ pub(crate) fn read(host: &HostName, room: &Room) -> Result<(), Refusal> {
 ///
 /// The [`Refusal`] to answer.
 pub(crate) fn topic(topic: &str) -> Result<(), Refusal> {
-    text(TooLong::Topic, topic, MAX_TOPIC_BYTES)
+    text(LimitedText::Topic, topic, MAX_TOPIC_BYTES)
 }
 
 /// Whether `software` can describe an agent in logs.
@@ -63,10 +63,10 @@ pub(crate) fn topic(topic: &str) -> Result<(), Refusal> {
 ///
 /// The [`Refusal`] to answer.
 pub(crate) fn software(software: &str) -> Result<(), Refusal> {
-    text(TooLong::Software, software, MAX_SOFTWARE_BYTES)
+    text(LimitedText::Software, software, MAX_SOFTWARE_BYTES)
 }
 
-fn text(what: TooLong, text: &str, max: usize) -> Result<(), Refusal> {
+fn text(what: LimitedText, text: &str, max: usize) -> Result<(), Refusal> {
     if text.len() > max {
         return Err(too_long(what, text.len(), max));
     }
@@ -76,7 +76,7 @@ fn text(what: TooLong, text: &str, max: usize) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn too_long(what: TooLong, len: usize, max: usize) -> Refusal {
+fn too_long(what: LimitedText, len: usize, max: usize) -> Refusal {
     let short = |number| u32::try_from(number).unwrap_or(u32::MAX);
     Refusal::TooLong {
         what,

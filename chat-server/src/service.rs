@@ -68,11 +68,10 @@ impl Service {
     }
 
     fn with_seats(log: Arc<dyn Log>, commits: Commits, seats: usize) -> Self {
-        let (router, announcements) = Router::new();
         let shared = Arc::new(Shared {
             log,
             feed: Arc::new(Feed::new(committed_frame)),
-            router: Arc::new(router),
+            router: Arc::new(Router::new()),
             connections: TaskTracker::new(),
             background: TaskTracker::new(),
             seats: Arc::new(Semaphore::new(seats)),
@@ -86,10 +85,11 @@ impl Service {
             .background
             .spawn(async move { publisher::publish(commits, &feed, &router).await });
         let (feed, log) = (Arc::clone(&shared.feed), Arc::clone(&shared.log));
+        let router = Arc::clone(&shared.router);
         let done = shared.done.clone();
         shared.background.spawn(async move {
             tokio::select! {
-                () = publisher::announce(announcements, &*log, &feed) => {}
+                () = publisher::announce(&router, &*log, &feed) => {}
                 () = done.cancelled() => {}
             }
         });

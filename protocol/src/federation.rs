@@ -11,12 +11,12 @@
 //! An agent sends appends ahead of their acknowledgements, and one sender's messages must keep
 //! their order. So a refusal that may succeed later ([`Refusal::NotYet`]) holds for every later
 //! append of the same `attempt` on the connection too: the agent waits, raises `attempt`, and
-//! sends everything unacknowledged again, oldest first (go-back-N). Other refusals concern their
-//! message alone.
+//! sends everything unacknowledged again, oldest first (go-back-N). A refusal that is final
+//! ([`Refusal::is_final`]) concerns its message alone; any other counts as "not yet".
 
 use crate::{
-    AgentId, Availability, Committed, Direct, Epoch, FederatedRoom, HostName, Member, MessageId,
-    Nick, Outgoing, RequestId, Room, Seq, UserName, list::deserialize_page,
+    AgentId, Availability, Committed, Epoch, FederatedRoom, HostName, Member, MessageId, Nick,
+    Outgoing, RequestId, Room, Seq, UserName, list::deserialize_page,
 };
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -255,6 +255,13 @@ pub enum Event {
         /// Why.
         reason: Refusal,
     },
+    /// A subscription ended because the room cannot be read; the others go on.
+    Unsubscribed {
+        /// Which room.
+        room: Room,
+        /// Why, and by [`Refusal::is_final`] whether to try again.
+        reason: Refusal,
+    },
 }
 
 /// Why a server does not do what it was asked.
@@ -306,7 +313,7 @@ pub enum Refusal {
     #[error("the {what} has {len} bytes, at most {max} are allowed")]
     TooLong {
         /// Which text.
-        what: TooLong,
+        what: LimitedText,
         /// Bytes given.
         len: u32,
         /// Bytes allowed.
@@ -316,7 +323,7 @@ pub enum Refusal {
     #[error("the {what} is empty or contains control characters")]
     BadText {
         /// Which text.
-        what: TooLong,
+        what: LimitedText,
     },
     /// Too many of something.
     #[error("too many {what}, at most {max} are allowed")]
@@ -361,6 +368,12 @@ pub enum Refusal {
         /// What failed, for people.
         reason: String,
     },
+    /// A message in the server's log is damaged, and keeps the room from being read.
+    #[error("the server's log is damaged there: {reason}")]
+    Unreadable {
+        /// What is damaged, for people.
+        reason: String,
+    },
 }
 
 impl Refusal {
@@ -377,11 +390,28 @@ impl Refusal {
                 | Self::ShuttingDown
         )
     }
+
+    /// Whether the same request would be refused again, so that it need not be repeated.
+    #[must_use]
+    pub const fn is_final(&self) -> bool {
+        matches!(
+            self,
+            Self::IdConflict { .. }
+                | Self::NoSuchRoom { .. }
+                | Self::UnknownHost { .. }
+                | Self::NotYours { .. }
+                | Self::TooLong { .. }
+                | Self::BadText { .. }
+                | Self::TooMany { .. }
+                | Self::Diverged { .. }
+                | Self::Unreadable { .. }
+        )
+    }
 }
 
 /// Texts with a limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum TooLong {
+pub enum LimitedText {
     /// A message body, encoded.
     Body,
     /// A topic.
@@ -390,7 +420,7 @@ pub enum TooLong {
     Software,
 }
 
-impl std::fmt::Display for TooLong {
+impl std::fmt::Display for LimitedText {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Body => "message body",
@@ -411,6 +441,10 @@ pub enum TooMany {
     Agents,
     /// Users of one host who are there at the same time.
     Users,
+    /// Rooms that the users of one host created.
+    RoomsOfHost,
+    /// Rooms that one agent follows.
+    Subscriptions,
 }
 
 impl std::fmt::Display for TooMany {
@@ -420,13 +454,8 @@ impl std::fmt::Display for TooMany {
             Self::RoomsOfUser => "rooms of one user",
             Self::Agents => "agents",
             Self::Users => "users of one host",
+            Self::RoomsOfHost => "rooms created by one host",
+            Self::Subscriptions => "rooms followed by one host",
         })
-    }
-}
-
-/// Names a [`Direct`] as the [`Room`] it is.
-impl From<Direct> for Room {
-    fn from(direct: Direct) -> Self {
-        Self::Direct(direct)
     }
 }

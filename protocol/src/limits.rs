@@ -54,14 +54,30 @@ pub const MAX_PAGE_BYTES: usize = 256 * 1024;
 /// Rooms one user may be in. One more is refused.
 pub const MAX_ROOMS_PER_USER: usize = 1_000;
 
+/// Direct conversations one user of a host takes part in. Beginning one more is refused; a message
+/// to one that exists is not.
+pub const MAX_DIRECTS_PER_USER: usize = 1_000;
+
 /// Rooms a server or an agent keeps in one log. Creating one more is refused.
 pub const MAX_ROOMS: usize = 100_000;
+
+/// Rooms and direct conversations that the users of one host may create on a server, so that no
+/// host uses up [`MAX_ROOMS`] for all. Creating one more is refused; those of others can be used.
+pub const MAX_ROOMS_PER_HOST: usize = 20_000;
+
+/// Rooms and direct conversations that one agent may follow at a server; at about 400 bytes each
+/// a connection costs at most 8 MiB for them. Following one more is refused.
+pub const MAX_SUBSCRIPTIONS: usize = 20_000;
 
 /// Nicks that one OS user may claim on an agent. Claiming one more is refused.
 pub const MAX_NICKS_PER_UID: usize = 64;
 
 /// Sessions an agent serves at once. One more is told so and closed.
 pub const MAX_SESSIONS: usize = 4_096;
+
+/// Rooms that one session may have open by name. Opening one more is refused. The conversations
+/// of `OpenDirects` do not count: they exist, and so are limited where they are begun.
+pub const MAX_OPEN_ROOMS: usize = 4_096;
 
 /// Agents a server serves at once. One more is told so and closed.
 pub const MAX_AGENTS: usize = 16_384;
@@ -74,14 +90,21 @@ pub const MAX_IN_FLIGHT: usize = 1_024;
 /// [`MAX_IN_FLIGHT`], or pings would wait behind a full window.
 pub const APPEND_WINDOW: usize = 512;
 
-/// Bytes of live frames that wait for one terminal: 1 MiB. When full, the reader is moved off
-/// the live path and fed from the log. Replies are counted too but never refused: their number
-/// is bounded by [`MAX_IN_FLIGHT`].
+/// Bytes of frames that wait for one terminal: 1 MiB. When full, the reader is moved off the live
+/// path and fed from the log, and no request of it is taken up. Replies are counted too but never
+/// refused: those to requests taken up before are small, and pages ([`MAX_PAGE_ENTRIES`]) are made
+/// one at a time and only while there is room, so that at most one of them is over this.
 pub const SESSION_QUEUE_BYTES: usize = 1024 * 1024;
 
-/// Bytes of live frames that wait for one agent at the server: 4 MiB. See
-/// [`SESSION_QUEUE_BYTES`].
+/// Bytes of live frames that wait for one agent at the server: 4 MiB. When full, the agent is moved
+/// off the live path and fed from the log.
 pub const AGENT_QUEUE_BYTES: usize = 4 * 1024 * 1024;
+
+/// Bytes of frames of any kind that wait for one agent at the server: 8 MiB. Beyond it no request
+/// of the agent is read; the answers to those read before, at most [`MAX_IN_FLIGHT`] and only one
+/// of them a page ([`MAX_PAGE_ENTRIES`]), come on top. An announcement that the agent must not miss
+/// ends the connection instead: it comes back and asks.
+pub const MAX_WAITING_BYTES: usize = 2 * AGENT_QUEUE_BYTES;
 
 /// How long a new connection may take to say its preface and `Hello`; then it is closed.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);

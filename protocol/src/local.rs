@@ -390,6 +390,13 @@ pub enum Event {
         /// Why.
         reason: Refusal,
     },
+    /// An opened room cannot be read any further; it is not open any more.
+    Closed {
+        /// Which room.
+        room: Room,
+        /// Why.
+        reason: Refusal,
+    },
 }
 
 /// Why an agent does not do what it was asked.
@@ -523,6 +530,12 @@ pub enum Refusal {
     /// The agent is ending. Fatal.
     #[error("the agent is shutting down")]
     ShuttingDown,
+    /// The agent's log or its copy of the room cannot be read.
+    #[error("the agent could not read its log: {reason}")]
+    Unreadable {
+        /// What failed, for people.
+        reason: String,
+    },
 }
 
 impl Refusal {

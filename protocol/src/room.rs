@@ -256,6 +256,13 @@ impl FromStr for Room {
     }
 }
 
+/// Names a [`Direct`] as the [`Room`] it is.
+impl From<Direct> for Room {
+    fn from(direct: Direct) -> Self {
+        Self::Direct(direct)
+    }
+}
+
 impl TryFrom<String> for Room {
     type Error = RoomError;
 

@@ -1,10 +1,13 @@
 //! Opening the file: private, whole, of our kind, and of this version.
 
-use crate::StoreError;
+use crate::{
+    StoreError, checkpoint,
+    private::{PrivacyError, private_dir, private_file},
+};
 use rusqlite::{Connection, OpenFlags};
 use std::{
     fs, io,
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
 use thiserror::Error;
@@ -78,14 +81,17 @@ pub struct Application {
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum OpenError {
-    /// The directory cannot be made, or the file not opened.
-    #[error("cannot open {path}: {source}", path = path.display())]
+    /// The file cannot be opened.
+    #[error("cannot open {path}: {reason}", path = path.display())]
     Io {
         /// Which path.
         path: PathBuf,
         /// What the system said.
-        source: io::Error,
+        reason: io::Error,
     },
+    /// Others could read or write what is kept there.
+    #[error(transparent)]
+    Privacy(#[from] PrivacyError),
     /// The database was here before and is not any more.
     #[error(
         "{path} is missing or empty, but {marker} says that it held data: restore it from a \
@@ -135,12 +141,12 @@ pub enum OpenError {
         known: usize,
     },
     /// SQLite failed otherwise.
-    #[error("cannot use {path}: {source}", path = path.display())]
+    #[error("cannot use {path}: {reason}", path = path.display())]
     Store {
         /// Which file.
         path: PathBuf,
         /// What failed.
-        source: StoreError,
+        reason: StoreError,
     },
 }
 
@@ -163,20 +169,15 @@ impl Database {
     pub fn open(dir: &Path, application: Application) -> Result<(Self, Connection), OpenError> {
         let io_error = |path: &Path| {
             let path = path.to_owned();
-            move |source| OpenError::Io { path, source }
+            move |reason| OpenError::Io { path, reason }
         };
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(dir)
-            .map_err(io_error(dir))?;
+        private_dir(dir)?;
         let path = dir.join(application.name).with_extension("db");
         let marker = path.with_extension("exists");
-        let len = match fs::metadata(&path) {
-            Ok(metadata) => metadata.len(),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
-            Err(source) => return Err(OpenError::Io { path, source }),
-        };
+        let len = private_file(&path)?;
+        for beside in ["db-wal", "db-shm"] {
+            private_file(&path.with_extension(beside))?;
+        }
         let marked = marker.try_exists().map_err(io_error(&marker))?;
         if len == 0 && marked {
             return Err(OpenError::Missing { path, marker });
@@ -238,7 +239,7 @@ impl Database {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let mut connection = Connection::open_with_flags(&self.path, flags)?;
         connection.set_prepared_statement_cache_capacity(STATEMENT_CACHE);
-        connection.busy_timeout(std::time::Duration::from_secs(5))?;
+        connection.busy_timeout(checkpoint::BUSY_TIMEOUT)?;
         connection.pragma_update(None, "foreign_keys", false)?;
         let id: i32 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
         let version: usize =
@@ -263,8 +264,9 @@ impl Database {
                 return Err(Problem::Store(StoreError::Damaged(verdict)));
             }
         }
-        connection.pragma_update(None, "journal_mode", "wal")?;
         connection.pragma_update(None, "synchronous", "full")?;
+        checkpoint::take_over(&connection)?;
+        connection.pragma_update(None, "journal_mode", "wal")?;
         let pending = application.migrations.iter().enumerate().skip(version);
         for (index, sql) in pending {
             let transaction = connection.transaction()?;
@@ -297,7 +299,7 @@ impl Database {
                 marker: marker.to_owned(),
                 reason,
             },
-            Problem::Store(source) => OpenError::Store { path, source },
+            Problem::Store(reason) => OpenError::Store { path, reason },
         }
     }
 }
@@ -307,6 +309,12 @@ enum Problem {
     Foreign,
     TooNew(usize),
     Store(StoreError),
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
 }
 
 impl From<rusqlite::Error> for Problem {

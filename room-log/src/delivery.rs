@@ -8,7 +8,6 @@ use crate::{
 use bytes::{Bytes, BytesMut};
 use protocol::{Committed, Room, Seq};
 use std::{fmt, future::Future, io, pin::Pin, sync::Arc};
-use thiserror::Error;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 /// Bytes gathered for one write: enough that a busy reader costs one system call for hundreds of
@@ -65,16 +64,24 @@ pub struct CaughtUp {
     pub last: Seq,
 }
 
-/// Why a reader cannot be served any more.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub enum DeliveryError {
-    /// Its socket failed.
-    #[error(transparent)]
-    Io(#[from] io::Error),
-    /// The log could not be read for it.
-    #[error(transparent)]
-    Store(#[from] StoreError),
+/// A room could not be read. It is followed no more; the reader's other rooms go on.
+#[derive(Debug)]
+pub struct Unreadable {
+    /// Which room.
+    pub room: Room,
+    /// The newest message that was given: the one that cannot be read comes after it.
+    pub after: Seq,
+    /// Why.
+    pub error: StoreError,
+}
+
+/// What its owner should know of a delivery.
+#[derive(Debug)]
+pub enum Progress {
+    /// A room reached the live path.
+    CaughtUp(CaughtUp),
+    /// A room was given up.
+    Unreadable(Unreadable),
 }
 
 /// Writes what waits in an [`Outbound`] to a socket, many frames a system call, and reads from
@@ -112,17 +119,17 @@ impl<W: AsyncWrite + Unpin> Delivery<W> {
         }
     }
 
-    /// Works until a room has caught up or the reader cannot be served any more.
+    /// Works until a room has caught up or was given up.
     ///
     /// # Errors
     ///
-    /// [`DeliveryError`]; what was not written is lost with the connection, and its reader
+    /// What the socket says; what was not written is lost with the connection, and its reader
     /// resumes by cursor.
     ///
     /// # Cancel safety
     ///
     /// Cancel safe: all progress is kept in `self`.
-    pub async fn run(&mut self) -> Result<CaughtUp, DeliveryError> {
+    pub async fn run(&mut self) -> io::Result<Progress> {
         loop {
             self.gather();
             if self.buffer.is_empty() && self.buffer.capacity() > KEEP_BYTES {
@@ -140,8 +147,8 @@ impl<W: AsyncWrite + Unpin> Delivery<W> {
                 written = write_some(&mut self.io, &mut self.buffer, &mut self.unflushed),
                     if writing => written?,
                 page = page => {
-                    if let Some(caught_up) = self.finish_reading(page)? {
-                        return Ok(caught_up);
+                    if let Some(progress) = self.finish_reading(page) {
+                        return Ok(progress);
                     }
                 }
                 () = self.outbound.ready(), if self.buffer.len() < GATHER_BYTES => {}
@@ -180,23 +187,25 @@ impl<W: AsyncWrite + Unpin> Delivery<W> {
         }
     }
 
-    fn finish_reading(
-        &mut self,
-        page: Result<Page, StoreError>,
-    ) -> Result<Option<CaughtUp>, DeliveryError> {
-        let Some((behind, _)) = self.reading.take() else {
-            return Ok(None);
-        };
-        let page = page?;
+    fn finish_reading(&mut self, page: Result<Page, StoreError>) -> Option<Progress> {
+        let (behind, _) = self.reading.take()?;
         if !self.feed.is_current(self.reader, &behind) {
-            return Ok(None);
+            return None;
         }
+        let page = match page {
+            Ok(page) => page,
+            Err(error) => {
+                let Behind { room, after, .. } = behind;
+                self.feed.unsubscribe(self.reader, &room);
+                return Some(Progress::Unreadable(Unreadable { room, after, error }));
+            }
+        };
         self.buffer.extend_from_slice(&page.frames);
         let room = behind.room.clone();
         let live = self
             .feed
             .read_up_to(self.reader, behind, page.last, page.at_end);
-        Ok(live.then_some(CaughtUp {
+        live.then_some(Progress::CaughtUp(CaughtUp {
             room,
             last: page.last,
         }))

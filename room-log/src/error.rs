@@ -43,6 +43,12 @@ impl StoreError {
         )
     }
 
+    /// Whether what failed will fail again until a person has mended the file.
+    #[must_use]
+    pub const fn is_damage(&self) -> bool {
+        matches!(self, Self::Damaged(_) | Self::BadValue { .. })
+    }
+
     pub(crate) fn bad(what: &'static str, value: impl ToString) -> Self {
         Self::BadValue {
             what,

@@ -121,21 +121,28 @@ impl Feed {
         });
     }
 
-    /// Gives new messages to those who follow their rooms. Encodes each at most once.
+    /// Gives new messages to those who follow their rooms. Encodes each at most once, and never
+    /// while others wait for the feed.
     pub fn publish<'a>(&self, messages: impl IntoIterator<Item = &'a Committed>) {
+        let messages: Vec<&Committed> = messages.into_iter().collect();
+        let followed: Vec<&Committed> = {
+            let rooms = self.lock();
+            let is_followed = |message: &&Committed| rooms.contains_key(&message.room);
+            messages.into_iter().filter(is_followed).collect()
+        };
+        // Who begins to follow meanwhile finds these in the log.
+        let frames: Vec<Bytes> = followed.iter().map(|one| (self.frames)(one)).collect();
         let mut rooms = self.lock();
-        for message in messages {
+        for (message, frame) in followed.into_iter().zip(frames) {
             let Some(followed) = rooms.get_mut(&message.room) else {
                 continue;
             };
             followed.head = followed.head.max(message.seq);
-            let mut frame: Option<Bytes> = None;
             for one in &mut followed.subscriptions {
                 let before = one.position.last();
                 if one.position.offer(message.seq) == Offer::Skip {
                     continue;
                 }
-                let frame = frame.get_or_insert_with(|| (self.frames)(message));
                 if !one.outbound.push_live(frame.clone()) {
                     one.position.fell_behind(before);
                     one.outbound.push_behind(Behind {
@@ -208,14 +215,6 @@ impl Feed {
         })
     }
 
-    /// How many readers follow `room`.
-    #[must_use]
-    pub fn followers(&self, room: &Room) -> usize {
-        self.lock()
-            .get(room)
-            .map_or(0, |followed| followed.subscriptions.len())
-    }
-
     /// How many rooms have a reader, and how many subscriptions there are in all.
     #[must_use]
     pub fn size(&self) -> (usize, usize) {
@@ -286,7 +285,6 @@ mod tests {
             feed.subscribe(reader, &outbound, &room.parse().unwrap(), Seq::START);
         }
         assert_eq!(feed.size(), (2, 3));
-        assert_eq!(feed.followers(&"#b".parse().unwrap()), 2);
         feed.unsubscribe(two, &"#a".parse().unwrap());
         feed.unsubscribe(one, &"#a".parse().unwrap());
         assert_eq!(feed.size(), (1, 2));

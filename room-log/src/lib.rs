@@ -19,23 +19,28 @@
 
 #![cfg_attr(not(test), deny(clippy::unwrap_used))]
 
+mod checkpoint;
 mod database;
 mod delivery;
 mod error;
 mod feed;
+mod heard;
 pub mod log;
 mod outbound;
 mod position;
+mod private;
 mod reader;
 pub mod roster;
 mod writer;
 
 pub use database::{Application, BASE_SCHEMA, Database, OpenError};
-pub use delivery::{CaughtUp, Delivery, DeliveryError, Page, PageFuture, PageSource};
+pub use delivery::{CaughtUp, Delivery, Page, PageFuture, PageSource, Progress, Unreadable};
 pub use error::StoreError;
 pub use feed::{Feed, Frames, ReaderId};
+pub use heard::Heard;
 pub use log::{Appended, Head, Ingested, RoomLog};
 pub use outbound::Outbound;
 pub use position::{Offer, Position};
+pub use private::{PrivacyError, private_dir};
 pub use reader::Readers;
 pub use writer::{Durability, Slot, Store, SubmitError, Writer};

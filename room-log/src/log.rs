@@ -179,6 +179,15 @@ impl RoomLog {
         }
     }
 
+    /// Whether the room exists.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub fn has_room(&self, transaction: &Connection, room: &Room) -> Result<bool, StoreError> {
+        Ok(self.rooms.contains_key(room) || head(transaction, self.epoch, room)?.is_some())
+    }
+
     /// Makes the room exist. `None` if it would be one too many.
     ///
     /// # Errors
@@ -252,7 +261,7 @@ impl RoomLog {
         message: &Committed,
         author: &str,
     ) -> Result<(), StoreError> {
-        let seq = from_seq(message.seq)?;
+        let seq = from_seq(message.seq);
         transaction
             .prepare_cached(
                 "INSERT INTO messages
@@ -262,11 +271,11 @@ impl RoomLog {
             .execute(params![
                 entry.room_id,
                 seq,
-                from_seq(message.prev_seq)?,
-                from_time(message.committed_at)?,
+                from_seq(message.prev_seq),
+                from_time(message.committed_at),
                 message.id.to_bytes(),
                 author,
-                from_time(message.sent_at)?,
+                from_time(message.sent_at),
                 message.body.as_bytes().as_ref(),
             ])?;
         transaction
@@ -305,7 +314,7 @@ pub fn page(
     let rows = statement.query(params![
         epoch.to_bytes(),
         room.as_str(),
-        from_seq(after)?,
+        from_seq(after),
         i64::try_from(max_entries).unwrap_or(i64::MAX)
     ])?;
     collect(rows, room, max_bytes)
@@ -330,7 +339,7 @@ pub fn page_before(
          WHERE room_id = (SELECT room_id FROM rooms WHERE epoch = ?1 AND name = ?2) AND seq < ?3
          ORDER BY seq DESC LIMIT ?4",
     )?;
-    let before = before.map_or(Ok(i64::MAX), from_seq)?;
+    let before = before.map_or(i64::MAX, from_seq);
     let limit = i64::try_from(max_entries).unwrap_or(i64::MAX);
     let rows = statement.query(params![epoch.to_bytes(), room.as_str(), before, limit])?;
     let mut messages = collect(rows, room, max_bytes)?;
@@ -384,7 +393,7 @@ pub fn count_after(
              AND seq > ?3 LIMIT ?4)",
         )?
         .query_row(
-            params![epoch.to_bytes(), room.as_str(), from_seq(after)?, limit],
+            params![epoch.to_bytes(), room.as_str(), from_seq(after), limit],
             |row| row.get(0),
         )?;
     Ok(count)
@@ -434,33 +443,35 @@ pub fn id_at(
              AND seq = ?3",
         )?
         .query_row(
-            params![epoch.to_bytes(), room.as_str(), from_seq(seq)?],
+            params![epoch.to_bytes(), room.as_str(), from_seq(seq)],
             |row| row.get(0),
         )
         .optional()?;
     Ok(found.map(MessageId::from_bytes))
 }
 
-/// Where the message with this id is, in any room of any epoch, with what makes it itself.
+/// The message with this id, in whichever room of this epoch. What only another life of the log
+/// had is not found: nobody can read it any more.
 ///
 /// # Errors
 ///
 /// [`StoreError`].
 pub fn find(
     connection: &Connection,
+    epoch: Epoch,
     id: MessageId,
-) -> Result<Option<(Epoch, Committed)>, StoreError> {
+) -> Result<Option<Committed>, StoreError> {
     let mut statement = connection.prepare_cached(
-        "SELECT seq, prev_seq, committed_at, id, author, sent_at, body, name, epoch
-         FROM messages JOIN rooms USING (room_id) WHERE id = ?1 LIMIT 1",
+        "SELECT seq, prev_seq, committed_at, id, author, sent_at, body, name
+         FROM messages JOIN rooms USING (room_id) WHERE id = ?1 AND epoch = ?2 LIMIT 1",
     )?;
-    let mut rows = statement.query([id.to_bytes()])?;
+    let mut rows = statement.query(params![id.to_bytes(), epoch.to_bytes()])?;
     let Some(row) = rows.next()? else {
         return Ok(None);
     };
     let name: String = row.get(7)?;
     let room = Room::parse(&name).map_err(|_| StoreError::bad("room", name))?;
-    Ok(Some((Epoch::from_bytes(row.get(8)?), message(row, &room)?)))
+    message(row, &room).map(Some)
 }
 
 /// Every room of this epoch with its newest message.
@@ -524,7 +535,12 @@ fn collect(
     while bytes < max_bytes
         && let Some(row) = rows.next()?
     {
-        let message = message(row, room)?;
+        let message = match message(row, room) {
+            Ok(message) => message,
+            // What comes before it can be had; the next page begins with it, and says why not.
+            Err(_) if !messages.is_empty() => break,
+            Err(error) => return Err(error),
+        };
         bytes += message.body.as_bytes().len();
         messages.push(message);
     }
@@ -555,9 +571,9 @@ fn to_seq(number: i64) -> Result<Seq, StoreError> {
         .map_err(|_| StoreError::bad("seq", number))
 }
 
-fn from_seq(seq: Seq) -> Result<i64, StoreError> {
+fn from_seq(seq: Seq) -> i64 {
     // A cursor may hold any number; beyond what SQLite stores there is nothing either way.
-    Ok(i64::try_from(seq.number()).unwrap_or(i64::MAX))
+    i64::try_from(seq.number()).unwrap_or(i64::MAX)
 }
 
 fn to_time(micros: i64) -> Result<Timestamp, StoreError> {
@@ -565,6 +581,6 @@ fn to_time(micros: i64) -> Result<Timestamp, StoreError> {
     Ok(Timestamp::from_micros(micros))
 }
 
-fn from_time(time: Timestamp) -> Result<i64, StoreError> {
-    Ok(i64::try_from(time.micros()).unwrap_or(i64::MAX))
+fn from_time(time: Timestamp) -> i64 {
+    i64::try_from(time.micros()).unwrap_or(i64::MAX)
 }

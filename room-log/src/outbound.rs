@@ -10,9 +10,10 @@ use tokio::sync::Notify;
 
 /// The queue between those who have something for a reader and the task that owns its socket.
 ///
-/// Three kinds of frames go in, in one order: replies, which are never refused because their
-/// number is bounded by the requests in flight; live messages, which are refused when `limit`
-/// bytes wait; and soft events, which are dropped then.
+/// Three kinds of frames go in, in one order: replies, which are never refused, so that whoever
+/// takes requests must wait for [`relieved`](Self::relieved) or [`has_room`](Self::has_room) before
+/// the next; live messages, which are refused when `limit` bytes wait; and soft events, which are
+/// dropped then.
 #[derive(Debug)]
 pub struct Outbound {
     state: Mutex<State>,

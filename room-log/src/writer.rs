@@ -1,8 +1,11 @@
 //! The one thread that writes: whatever has queued up becomes one transaction.
 
-use crate::StoreError;
+use crate::{
+    StoreError,
+    checkpoint::{self, Schedule},
+};
 use rusqlite::Connection;
-use std::{fmt, io, sync::Arc, thread, time::Duration};
+use std::{fmt, io, sync::Arc, thread};
 use thiserror::Error;
 use tokio::sync::{mpsc, watch};
 use tracing::{error, warn};
@@ -10,9 +13,6 @@ use tracing::{error, warn};
 /// Commands that may wait, and the most in one transaction: with bodies of 64 KiB at most
 /// 64 MiB wait, and one fsync serves a thousand messages.
 const QUEUE_COMMANDS: usize = 1_024;
-
-/// How long the last checkpoint waits for readers: those who end the process wait with it.
-const CHECKPOINT_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How much a commit must survive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -213,23 +213,26 @@ fn write<S: Store>(
     mut store: S,
     mut queue: mpsc::Receiver<S::Command>,
 ) -> Result<(), StoreError> {
-    let mut synced = Durability::Power;
+    let mut disk = Disk {
+        connection,
+        level: Durability::Power,
+        // That the WAL was emptied when the file was opened is not durable yet.
+        unsynced: true,
+        checkpoints: Schedule::default(),
+    };
     let mut batch = Vec::with_capacity(QUEUE_COMMANDS);
     while queue.blocking_recv_many(&mut batch, QUEUE_COMMANDS) > 0 {
         let mut commands = std::mem::take(&mut batch);
-        let needed = commands
-            .iter()
-            .map(|one| store.durability(one))
-            .max()
-            .unwrap_or(Durability::Power);
-        match commit(&connection, &mut store, &commands, needed, &mut synced) {
-            Ok(outcomes) => store.committed(commands.drain(..).zip(outcomes).collect()),
+        match disk.commit(&mut store, &commands) {
+            Ok(outcomes) => {
+                store.committed(commands.drain(..).zip(outcomes).collect());
+                disk.checkpoints.after_commit(&disk.connection)?;
+            }
             Err(error) => {
-                if let Err(rollback) = roll_back(&connection) {
-                    warn!(error = %rollback, "rolling back failed");
-                }
+                disk.roll_back();
                 if error.is_fatal() {
                     // What is on disk is unknown: nobody gets an answer from this process.
+                    checkpoint::keep_wal(&disk.connection);
                     return Err(error);
                 }
                 warn!(%error, commands = commands.len(), "a transaction was rolled back");
@@ -238,48 +241,73 @@ fn write<S: Store>(
         }
         batch = commands;
     }
-    if let Err(error) = checkpoint(&connection) {
-        // The next start does it.
-        warn!(%error, "the WAL was left behind");
+    match checkpoint::empty(&disk.connection) {
+        Err(error) if !error.is_fatal() => {
+            // The next start does it.
+            warn!(%error, "the WAL was left behind");
+            Ok(())
+        }
+        done => done,
     }
-    Ok(())
 }
 
-fn commit<S: Store>(
-    connection: &Connection,
-    store: &mut S,
-    commands: &[S::Command],
-    needed: Durability,
-    synced: &mut Durability,
-) -> Result<Vec<S::Outcome>, StoreError> {
-    if needed != *synced {
-        let level = match needed {
-            Durability::Process => "normal",
-            Durability::Power => "full",
-        };
-        connection.pragma_update(None, "synchronous", level)?;
-        *synced = needed;
-    }
-    connection.prepare_cached("BEGIN IMMEDIATE")?.execute(())?;
-    let mut outcomes = Vec::with_capacity(commands.len());
-    for command in commands {
-        outcomes.push(store.apply(connection, command)?);
-    }
-    connection.prepare_cached("COMMIT")?.execute(())?;
-    Ok(outcomes)
+/// The one connection that writes.
+struct Disk {
+    connection: Connection,
+    /// What its commits survive now.
+    level: Durability,
+    /// Whether a power cut could undo something that was committed before.
+    unsynced: bool,
+    checkpoints: Schedule,
 }
 
-fn roll_back(connection: &Connection) -> Result<(), StoreError> {
-    // SQLite has rolled back on its own after some errors.
-    if !connection.is_autocommit() {
-        connection.execute_batch("ROLLBACK")?;
+impl Disk {
+    fn commit<S: Store>(
+        &mut self,
+        store: &mut S,
+        commands: &[S::Command],
+    ) -> Result<Vec<S::Outcome>, StoreError> {
+        let needed = commands
+            .iter()
+            .map(|one| store.durability(one))
+            .max()
+            .unwrap_or(Durability::Power);
+        self.set_level(needed)?;
+        let connection = &self.connection;
+        let changes = connection.total_changes();
+        connection.prepare_cached("BEGIN IMMEDIATE")?.execute(())?;
+        let mut outcomes = Vec::with_capacity(commands.len());
+        for command in commands {
+            outcomes.push(store.apply(connection, command)?);
+        }
+        if needed == Durability::Power && self.unsynced && connection.total_changes() == changes {
+            // The answers rest on what was committed before, and a commit without a change
+            // synchronises nothing.
+            checkpoint::sync_wal(connection)?;
+        }
+        connection.prepare_cached("COMMIT")?.execute(())?;
+        self.unsynced = needed < Durability::Power;
+        Ok(outcomes)
     }
-    Ok(())
-}
 
-/// Moves everything from the WAL to the file, and empties the WAL unless somebody reads.
-fn checkpoint(connection: &Connection) -> Result<(), StoreError> {
-    connection.busy_timeout(CHECKPOINT_PATIENCE)?;
-    connection.query_row("PRAGMA wal_checkpoint(truncate)", (), |_| Ok(()))?;
-    Ok(())
+    fn set_level(&mut self, needed: Durability) -> Result<(), StoreError> {
+        if needed != self.level {
+            let level = match needed {
+                Durability::Process => "normal",
+                Durability::Power => "full",
+            };
+            self.connection.pragma_update(None, "synchronous", level)?;
+            self.level = needed;
+        }
+        Ok(())
+    }
+
+    fn roll_back(&self) {
+        // SQLite has rolled back on its own after some errors.
+        if !self.connection.is_autocommit()
+            && let Err(error) = self.connection.execute_batch("ROLLBACK")
+        {
+            warn!(%error, "rolling back failed");
+        }
+    }
 }

@@ -1,29 +1,28 @@
-//! One connection to the server, from welcome to end.
+//! One connection to the server, from welcome to end: its socket and whose turn it is.
 
 use super::{
     Link, LinkError, LinkRequest,
+    following::{Errand, Following},
     intake::{Ingested, Intake},
-    roll_call::{self, News},
+    mandate,
+    replica::Replica,
+    sending::{Progress, Sending},
+    until,
     welcome::Welcome,
-    window::Window,
 };
-use crate::{
-    hub::Roll,
-    store::{Command, Settled, has_epoch, outbox, person},
-};
+use crate::store::{Command, person::DepartureNumber};
 use bytes::{Buf, BytesMut};
 use futures_util::{FutureExt, StreamExt};
 use protocol::{
-    Epoch, FrameCodec, MessageId, Nick, RequestId, Room, Timestamp, UserName, encode_frame,
+    CodecError, FederatedRoom, FrameCodec, MessageId, Nick, RequestId, Room, Timestamp, UserName,
+    encode_frame,
     federation::{AgentFrame, Event, Refusal, Reply, Request, ServerFrame},
-    limits::{APPEND_WINDOW, HEARTBEAT_INTERVAL, PEER_TIMEOUT},
-    local::{self, Delivery, LinkStatus},
+    limits::{HEARTBEAT_INTERVAL, PEER_TIMEOUT},
+    local::{self, LinkStatus},
 };
-use room_log::{StoreError, log};
+use room_log::Heard;
 use std::{
-    collections::{HashMap, HashSet},
-    future::Future,
-    pin::Pin,
+    collections::HashMap,
     time::{Duration, SystemTime},
 };
 use tokio::{
@@ -36,12 +35,12 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, sleep_until, timeout},
 };
 use tokio_util::{codec::FramedRead, sync::CancellationToken};
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
 /// Bytes of requests gathered before more messages are taken from the outbox.
 const GATHER_BYTES: usize = 256 * 1024;
 
-/// Frames handled before everything else gets a turn.
+/// Frames handled before anything else may have its turn.
 const FRAMES_A_TURN: usize = 256;
 
 /// How an orderly connection ended.
@@ -62,20 +61,7 @@ enum Pending {
         attempt: u32,
         id: MessageId,
     },
-    Join {
-        room: Room,
-        nick: Nick,
-    },
-    Leave {
-        room: Room,
-        user: UserName,
-    },
-    Subscribe {
-        room: Room,
-    },
-    Directs,
-    Presence,
-    Unsubscribe,
+    Errand(Errand),
     Ping,
     Sync {
         room: Room,
@@ -86,103 +72,54 @@ enum Pending {
     },
 }
 
-type Loading = Pin<Box<dyn Future<Output = Result<Vec<outbox::Waiting>, StoreError>> + Send>>;
-
 /// The connection's state.
 pub(super) struct Online<'l> {
     link: &'l mut Link,
-    epoch: Epoch,
-    frames: FramedRead<OwnedReadHalf, FrameCodec<ServerFrame, AgentFrame>>,
+    since: Instant,
+    frames: FramedRead<Heard<OwnedReadHalf>, FrameCodec<ServerFrame, AgentFrame>>,
     socket: OwnedWriteHalf,
     out: BytesMut,
     pending: HashMap<RequestId, Pending>,
     next_id: u32,
-    heard: Instant,
-    /// What the server was told of this host's members and presence.
-    told: Roll,
-    subscribed: HashSet<Room>,
-    /// Rooms the server does not let this agent follow; nobody waits for them.
-    refused: HashSet<Room>,
+    following: Following,
     intake: Intake,
-    window: Window,
-    loading: Option<(usize, Loading)>,
-    paused_until: Option<Instant>,
-    settled: Vec<Settled>,
+    sending: Sending,
 }
 
 impl<'l> Online<'l> {
-    /// Makes the replica belong to the server's log, and queues what the server must hear first.
-    pub(super) async fn prepare(
+    /// Queues what the server must hear first.
+    pub(super) fn begin(
         link: &'l mut Link,
         server: &str,
         stream: TcpStream,
         welcome: Welcome,
+        replica: Replica,
     ) -> Result<Self, LinkError> {
-        let epoch = welcome.epoch;
-        if link.hub.server_epoch() != epoch {
-            let old = link.hub.server_epoch();
-            if has_epoch(old) {
-                warn!(%old, new = %epoch, "the server has another log than before");
-            }
-            let (done, begun) = oneshot::channel();
-            let command = Command::BeginEpoch { epoch, done };
-            link.writer
-                .submit(command)
-                .await
-                .map_err(|error| LinkError::Store(error.to_string()))?;
-            let begun = begun
-                .await
-                .map_err(|_| LinkError::Store("the agent is ending".into()))?;
-            begun.map_err(LinkError::Store)?;
-        }
-        let store = |error: StoreError| LinkError::Store(error.to_string());
-        let (heads, departures) = link
-            .readers
-            .run(move |connection| {
-                Ok((
-                    log::heads(connection, epoch)?,
-                    person::departures(connection)?,
-                ))
-            })
-            .await
-            .map_err(store)?;
-        link.hub.clear_problem("diverged");
         link.hub.set_link(LinkStatus::Online {
             server: server.to_owned(),
-            epoch,
+            epoch: welcome.epoch,
             software: welcome.software,
             since: Timestamp::from(SystemTime::now()),
         });
         let (read, socket) = stream.into_split();
-        let mut frames = FramedRead::new(read, FrameCodec::new());
+        let mut frames = FramedRead::new(Heard::new(read), FrameCodec::new());
         *frames.read_buffer_mut() = welcome.rest;
         let mut online = Self {
-            epoch,
+            link,
+            since: Instant::now(),
             frames,
             socket,
             out: BytesMut::new(),
             pending: HashMap::new(),
             next_id: 1,
-            heard: Instant::now(),
-            told: Roll::default(),
-            subscribed: HashSet::new(),
-            refused: HashSet::new(),
-            intake: Intake::new(heads),
-            window: Window::new(APPEND_WINDOW),
-            loading: None,
-            paused_until: None,
-            settled: Vec::new(),
-            link,
+            following: Following::default(),
+            intake: Intake::new(replica.heads),
+            sending: Sending::new(welcome.epoch),
         };
-        for (room, nick) in departures {
-            let user = UserName::new(nick.clone(), online.link.hub.host().clone());
-            let pending = Pending::Leave {
-                room: Room::Federated(room.clone()),
-                user,
-            };
-            online.ask(Request::Leave { room, nick }, pending)?;
+        for (up_to, room, nick) in replica.departures {
+            online.run_errand(Errand::Leave { room, nick, up_to })?;
         }
-        online.ask(Request::Directs { after: None }, Pending::Directs)?;
+        online.run_errand(Errand::Directs { after: None })?;
         online.reconcile()?;
         Ok(online)
     }
@@ -199,6 +136,9 @@ impl<'l> Online<'l> {
             }
         }
         self.intake.give_up();
+        // What this connection was refused says nothing about the next one.
+        self.link.hub.clear_problem("not yet");
+        self.link.hub.clear_problem("refused");
         ended
     }
 
@@ -210,11 +150,13 @@ impl<'l> Online<'l> {
             self.fill()?;
             let reading = self.can_read();
             let writing = !self.out.is_empty();
-            let owes_settled = !self.settled.is_empty();
+            let owes_settled = self.sending.owes();
             let owes_ingest = self.intake.is_due();
-            let pause = self.paused_until;
+            let heard = self.frames.get_ref().last();
+            let retry_at = self.following.retry_at();
+            // Not biased: what is ready is taken at random, so that a busy socket keeps nothing
+            // else from its turn.
             tokio::select! {
-                biased;
                 () = stop.cancelled() => {
                     self.flush().await;
                     return Ok(Closed::Stopping);
@@ -226,15 +168,14 @@ impl<'l> Online<'l> {
                     }
                 }
                 done = self.intake.ingested() => self.ingested(done)?,
-                loaded = loaded(&mut self.loading) => self.loaded(loaded)?,
+                ready = self.sending.ready() => ready?,
                 slot = writer.reserve(), if owes_settled || owes_ingest => {
                     let slot = slot.map_err(|error| LinkError::Store(error.to_string()))?;
-                    if owes_ingest {
-                        slot.submit(self.intake.take());
+                    slot.submit(if owes_ingest {
+                        self.intake.take()
                     } else {
-                        let results = std::mem::take(&mut self.settled);
-                        slot.submit(Command::Settle { results });
-                    }
+                        self.sending.take_settled()
+                    });
                 }
                 frame = self.frames.next(), if reading => {
                     if let Some(closed) = self.heard(frame)? {
@@ -243,18 +184,21 @@ impl<'l> Online<'l> {
                 }
                 Some(request) = self.link.requests.recv() => self.requested(request)?,
                 () = self.link.hub.people_changed() => self.reconcile()?,
-                () = self.link.hub.outbox().wait() => self.window.grew(),
-                () = until(pause), if pause.is_some() => {
-                    self.paused_until = None;
-                    self.reconcile()?;
+                () = self.link.hub.outbox().wait() => self.sending.grew(),
+                () = until(retry_at) => {
+                    for errand in self.following.retry() {
+                        self.run_errand(errand)?;
+                    }
                 }
-                () = sleep_until(self.heard + PEER_TIMEOUT), if reading => {
-                    return Err(LinkError::Silent(self.heard.elapsed()));
+                () = sleep_until(heard + PEER_TIMEOUT), if reading => {
+                    if let Some(closed) = self.listen_once_more()? {
+                        return Ok(closed);
+                    }
                 }
                 _ = heartbeat.tick() => {
                     if !reading {
                         // Not listening is this side's own doing.
-                        self.heard = Instant::now();
+                        self.frames.get_mut().forgive_silence();
                     }
                     self.ask(Request::Ping, Pending::Ping)?;
                 }
@@ -264,41 +208,19 @@ impl<'l> Online<'l> {
 
     /// Whether more may be taken from the socket: not while the replica is behind.
     fn can_read(&self) -> bool {
-        !self.intake.is_full() && self.settled.len() < 4 * APPEND_WINDOW
+        !self.intake.is_full() && !self.sending.is_full()
     }
 
     /// Sends what the outbox has, as far as window and buffer allow.
     fn fill(&mut self) -> Result<(), LinkError> {
-        if self.loading.is_none()
-            && let Some((after, limit)) = self.window.wants()
-        {
-            let readers = self.link.readers.clone();
-            let load = async move { readers.run(move |c| outbox::page(c, after, limit)).await };
-            self.loading = Some((limit, Box::pin(load)));
-        }
-        if self.paused_until.is_some() {
-            return Ok(());
-        }
+        self.sending.load(&self.link.readers);
         while self.out.len() < GATHER_BYTES
-            && let Some((attempt, message)) = self.window.next_to_send()
+            && let Some((attempt, message)) = self.sending.next()
         {
-            let id = message.id;
-            let request = Request::Append {
-                attempt,
-                message: message.clone(),
-            };
+            let (id, message) = (message.id, message.clone());
+            let request = Request::Append { attempt, message };
             self.ask(request, Pending::Append { attempt, id })?;
         }
-        Ok(())
-    }
-
-    fn loaded(
-        &mut self,
-        loaded: Result<Vec<outbox::Waiting>, StoreError>,
-    ) -> Result<(), LinkError> {
-        let wanted = self.loading.take().map_or(0, |(limit, _)| limit);
-        let entries = loaded.map_err(|error| LinkError::Store(error.to_string()))?;
-        self.window.load(entries, wanted);
         Ok(())
     }
 
@@ -311,16 +233,19 @@ impl<'l> Online<'l> {
         Ok(())
     }
 
+    fn run_errand(&mut self, errand: Errand) -> Result<(), LinkError> {
+        let request = errand.request(|room| self.intake.head(room));
+        self.ask(request, Pending::Errand(errand))
+    }
+
     /// Takes one frame and those that have arrived behind it.
     fn heard(
         &mut self,
-        frame: Option<Result<ServerFrame, protocol::CodecError>>,
+        frame: Option<Result<ServerFrame, CodecError>>,
     ) -> Result<Option<Closed>, LinkError> {
         let mut next = frame;
         for _ in 0..FRAMES_A_TURN {
-            let frame = next.ok_or(LinkError::ClosedByPeer)??;
-            self.heard = Instant::now();
-            match frame {
+            match next.ok_or(LinkError::ClosedByPeer)?? {
                 ServerFrame::Reply { id, result } => self.replied(id, result)?,
                 ServerFrame::Event(event) => {
                     if let Some(closed) = self.happened(event)? {
@@ -339,37 +264,48 @@ impl<'l> Online<'l> {
         Ok(None)
     }
 
+    /// Takes what has arrived although nothing was heard for too long: parts of a long frame, or
+    /// whatever came while this process was stopped.
+    fn listen_once_more(&mut self) -> Result<Option<Closed>, LinkError> {
+        if let Some(frame) = self.frames.next().now_or_never() {
+            return self.heard(frame);
+        }
+        let silence = self.frames.get_ref().last().elapsed();
+        if silence >= PEER_TIMEOUT {
+            return Err(LinkError::Silent(silence));
+        }
+        Ok(None)
+    }
+
     fn happened(&mut self, event: Event) -> Result<Option<Closed>, LinkError> {
         let hub = &self.link.hub;
+        mandate::check(hub.host(), &event)?;
         match event {
             Event::Committed(message) => self.intake.push(message),
-            Event::DirectOpened { conversation } => self.subscribe(conversation)?,
+            Event::DirectOpened { conversation } => self.follow(conversation)?,
             Event::Presence { user, availability } => {
-                if user.host != *hub.host() {
-                    hub.pass_presence(user, availability);
+                let availability = if user.host == *hub.host() {
+                    hub.availability(&user.nick)
                 } else {
-                    hub.pass_presence(user.clone(), hub.availability(&user.nick));
-                }
+                    availability
+                };
+                hub.pass_presence(user, availability);
             }
             Event::Joined { room, user } => {
                 let room = Room::Federated(room);
-                hub.pass_on(
-                    &room,
-                    local::Event::Joined {
-                        room: room.clone(),
-                        user,
-                    },
-                );
+                let event = local::Event::Joined {
+                    room: room.clone(),
+                    user,
+                };
+                hub.pass_on(&room, event);
             }
             Event::Left { room, user } => {
                 let room = Room::Federated(room);
-                hub.pass_on(
-                    &room,
-                    local::Event::Left {
-                        room: room.clone(),
-                        user,
-                    },
-                );
+                let event = local::Event::Left {
+                    room: room.clone(),
+                    user,
+                };
+                hub.pass_on(&room, event);
             }
             Event::Topic { room, user, topic } => {
                 self.copy_topic(room.clone(), topic.clone());
@@ -386,6 +322,12 @@ impl<'l> Online<'l> {
                 return Ok(Some(Closed::GoingAway { reconnect_in }));
             }
             Event::Closing { reason } => return Err(LinkError::Refused(reason)),
+            Event::Unsubscribed { room, reason } => {
+                self.intake.give_up_on(&room);
+                let errand = Errand::Subscribe(room);
+                self.following.refused(errand, &reason, Instant::now());
+                self.show_refusals();
+            }
         }
         Ok(None)
     }
@@ -395,127 +337,86 @@ impl<'l> Online<'l> {
             warn!(?id, "the server answered what was not asked");
             return Ok(());
         };
-        // The server does what it is asked: the connection has proved itself.
-        self.link.backoff.reset();
+        if self.since.elapsed() >= HEARTBEAT_INTERVAL {
+            // It still does what it is asked: the connection has proved itself.
+            self.link.backoff.reset();
+        }
         match (pending, result) {
-            (
-                Pending::Append { attempt, .. },
-                Err(Refusal::NotYet {
-                    retry_after_ms,
-                    reason,
-                }),
-            ) => {
-                if self.window.not_yet(attempt) {
-                    debug!(%reason, retry_after_ms, "the server cannot take messages yet");
-                    let wait = Duration::from_millis(retry_after_ms.into());
-                    self.paused_until = Some(Instant::now() + wait);
-                    let problem = format!("the server cannot take messages yet: {reason}");
-                    self.link.hub.set_problem("not yet", problem);
+            (Pending::Append { attempt, id }, result) => {
+                let hub = &self.link.hub;
+                match self.sending.answered(attempt, id, result, Instant::now()) {
+                    Progress::Flowing => hub.clear_problem("not yet"),
+                    Progress::Paused(reason) => {
+                        let problem = format!("the server cannot take messages yet: {reason}");
+                        hub.set_problem("not yet", problem);
+                    }
+                    Progress::Stale => {}
                 }
             }
-            (Pending::Append { id, .. }, result) => self.appended(id, result),
-            (Pending::Join { room, .. }, Ok(Reply::Joined { topic, .. })) => {
-                if let Room::Federated(room) = room {
-                    self.copy_topic(room, topic);
+            (Pending::Errand(errand), Ok(reply)) => self.granted(errand, reply)?,
+            (Pending::Errand(errand), Err(refusal)) => {
+                if let Errand::Subscribe(room) = &errand {
+                    self.intake.give_up_on(room);
                 }
+                self.following.refused(errand, &refusal, Instant::now());
+                self.show_refusals();
             }
-            (Pending::Join { room, nick }, Err(Refusal::NotYet { retry_after_ms, .. })) => {
-                // It counts as not told, and is told when the pause is over.
-                if let Some(nicks) = self.told.members.get_mut(&room) {
-                    nicks.remove(&nick);
-                }
-                let wait = Duration::from_millis(retry_after_ms.into());
-                self.paused_until = Some(Instant::now() + wait);
-            }
-            (Pending::Join { room, .. }, Err(error)) => {
-                warn!(%room, %error, "the server refused a membership");
-                self.link
-                    .hub
-                    .set_problem("join", format!("the server refused {room}: {error}"));
-            }
-            (
-                Pending::Leave {
-                    room: Room::Federated(room),
-                    user,
-                },
-                Ok(_),
-            ) => {
-                // If the queue is full, the next connection tells the server again.
-                let _told_again = self
-                    .link
-                    .writer
-                    .try_submit(Command::Departed { room, user });
-            }
-            (Pending::Subscribe { room }, Err(error)) => self.not_followed(room, &error),
-            (
-                Pending::Directs,
-                Ok(Reply::Directs {
-                    conversations,
-                    more,
-                }),
-            ) => {
-                if more {
-                    let after = conversations.last().cloned();
-                    self.ask(Request::Directs { after }, Pending::Directs)?;
-                }
-                for room in conversations {
-                    self.subscribe(room)?;
-                }
-            }
-            (Pending::Sync { room, done }, Ok(Reply::Head { head })) => {
-                if self.refused.contains(&room) {
-                    let _session_is_gone = done.send(false);
-                } else {
-                    self.intake.sync(room, head, done);
-                }
+            (Pending::Sync { room, done }, Ok(Reply::Head { head }))
+                if !self.following.is_out_of_reach(&room) =>
+            {
+                self.intake.sync(room, head, done);
             }
             (Pending::Sync { done, .. }, _) => drop(done.send(false)),
             (Pending::Ask { answer }, result) => {
                 drop(answer.send(result.map_err(local::Refusal::ByServer)));
             }
-            (_, Err(error)) => warn!(%error, "the server refused a request"),
-            (_, Ok(_)) => {}
+            (Pending::Ping, Err(error)) => warn!(%error, "the server refused a ping"),
+            (Pending::Ping, Ok(_)) => {}
         }
         Ok(())
     }
 
-    /// The server does not let this agent follow a room.
-    fn not_followed(&mut self, room: Room, error: &Refusal) {
-        warn!(%room, %error, "cannot follow a room");
-        if matches!(error, Refusal::Diverged { .. }) {
-            let advice = "start the server once with --new-epoch, so that everybody is told";
-            self.link
-                .hub
-                .set_problem("diverged", format!("{error}; {advice}"));
+    fn granted(&mut self, errand: Errand, reply: Reply) -> Result<(), LinkError> {
+        self.following.granted(&errand);
+        self.show_refusals();
+        match (errand, reply) {
+            (Errand::Join { room, .. }, Reply::Joined { topic, .. }) => {
+                mandate::check_topic(&topic)?;
+                self.copy_topic(room, topic);
+            }
+            (Errand::Leave { room, nick, up_to }, _) => self.departed(room, nick, up_to),
+            (
+                Errand::Directs { .. },
+                Reply::Directs {
+                    conversations,
+                    more,
+                },
+            ) => {
+                if more {
+                    let after = conversations.last().cloned();
+                    self.run_errand(Errand::Directs { after })?;
+                }
+                for room in conversations {
+                    mandate::check_direct(self.link.hub.host(), &room)?;
+                    self.follow(room)?;
+                }
+            }
+            (_, _) => {}
         }
-        self.subscribed.remove(&room);
-        self.intake.give_up_on(&room);
-        self.refused.insert(room);
+        Ok(())
     }
 
-    /// The server took a message, or refused it for good.
-    fn appended(&mut self, id: MessageId, result: Result<Reply, Refusal>) {
-        let result = match result {
-            Ok(Reply::Appended { seq }) => Ok(Delivery::Committed {
-                epoch: self.epoch,
-                seq,
-            }),
-            Ok(_) => {
-                warn!(%id, "the server answered an append with something else");
-                return;
-            }
-            Err(refusal) => Err(refusal),
-        };
-        self.link.hub.clear_problem("not yet");
-        // A message of an attempt before may be settled twice.
-        if let Some(message) = self.window.settle(id) {
-            let (room, author) = (message.room, message.author);
-            self.settled.push(Settled {
-                id,
-                room,
-                author,
-                result,
-            });
+    fn departed(&self, room: FederatedRoom, nick: Nick, up_to: DepartureNumber) {
+        let user = UserName::new(nick, self.link.hub.host().clone());
+        let command = Command::Departed { room, user, up_to };
+        // If the queue is full, the next connection tells the server again.
+        let _told_again = self.link.writer.try_submit(command);
+    }
+
+    fn show_refusals(&self) {
+        match self.following.problem() {
+            Some(problem) => self.link.hub.set_problem("refused", problem),
+            None => self.link.hub.clear_problem("refused"),
         }
     }
 
@@ -525,68 +426,38 @@ impl<'l> Online<'l> {
             LinkRequest::Sync { room, done } => {
                 // What is new must be subscribed to before the server is asked how far it is.
                 self.reconcile()?;
-                if self.refused.contains(&room) {
+                if self.following.is_out_of_reach(&room) {
                     let _session_is_gone = done.send(false);
                     return Ok(());
                 }
-                self.ask(
-                    Request::Head { room: room.clone() },
-                    Pending::Sync { room, done },
-                )
+                let request = Request::Head { room: room.clone() };
+                self.ask(request, Pending::Sync { room, done })
             }
         }
     }
 
     /// Tells the server what changed in this host's members and presence.
     fn reconcile(&mut self) -> Result<(), LinkError> {
-        let now = self.link.hub.roll();
-        let before = std::mem::replace(&mut self.told, now);
-        for news in roll_call::news(&before, &self.told) {
-            match news {
-                News::Joined(room, nick) => {
-                    if let Room::Federated(name) = room.clone() {
-                        let pending = Pending::Join {
-                            room: room.clone(),
-                            nick: nick.clone(),
-                        };
-                        self.ask(Request::Join { room: name, nick }, pending)?;
-                    }
-                    if !self.subscribed.contains(&room) {
-                        self.subscribe(room)?;
-                    }
-                }
-                News::Left(room, nick) => {
-                    if let Room::Federated(name) = room.clone() {
-                        let user = UserName::new(nick.clone(), self.link.hub.host().clone());
-                        let pending = Pending::Leave { room, user };
-                        self.ask(Request::Leave { room: name, nick }, pending)?;
-                    }
-                }
-                News::Abandoned(room) => {
-                    if self.subscribed.remove(&room) {
-                        self.ask(Request::Unsubscribe { room }, Pending::Unsubscribe)?;
-                    }
-                }
-                News::Presence(nick, availability) => {
-                    self.ask(Request::Presence { nick, availability }, Pending::Presence)?;
-                }
-            }
+        let version = self.link.hub.roll_version();
+        if self.following.knows(version) {
+            return Ok(());
         }
+        let errands = self.following.reconcile(self.link.hub.roll(), version);
+        for errand in errands {
+            self.run_errand(errand)?;
+        }
+        self.show_refusals();
         Ok(())
     }
 
-    fn subscribe(&mut self, room: Room) -> Result<(), LinkError> {
-        let head = self.intake.head(&room);
-        self.subscribed.insert(room.clone());
-        let request = Request::Subscribe {
-            room: room.clone(),
-            after: head.seq,
-            after_id: head.id,
-        };
-        self.ask(request, Pending::Subscribe { room })
+    fn follow(&mut self, room: Room) -> Result<(), LinkError> {
+        match self.following.want(room) {
+            Some(errand) => self.run_errand(errand),
+            None => Ok(()),
+        }
     }
 
-    fn copy_topic(&self, room: protocol::FederatedRoom, topic: String) {
+    fn copy_topic(&self, room: FederatedRoom, topic: String) {
         // A copy for when the server is away; the next one told will do if the queue is full.
         let _told_again = self
             .link
@@ -619,21 +490,5 @@ impl<'l> Online<'l> {
         if !matches!(timeout(Duration::from_secs(1), flushing).await, Ok(Ok(()))) {
             info!("the connection to the server closed before everything was sent");
         }
-    }
-}
-
-async fn loaded(
-    loading: &mut Option<(usize, Loading)>,
-) -> Result<Vec<outbox::Waiting>, StoreError> {
-    match loading {
-        Some((_, loading)) => loading.await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn until(instant: Option<Instant>) {
-    match instant {
-        Some(instant) => sleep_until(instant).await,
-        None => std::future::pending().await,
     }
 }

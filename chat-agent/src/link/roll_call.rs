@@ -65,6 +65,7 @@ mod tests {
                 .map(|(r, n)| (r.parse().unwrap(), nicks(n)))
                 .collect(),
             present: present.iter().map(|(n, a)| (nick(n), *a)).collect(),
+            ..Roll::default()
         }
     }
 

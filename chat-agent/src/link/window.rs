@@ -37,16 +37,21 @@ impl Window {
         }
     }
 
-    /// Where to load from and how many, if there is room for half a window.
-    #[must_use]
-    pub fn wants(&self) -> Option<(Position, usize)> {
+    /// Where to load from and how many, if there is room for half a window. The caller loads;
+    /// until then this wants no more, unless the outbox grows.
+    pub fn wants(&mut self) -> Option<(Position, usize)> {
         let room = self.capacity - self.entries.len();
-        (self.more && room * 2 >= self.capacity).then_some((self.loaded, room))
+        if !self.more || room * 2 < self.capacity {
+            return None;
+        }
+        self.more = false;
+        Some((self.loaded, room))
     }
 
-    /// Takes what was loaded for [`Window::wants`].
+    /// Takes what was loaded for [`Window::wants`]. What the outbox grew by meanwhile may be
+    /// missing from it.
     pub fn load(&mut self, entries: Vec<Waiting>, wanted: usize) {
-        self.more = entries.len() >= wanted;
+        self.more |= entries.len() >= wanted;
         if let Some(last) = entries.last() {
             self.loaded = last.position;
         }
@@ -105,7 +110,10 @@ mod tests {
     #[derive(Debug, Clone)]
     enum Step {
         Accept,
-        Load,
+        /// A page is read from the outbox as it is now ..
+        LoadBegin,
+        /// .. and arrives.
+        LoadEnd,
         Send,
         /// The server handles the oldest append on the wire.
         Serve {
@@ -120,7 +128,8 @@ mod tests {
     fn steps() -> impl Strategy<Value = Vec<Step>> {
         let step = prop_oneof![
             4 => Just(Step::Accept),
-            3 => Just(Step::Load),
+            3 => Just(Step::LoadBegin),
+            3 => Just(Step::LoadEnd),
             6 => Just(Step::Send),
             5 => (0..8_u8).prop_map(|die| Step::Serve { full: die == 0 }),
             5 => Just(Step::Reply),
@@ -147,6 +156,7 @@ mod tests {
     struct World {
         outbox: BTreeMap<u64, Waiting>,
         log: Vec<MessageId>,
+        loading: Option<(Vec<Waiting>, usize)>,
         appends: VecDeque<(u32, MessageId)>,
         replies: VecDeque<(u32, MessageId, bool)>,
         refused: u32,
@@ -177,12 +187,31 @@ mod tests {
             }
         }
 
-        fn load(&self, window: &mut Window) {
-            if let Some((after, limit)) = window.wants() {
+        fn begin_load(&mut self, window: &mut Window) {
+            if self.loading.is_none()
+                && let Some((after, limit)) = window.wants()
+            {
                 let behind = self.outbox.values().filter(|entry| entry.position > after);
-                window.load(behind.take(limit).cloned().collect(), limit);
+                self.loading = Some((behind.take(limit).cloned().collect(), limit));
             }
         }
+
+        fn end_load(&mut self, window: &mut Window) {
+            if let Some((page, limit)) = self.loading.take() {
+                window.load(page, limit);
+            }
+        }
+    }
+
+    #[test]
+    fn a_message_accepted_while_a_page_is_read_is_sent_without_another_one() {
+        let mut window = Window::new(4);
+        let (after, limit) = window.wants().unwrap();
+        let snapshot = Vec::new();
+        window.grew();
+        window.load(snapshot, limit);
+        assert_eq!(window.wants(), Some((after, limit)));
+        assert_eq!(window.wants(), None, "one page at a time");
     }
 
     proptest! {
@@ -198,7 +227,8 @@ mod tests {
                         world.outbox.insert(accepted, message(accepted));
                         window.grew();
                     }
-                    Step::Load => world.load(&mut window),
+                    Step::LoadBegin => world.begin_load(&mut window),
+                    Step::LoadEnd => world.end_load(&mut window),
                     Step::Send => {
                         if let Some((attempt, message)) = window.next_to_send() {
                             world.appends.push_back((attempt, message.id));
@@ -216,7 +246,8 @@ mod tests {
             }
             // Left alone, everything is delivered.
             for _ in 0..10 * (accepted + 1) {
-                world.load(&mut window);
+                world.end_load(&mut window);
+                world.begin_load(&mut window);
                 while let Some((attempt, message)) = window.next_to_send() {
                     world.appends.push_back((attempt, message.id));
                 }

@@ -18,6 +18,8 @@ pub(super) struct Start {
     pub(super) head: Seq,
     pub(super) topic: String,
     pub(super) read: Option<Seq>,
+    /// Whether the replica has what the server had, if that is known already.
+    pub(super) synced: Option<bool>,
 }
 
 impl Services {
@@ -57,6 +59,14 @@ impl Services {
         from: From,
     ) -> Result<Start, Refusal> {
         self.join(room, user).await?;
+        let synced = if room.is_local_to(self.hub.host()) {
+            Some(true)
+        } else if self.counts_from_the_end(room, user, from).await? {
+            // The newest here may be old ones, or none yet.
+            Some(self.link.sync(room).await)
+        } else {
+            None
+        };
         let epoch = self.hub.epoch_of(room);
         let after = match from {
             From::After(cursor) if cursor.seq > Seq::START => {
@@ -91,9 +101,29 @@ impl Services {
                 head,
                 topic,
                 read,
+                synced,
             })
         })
         .await
+    }
+
+    async fn counts_from_the_end(
+        &self,
+        room: &Room,
+        user: &UserName,
+        from: From,
+    ) -> Result<bool, Refusal> {
+        match from {
+            From::Newest(_) => Ok(true),
+            From::Beginning | From::After(_) => Ok(false),
+            From::Unread(_) => {
+                let epoch = self.hub.epoch_of(room);
+                let (room, user) = (room.clone(), user.clone());
+                let marker =
+                    move |connection: &_| person::read_marker(connection, &user, &room, epoch);
+                Ok(self.read(marker).await?.is_none())
+            }
+        }
     }
 
     /// The user's direct conversations, with where each begins: behind the read marker.

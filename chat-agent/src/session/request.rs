@@ -5,13 +5,11 @@ use super::{
     check::{check_servers, check_topic, is_joinable, may_use},
     lookup::Start,
 };
-use crate::{
-    answer::{self, Answer},
-    store::Command,
-};
+use crate::{answer::Answer, store::Command};
 use protocol::{
     Epoch, Outgoing, Room, Seq, Timestamp,
-    local::{Event, Refusal, Reply, Request, Status},
+    limits::MAX_OPEN_ROOMS,
+    local::{Refusal, Reply, Request},
 };
 use std::time::SystemTime;
 use tokio::io::AsyncWrite;
@@ -44,7 +42,10 @@ impl<W: AsyncWrite + Unpin> Session<W> {
         match request {
             Request::Hello { .. } => answer.give(Err(Refusal::HelloOutOfPlace)),
             Request::Ping => answer.give(Ok(Reply::Done)),
-            Request::Status => answer.give(Ok(Reply::Status(Box::new(self.status())))),
+            Request::Status => self.work.push(Box::pin(async move {
+                let status = Box::new(services.status(user).await);
+                Done::Answered(answer, Ok(Reply::Status(status)))
+            })),
             Request::Send { id, room, content } => {
                 if let Err(refusal) = may_use(&room, &user) {
                     return answer.give(Err(refusal));
@@ -66,30 +67,33 @@ impl<W: AsyncWrite + Unpin> Session<W> {
                     }
                 }
             }
-            Request::Open { room, from } => match may_use(&room, &user) {
-                Err(refusal) => answer.give(Err(refusal)),
-                Ok(()) => self.work.push(Box::pin(async move {
-                    let start = services.start(&room, &user, from).await;
-                    Done::Opened {
-                        answer,
-                        room,
-                        start,
-                    }
-                })),
-            },
+            Request::Open { room, from } => {
+                match may_use(&room, &user).and_then(|()| self.note_open(&room)) {
+                    Err(refusal) => answer.give(Err(refusal)),
+                    Ok(()) => self.work.push(Box::pin(async move {
+                        let start = services.start(&room, &user, from).await;
+                        Done::Opened {
+                            answer,
+                            room,
+                            start,
+                        }
+                    })),
+                }
+            }
             Request::Close { room } => {
                 hub.feed().unsubscribe(self.reader, &room);
-                self.opening.remove(&room);
+                self.open.remove(&room);
                 answer.give(Ok(Reply::Done));
             }
             Request::OpenDirects => {
-                hub.want_directs(self.reader);
-                self.work.push(Box::pin(async move {
+                let reader = self.reader;
+                self.pages.push(async move {
+                    services.hub.look_up_directs(reader);
                     Done::Directs {
                         answer,
                         found: services.directs(&user).await,
                     }
-                }));
+                });
             }
             Request::History {
                 room,
@@ -97,9 +101,9 @@ impl<W: AsyncWrite + Unpin> Session<W> {
                 limit,
             } => match may_use(&room, &user) {
                 Err(refusal) => answer.give(Err(refusal)),
-                Ok(()) => self.work.push(Box::pin(async move {
+                Ok(()) => self.pages.push(async move {
                     Done::Answered(answer, services.history(room, &user, before, limit).await)
-                })),
+                }),
             },
             Request::Join { room } => match is_joinable(&room, &user) {
                 Err(refusal) => answer.give(Err(refusal)),
@@ -144,14 +148,14 @@ impl<W: AsyncWrite + Unpin> Session<W> {
                 hub.set_away(&user.nick, away);
                 answer.give(Ok(Reply::Done));
             }
-            Request::Rooms { after } => self.work.push(Box::pin(async move {
-                Done::Answered(answer, services.rooms(&user, after).await)
-            })),
+            Request::Rooms { after } => self
+                .pages
+                .push(async move { Done::Answered(answer, services.rooms(&user, after).await) }),
             Request::Who { room, after } => match may_use(&room, &user) {
                 Err(refusal) => answer.give(Err(refusal)),
-                Ok(()) => self.work.push(Box::pin(async move {
-                    Done::Answered(answer, services.who(room, after).await)
-                })),
+                Ok(()) => self
+                    .pages
+                    .push(async move { Done::Answered(answer, services.who(room, after).await) }),
             },
             Request::Federate { servers } => match check_servers(servers) {
                 Err(refusal) => answer.give(Err(refusal)),
@@ -172,48 +176,21 @@ impl<W: AsyncWrite + Unpin> Session<W> {
             Done::Answered(answer, result) => answer.give(result),
             Done::Opened {
                 answer,
+                room,
                 start: Err(refusal),
-                ..
-            } => answer.give(Err(refusal)),
+            } => {
+                if !self.services.hub.feed().is_following(self.reader, &room) {
+                    self.open.remove(&room);
+                }
+                answer.give(Err(refusal));
+            }
             Done::Opened {
                 answer,
                 room,
                 start: Ok(start),
-            } => {
-                let Start {
-                    epoch,
-                    after,
-                    head,
-                    topic,
-                    read,
-                } = start;
-                answer.give(Ok(Reply::Opened {
-                    epoch,
-                    after,
-                    head,
-                    topic,
-                    read,
-                }));
-                self.follow(&room, epoch, after);
-                let mut opening = Opening::default();
-                let hub = &self.services.hub;
-                if room.is_local_to(hub.host()) {
-                    opening.synced = Some(true);
-                } else {
-                    let link = self.services.link.clone();
-                    let synced = room.clone();
-                    self.work.push(Box::pin(async move {
-                        let complete = link.sync(&synced).await;
-                        Done::Synced {
-                            room: synced,
-                            complete,
-                        }
-                    }));
-                }
-                self.opening.insert(room, opening);
-            }
+            } => self.opened(answer, room, start),
             Done::Synced { room, complete } => {
-                let Some(opening) = self.opening.get_mut(&room) else {
+                let Some(opening) = self.open.get_mut(&room) else {
                     return;
                 };
                 opening.synced = Some(complete);
@@ -225,60 +202,62 @@ impl<W: AsyncWrite + Unpin> Session<W> {
             Done::Directs {
                 answer,
                 found: Err(refusal),
-            } => answer.give(Err(refusal)),
+            } => {
+                self.services.hub.forget_directs(self.reader);
+                answer.give(Err(refusal));
+            }
             Done::Directs {
                 answer,
                 found: Ok(found),
             } => {
-                for (room, epoch, after) in found {
-                    let feed = self.services.hub.feed();
-                    if !feed.is_following(self.reader, &room) {
-                        let event = Event::DirectOpened {
-                            room: room.clone(),
-                            epoch,
-                        };
-                        self.outbound.push_reply(answer::event(event));
-                        self.follow(&room, epoch, after);
-                    }
-                }
+                self.services.hub.follow_directs(self.reader, found);
                 answer.give(Ok(Reply::Done));
             }
         }
     }
 
-    /// Follows `room` after `after` of the life `epoch` of its log.
-    fn follow(&self, room: &Room, epoch: Epoch, after: Seq) {
-        let hub = &self.services.hub;
-        hub.feed()
-            .subscribe(self.reader, &self.outbound, room, after);
-        let now = hub.epoch_of(room);
-        if now != epoch {
-            // The log began a new life since `after` was looked up.
-            let event = Event::EpochChanged {
-                room: room.clone(),
-                epoch: now,
-            };
-            self.outbound.push_reply(answer::event(event));
-            hub.feed()
-                .subscribe(self.reader, &self.outbound, room, Seq::START);
+    /// Counts a room among those this session has open.
+    fn note_open(&mut self, room: &Room) -> Result<(), Refusal> {
+        if self.open.contains_key(room) {
+            return Ok(());
         }
+        if self.open.len() >= MAX_OPEN_ROOMS {
+            return Err(Refusal::TooMany {
+                what: "rooms open in one session".to_owned(),
+                max: u32::try_from(MAX_OPEN_ROOMS).unwrap_or(u32::MAX),
+            });
+        }
+        self.open.insert(room.clone(), Opening::default());
+        Ok(())
     }
 
-    fn status(&self) -> Status {
-        let hub = &self.services.hub;
-        let usage = hub.outbox().usage();
-        let (sessions, _) = hub.sessions();
-        Status {
-            user: self.user.clone(),
-            software: crate::SOFTWARE.to_owned(),
-            pid: std::process::id(),
-            state_dir: self.services.state_dir.to_string(),
-            sessions: u32::try_from(sessions).unwrap_or(u32::MAX),
-            outbox_messages: usage.messages,
-            outbox_bytes: usage.bytes,
-            outbox_limit_bytes: hub.outbox().limit_bytes(),
-            link: hub.link().borrow().clone(),
-            problems: hub.problems(),
+    /// Follows a room from where it begins.
+    fn opened(&mut self, answer: Answer, room: Room, start: Start) {
+        let place = answer.give_and_keep_place(Ok(Reply::Opened {
+            epoch: start.epoch,
+            after: start.after,
+            head: start.head,
+            topic: start.topic,
+            read: start.read,
+        }));
+        let Some(opening) = self.open.get_mut(&room) else {
+            // It was closed before it was open.
+            return;
+        };
+        *opening = Opening {
+            synced: start.synced,
+            caught_up: false,
+        };
+        let (hub, outbound) = (&self.services.hub, &self.outbound);
+        hub.follow(self.reader, outbound, &room, start.epoch, start.after);
+        if start.synced.is_none() {
+            let link = self.services.link.clone();
+            self.work.push(Box::pin(async move {
+                // A client that opens rooms faster than the server answers waits with the next.
+                let _place = place;
+                let complete = link.sync(&room).await;
+                Done::Synced { room, complete }
+            }));
         }
     }
 }

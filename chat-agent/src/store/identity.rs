@@ -88,6 +88,25 @@ pub fn set_servers(transaction: &Connection, servers: &[String]) -> Result<(), S
     put(transaction, "servers", servers.join("\n").as_bytes())
 }
 
+/// Lets the servers of the settings win if they are others than the last time. What `chat join`
+/// and `chat leave` have said since then stays otherwise. Returns whether they won.
+///
+/// # Errors
+///
+/// [`StoreError`]; the transaction must be rolled back then.
+pub fn configure(transaction: &Connection, servers: &[String]) -> Result<bool, StoreError> {
+    let setting = servers.join("\n");
+    if text(transaction, "servers_setting")?.unwrap_or_default() == setting {
+        return Ok(false);
+    }
+    let wins = !servers.is_empty();
+    if wins {
+        set_servers(transaction, servers)?;
+    }
+    put(transaction, "servers_setting", setting.as_bytes())?;
+    Ok(wins)
+}
+
 /// Remembers which life of the server's log the replica belongs to.
 ///
 /// # Errors

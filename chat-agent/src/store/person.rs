@@ -29,7 +29,11 @@ pub fn claim(
     uid: u32,
     limit: usize,
 ) -> Result<Claim, StoreError> {
-    if let Some(owner) = owner(transaction, nick)? {
+    let owner = transaction
+        .prepare_cached("SELECT uid FROM nicks WHERE nick = ?1")?
+        .query_row([nick.as_str()], |row| row.get(0))
+        .optional()?;
+    if let Some(owner) = owner {
         return Ok(if owner == uid {
             Claim::Owned
         } else {
@@ -46,19 +50,6 @@ pub fn claim(
         .prepare_cached("INSERT INTO nicks (nick, uid) VALUES (?1, ?2)")?
         .execute(params![nick.as_str(), uid])?;
     Ok(Claim::Owned)
-}
-
-/// The OS user that owns `nick`.
-///
-/// # Errors
-///
-/// [`StoreError`].
-pub fn owner(connection: &Connection, nick: &Nick) -> Result<Option<u32>, StoreError> {
-    let found = connection
-        .prepare_cached("SELECT uid FROM nicks WHERE nick = ?1")?
-        .query_row([nick.as_str()], |row| row.get(0))
-        .optional()?;
-    Ok(found)
 }
 
 /// Who of this host is in which `#room` and `&room`.
@@ -131,35 +122,62 @@ pub fn read_marker(
     Ok(found.map(Seq::new))
 }
 
-/// Remembers that the server must still be told of a departure, or that it was.
+/// Where a departure stands among all there ever were on this host.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct DepartureNumber(u64);
+
+/// Remembers that the server must be told of a departure.
 ///
 /// # Errors
 ///
 /// [`StoreError`]; the transaction must be rolled back then.
-pub fn set_departure(
+pub fn add_departure(
     transaction: &Connection,
     room: &FederatedRoom,
     user: &UserName,
-    pending: bool,
+) -> Result<DepartureNumber, StoreError> {
+    let number = transaction
+        .prepare_cached(
+            "INSERT OR REPLACE INTO departures (room, user) VALUES (?1, ?2) RETURNING number",
+        )?
+        .query_row(params![room.as_str(), user.to_string()], |row| row.get(0))?;
+    Ok(DepartureNumber(number))
+}
+
+/// The server need not be told of a departure: it was told of all up to `up_to`, or the user is
+/// back (`None`).
+///
+/// # Errors
+///
+/// [`StoreError`]; the transaction must be rolled back then.
+pub fn end_departure(
+    transaction: &Connection,
+    room: &FederatedRoom,
+    user: &UserName,
+    up_to: Option<DepartureNumber>,
 ) -> Result<(), StoreError> {
-    let sql = if pending {
-        "INSERT OR IGNORE INTO departures (room, user) VALUES (?1, ?2)"
-    } else {
-        "DELETE FROM departures WHERE room = ?1 AND user = ?2"
-    };
     transaction
-        .prepare_cached(sql)?
-        .execute(params![room.as_str(), user.to_string()])?;
+        .prepare_cached(
+            "DELETE FROM departures WHERE room = ?1 AND user = ?2 AND number <= coalesce(?3, number)",
+        )?
+        .execute(params![
+            room.as_str(),
+            user.to_string(),
+            up_to.map(|number| number.0),
+        ])?;
     Ok(())
 }
 
-/// The departures the server must still be told of.
+/// The departures the server must still be told of, oldest first.
 ///
 /// # Errors
 ///
 /// [`StoreError`].
-pub fn departures(connection: &Connection) -> Result<Vec<(FederatedRoom, Nick)>, StoreError> {
-    let mut statement = connection.prepare_cached("SELECT room, user FROM departures")?;
+pub fn departures(
+    connection: &Connection,
+) -> Result<Vec<(DepartureNumber, FederatedRoom, Nick)>, StoreError> {
+    let mut statement =
+        connection.prepare_cached("SELECT room, user, number FROM departures ORDER BY number")?;
     let mut rows = statement.query(())?;
     let mut found = Vec::new();
     while let Some(row) = rows.next()? {
@@ -171,7 +189,31 @@ pub fn departures(connection: &Connection) -> Result<Vec<(FederatedRoom, Nick)>,
             what: "departure",
             value: room,
         })?;
-        found.push((room, user.nick));
+        found.push((DepartureNumber(row.get(2)?), room, user.nick));
     }
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::schema::APPLICATION;
+    use room_log::Database;
+
+    #[test]
+    fn news_of_an_earlier_departure_does_not_end_a_later_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let (_database, connection) = Database::open(dir.path(), APPLICATION).unwrap();
+        let room: FederatedRoom = FederatedRoom::parse("#ops").unwrap();
+        let user: UserName = "alice@ada".parse().unwrap();
+        let first = add_departure(&connection, &room, &user).unwrap();
+        end_departure(&connection, &room, &user, None).unwrap();
+        assert_eq!(departures(&connection).unwrap(), []);
+        let second = add_departure(&connection, &room, &user).unwrap();
+        end_departure(&connection, &room, &user, Some(first)).unwrap();
+        let left = [(second, room.clone(), user.nick.clone())];
+        assert_eq!(departures(&connection).unwrap(), left);
+        end_departure(&connection, &room, &user, Some(second)).unwrap();
+        assert_eq!(departures(&connection).unwrap(), []);
+    }
 }

@@ -37,6 +37,9 @@ const ASK_EVERY: Duration = Duration::from_millis(50);
 /// Reports that wait to be read; people wait when it is full.
 const REPORTS: usize = 256;
 
+/// Bytes of a socket's path at most, by Linux's `sun_path` without its final zero.
+const SOCKET_PATH_BYTES: usize = 107;
+
 pub(super) struct Stage {
     people: Vec<mpsc::Sender<Order>>,
     users: Vec<UserName>,
@@ -55,9 +58,7 @@ pub(super) struct Stage {
 impl Stage {
     /// Starts everybody and waits until both hosts are connected.
     pub(super) async fn set() -> Result<Self, Failure> {
-        let dir = tempfile::Builder::new()
-            .prefix("chat-demo-")
-            .tempdir()
+        let dir = directory()
             .map_err(|error| Failure::failed(format_args!("no temporary directory: {error}")))?;
         let server_place = Place::new(dir.path(), "server");
         let server = start_server(&server_place, "127.0.0.1:0").await?;
@@ -339,6 +340,18 @@ impl Stage {
         }
         line
     }
+}
+
+/// A temporary directory with a path short enough for sockets in it.
+fn directory() -> std::io::Result<TempDir> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix("chat-demo-");
+    let dir = builder.tempdir()?;
+    let socket = Place::new(dir.path(), HOSTS[0]).socket;
+    if socket.as_os_str().len() <= SOCKET_PATH_BYTES {
+        return Ok(dir);
+    }
+    builder.tempdir_in("/tmp")
 }
 
 fn late(what: &str, journal: &Journal) -> Failure {

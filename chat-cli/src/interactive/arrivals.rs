@@ -6,8 +6,8 @@ use super::{
 };
 use crate::{conversation::Happening, outbound::Fate, render};
 use protocol::{
-    Availability, Committed, Room,
-    local::{Event, From, LinkStatus, Refusal, Reply, Request},
+    Availability, Committed, Cursor,
+    local::{Event, From, LinkStatus, Refusal, Reply},
 };
 
 impl Desk {
@@ -54,7 +54,7 @@ impl Desk {
         }
     }
 
-    fn show(&mut self, talk: &mut Talk, message: &Committed) {
+    fn show(&mut self, talk: &Talk, message: &Committed) {
         let me = talk.me().clone();
         let room = (message.room != self.current).then(|| self.label(&message.room, &me));
         let mut line = self.style.message(message, &me, room.as_deref());
@@ -64,22 +64,14 @@ impl Desk {
         {
             line.push_str(&self.style.dim("  (delivered)"));
         }
-        self.backlog.push(line);
-        match self.marking.get_mut(&message.room) {
-            Some(again) => *again = true,
-            None => self.mark_read(talk, message.room.clone()),
-        }
-    }
-
-    /// Moves the read marker, one request at a time for a room however fast messages come.
-    fn mark_read(&mut self, talk: &mut Talk, room: Room) {
-        if let Some(cursor) = talk.follow().reached(&room) {
-            self.marking.insert(room.clone(), false);
-            let request = Request::MarkRead {
-                room: room.clone(),
-                cursor,
-            };
-            talk.ask(Question::MarkRead(room), request);
+        match talk.follow().reached(&message.room) {
+            Some(Cursor { epoch, .. }) => {
+                let seq = message.seq;
+                let cursor = Cursor { epoch, seq };
+                self.backlog
+                    .push_message(line, message.room.clone(), cursor);
+            }
+            None => self.backlog.push(line),
         }
     }
 
@@ -117,9 +109,11 @@ impl Desk {
         match (question, answer) {
             (Question::MarkRead(room), answer) => {
                 // A marker that could not be moved moves with the next message.
-                let again = self.marking.remove(&room) == Some(true);
-                if again && answer.is_some() {
-                    self.mark_read(talk, room);
+                let next = self.marking.remove(&room).flatten();
+                if let Some(cursor) = next
+                    && answer.is_some()
+                {
+                    self.mark_read(talk, room, cursor);
                 }
             }
             (Question::Link, Some(Ok(Reply::Status(status)))) => {

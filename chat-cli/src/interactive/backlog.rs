@@ -1,6 +1,8 @@
 //! Lines that wait for the terminal.
 
-use std::collections::VecDeque;
+use crate::prompt::Block;
+use protocol::{Cursor, Room};
+use std::collections::{HashMap, VecDeque};
 use tokio::sync::mpsc;
 
 /// Bytes from which on no more is taken from the agent. One message more may come on top.
@@ -9,16 +11,38 @@ const FULL_BYTES: usize = 256 * 1024;
 /// Bytes printed at once: few system calls, and the prompt still answers keys in between.
 const BLOCK_BYTES: usize = 16 * 1024;
 
+/// How far rooms are read once a block is on the terminal.
+pub(super) type Marks = HashMap<Room, Cursor>;
+
 /// Lines in the order they are to be printed.
 #[derive(Debug, Default)]
 pub(super) struct Backlog {
-    lines: VecDeque<String>,
+    lines: VecDeque<Line>,
     bytes: usize,
+    /// Blocks given to the printer that are not known to be on the terminal.
+    printing: usize,
+}
+
+#[derive(Debug)]
+struct Line {
+    text: String,
+    mark: Option<(Room, Cursor)>,
 }
 
 impl Backlog {
-    pub(super) fn push(&mut self, line: String) {
-        self.bytes += line.len();
+    /// Adds a line of the program's own.
+    pub(super) fn push(&mut self, text: String) {
+        self.add(Line { text, mark: None });
+    }
+
+    /// Adds a message; once it is printed, `room` is read up to `cursor`.
+    pub(super) fn push_message(&mut self, text: String, room: Room, cursor: Cursor) {
+        let mark = Some((room, cursor));
+        self.add(Line { text, mark });
+    }
+
+    fn add(&mut self, line: Line) {
+        self.bytes += line.text.len();
         self.lines.push_back(line);
     }
 
@@ -30,39 +54,52 @@ impl Backlog {
         self.bytes >= FULL_BYTES
     }
 
+    /// Whether everything is on the terminal.
+    pub(super) fn is_printed(&self) -> bool {
+        self.is_empty() && self.printing == 0
+    }
+
+    /// Notes that the oldest block is on the terminal.
+    pub(super) const fn printed(&mut self) {
+        self.printing = self.printing.saturating_sub(1);
+    }
+
     /// Gives one block to the printer when it can take it.
     ///
     /// # Cancel safety
     ///
     /// Cancel safe: lines are taken only once there is a place for them.
-    pub(super) async fn print_to(&mut self, printer: Option<&mpsc::Sender<String>>) {
-        let Some(printer) = printer else {
-            return self.lines.clear();
-        };
+    pub(super) async fn print_to(&mut self, printer: &mpsc::Sender<Block<Marks>>) {
         match printer.reserve().await {
-            Ok(place) => place.send(self.block()),
+            Ok(place) => {
+                place.send(self.block());
+                self.printing += 1;
+            }
             // The terminal is gone; the prompt will say so.
-            Err(_) => self.lines.clear(),
+            Err(_) => *self = Self::default(),
         }
     }
 
-    fn block(&mut self) -> String {
-        let mut block = String::new();
-        while let Some(line) = self.lines.front()
-            && (block.is_empty() || block.len() + line.len() < BLOCK_BYTES)
+    fn block(&mut self) -> Block<Marks> {
+        let (mut text, mut marks) = (String::new(), Marks::new());
+        while let Some(line) = self
+            .lines
+            .pop_front_if(|line| text.is_empty() || text.len() + line.text.len() < BLOCK_BYTES)
         {
-            block.push_str(line);
-            block.push('\n');
-            self.bytes -= line.len();
-            self.lines.pop_front();
+            text.push_str(&line.text);
+            text.push('\n');
+            self.bytes -= line.text.len();
+            marks.extend(line.mark);
         }
-        block
+        Block { text, token: marks }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sample::epoch;
+    use protocol::Seq;
 
     #[tokio::test]
     async fn lines_keep_their_order_and_are_printed_in_blocks() {
@@ -77,12 +114,34 @@ mod tests {
         }
         let mut printed = String::new();
         while !backlog.is_empty() {
-            backlog.print_to(Some(&tx)).await;
+            backlog.print_to(&tx).await;
+            assert!(!backlog.is_printed());
             let block = rx.recv().await.unwrap();
-            assert!(block.len() <= BLOCK_BYTES + 200);
-            printed.push_str(&block);
+            backlog.printed();
+            assert!(block.text.len() <= BLOCK_BYTES + 200);
+            printed.push_str(&block.text);
         }
         assert_eq!(printed, expected);
         assert_eq!(backlog.bytes, 0);
+        assert!(backlog.is_printed());
+    }
+
+    #[tokio::test]
+    async fn a_block_marks_only_what_it_holds() {
+        let (tx, mut rx) = mpsc::channel(2);
+        let mut backlog = Backlog::default();
+        let ops: Room = "#ops".parse().unwrap();
+        let cursor = |seq| Cursor {
+            epoch: epoch(1),
+            seq: Seq::new(seq),
+        };
+        backlog.push_message("one".to_owned(), ops.clone(), cursor(1));
+        backlog.push_message("two".to_owned(), ops.clone(), cursor(2));
+        backlog.push_message("x".repeat(BLOCK_BYTES), ops.clone(), cursor(3));
+        for expected in [cursor(2), cursor(3)] {
+            backlog.print_to(&tx).await;
+            let marks = rx.recv().await.unwrap().token;
+            assert_eq!(marks, Marks::from([(ops.clone(), expected)]));
+        }
     }
 }

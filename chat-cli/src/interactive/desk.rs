@@ -1,6 +1,9 @@
 //! What the person sees and where they are: happenings become lines, commands become requests.
 
-use super::{NEWEST, backlog::Backlog, lobby};
+use super::{
+    NEWEST,
+    backlog::{Backlog, Marks},
+};
 use crate::{
     command::{self, Command},
     conversation::Conversation,
@@ -8,7 +11,7 @@ use crate::{
     render::{self, Style},
 };
 use protocol::{
-    Content, MessageId, Room, UserName,
+    Content, Cursor, MessageId, Room, UserName,
     local::{From, LinkStatus, Request},
 };
 use std::{
@@ -20,8 +23,8 @@ use tokio::time::Instant;
 /// How long a message may be on its way before that is said.
 const PENDING_AFTER: Duration = Duration::from_secs(1);
 
-/// How long leaving waits for the agent to accept what was said last.
-pub(super) const FLUSH: Duration = Duration::from_secs(2);
+/// Bytes of text typed ahead of what the conversation can take, and kept at most.
+const WAITING_BYTES: usize = 1024 * 1024;
 
 /// What an answer is for.
 #[derive(Debug)]
@@ -54,8 +57,11 @@ pub(super) struct Desk {
     pub(super) link: Option<LinkStatus>,
     /// Own messages that are not in their room's log yet, oldest first.
     pub(super) mine: VecDeque<Mine>,
-    /// Rooms whose read marker is being moved; true if it must be moved again after that.
-    pub(super) marking: HashMap<Room, bool>,
+    /// What was typed while the conversation had no room for it, oldest first.
+    waiting: VecDeque<(Room, String)>,
+    waiting_bytes: usize,
+    /// Rooms whose read marker is being moved, and where it must be moved after that.
+    pub(super) marking: HashMap<Room, Option<Cursor>>,
     pub(super) caught_up: HashSet<Room>,
 }
 
@@ -77,6 +83,8 @@ impl Desk {
             topics: HashMap::new(),
             link: None,
             mine: VecDeque::new(),
+            waiting: VecDeque::new(),
+            waiting_bytes: 0,
             marking: HashMap::new(),
             caught_up: HashSet::new(),
         }
@@ -108,23 +116,61 @@ impl Desk {
         if let Err(error) = Content::Text(text.clone()).encode() {
             return self.note(&format!("not sent: {error}"));
         }
-        if !talk.outbound().has_room() {
+        if self.waiting_bytes + text.len() > WAITING_BYTES {
+            return self.note(&format!("not sent, too much waits for the agent: {text}"));
+        }
+        self.waiting_bytes += text.len();
+        self.waiting.push_back((room, text));
+        self.say_waiting(talk);
+    }
+
+    /// Says what waits as far as the conversation has room for it.
+    pub(super) fn say_waiting(&mut self, talk: &mut Talk) {
+        if !self.waiting.is_empty() && !talk.outbound().has_room() {
             talk.outbound_mut().forget_queued();
             self.mine.retain(|mine| !mine.queued);
         }
-        if !talk.outbound().has_room() {
-            return self.note(&format!("not sent, too much waits for the agent: {text}"));
+        while talk.outbound().has_room()
+            && let Some((room, text)) = self.waiting.pop_front()
+        {
+            self.waiting_bytes -= text.len();
+            let id = MessageId::new();
+            self.mine.push_back(Mine {
+                id,
+                room: room.clone(),
+                text: text.clone(),
+                said: Instant::now(),
+                queued: false,
+                shown: false,
+            });
+            talk.say(id, room, text, Until::Committed);
         }
-        let id = MessageId::new();
-        self.mine.push_back(Mine {
-            id,
+    }
+
+    /// How many messages are not durable on this host yet, as far as is known.
+    pub(super) fn unaccepted(&self, talk: &Talk) -> usize {
+        self.waiting.len() + talk.outbound().unaccepted()
+    }
+
+    /// Moves read markers to what is on the terminal now.
+    pub(super) fn on_printed(&mut self, talk: &mut Talk, marks: Marks) {
+        self.backlog.printed();
+        for (room, cursor) in marks {
+            match self.marking.get_mut(&room) {
+                Some(next) => *next = Some(cursor),
+                None => self.mark_read(talk, room, cursor),
+            }
+        }
+    }
+
+    /// Moves a read marker, one request at a time for a room however fast messages come.
+    pub(super) fn mark_read(&mut self, talk: &mut Talk, room: Room, cursor: Cursor) {
+        self.marking.insert(room.clone(), None);
+        let request = Request::MarkRead {
             room: room.clone(),
-            text: text.clone(),
-            said: Instant::now(),
-            queued: false,
-            shown: false,
-        });
-        talk.say(id, room, text, Until::Committed);
+            cursor,
+        };
+        talk.ask(Question::MarkRead(room), request);
     }
 
     pub(super) fn command(&mut self, talk: &mut Talk, line: &str) -> Next {
@@ -212,6 +258,13 @@ impl Desk {
     }
 
     fn leave(&mut self, talk: &mut Talk, room: Room) {
+        if self.current == room {
+            let mut others = talk.follow().rooms().filter(|other| **other != room);
+            let Some(other) = others.next().cloned() else {
+                return self.note("this is the only open room: /join opens another, /quit leaves");
+            };
+            self.current = other;
+        }
         let label = self.label(&room, talk.me());
         talk.unread(&room);
         self.caught_up.remove(&room);
@@ -220,16 +273,6 @@ impl Desk {
             talk.ask(Question::Do("the room was not left"), request);
         }
         self.note(&format!("you left {label}"));
-        if self.current == room {
-            let other = talk.follow().rooms().next().cloned();
-            self.current = other.unwrap_or_else(|| {
-                let lobby = lobby();
-                if lobby != room {
-                    talk.read(lobby.clone(), From::Newest(NEWEST));
-                }
-                lobby
-            });
-        }
     }
 
     /// When a message will have been on its way for so long that it is to be said.

@@ -1,4 +1,4 @@
-//! Whether arrivals may go to the editor.
+//! Whether arrivals may go to the editor, and whether it has painted since.
 //!
 //! rustyline's printer writes directly to the terminal when no line is being edited, past what it
 //! was given before. The gate holds arrivals back then, so that they keep their order.
@@ -20,61 +20,118 @@ enum State {
 }
 
 #[derive(Debug, Default)]
+struct Inner {
+    state: State,
+    /// Whether the line being edited is the last one.
+    ending: bool,
+    at: Mark,
+}
+
+/// A point in the editor's life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Mark {
+    /// Lines begun.
+    line: u64,
+    /// Times the prompt was painted in an open line.
+    paints: u64,
+}
+
+impl Mark {
+    /// Whether both are in one line.
+    pub(super) const fn same_line(self, other: Self) -> bool {
+        self.line == other.line
+    }
+}
+
+#[derive(Debug, Default)]
 pub(super) struct Gate {
-    state: Mutex<State>,
+    inner: Mutex<Inner>,
     changed: Condvar,
 }
 
 impl Gate {
     /// The editor begins; its first look at the prompt opens the gate.
     pub(super) fn arm(&self) {
-        self.change(State::Closed, State::Armed);
+        let mut inner = self.inner();
+        if inner.state == State::Closed {
+            inner.state = State::Armed;
+        }
     }
 
     /// The line has ended.
     pub(super) fn close(&self) {
-        self.change(State::Armed, State::Closed);
-        self.change(State::Open, State::Closed);
-    }
-
-    /// Whether a line is being edited.
-    pub(super) fn is_open(&self) -> bool {
-        *self.state() == State::Open
-    }
-
-    /// Nothing is held back any more.
-    pub(super) fn open_for_good(&self) {
-        *self.state() = State::ForGood;
-        self.changed.notify_all();
-    }
-
-    /// Blocks until a line is being edited.
-    pub(super) fn wait(&self) {
-        let state = self.state();
-        let closed = |state: &mut State| matches!(state, State::Closed | State::Armed);
-        // Poisoning is impossible to act on here: the state is a plain value.
-        drop(
-            self.changed
-                .wait_while(state, closed)
-                .unwrap_or_else(PoisonError::into_inner),
-        );
-    }
-
-    fn change(&self, from: State, to: State) {
-        let mut state = self.state();
-        if *state == from {
-            *state = to;
+        let mut inner = self.inner();
+        if inner.state != State::ForGood {
+            inner.state = if inner.ending {
+                State::ForGood
+            } else {
+                State::Closed
+            };
             self.changed.notify_all();
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Whether a line is being edited.
+    pub(super) fn is_open(&self) -> bool {
+        self.inner().state == State::Open
+    }
+
+    /// No line is begun any more: from the end of this one on, nothing is held back.
+    pub(super) fn end(&self) {
+        let mut inner = self.inner();
+        inner.ending = true;
+        if inner.state != State::Open {
+            inner.state = State::ForGood;
+        }
+        self.changed.notify_all();
+    }
+
+    /// Blocks until a line is being edited; false if none will be.
+    pub(super) fn wait(&self) -> bool {
+        let held = |inner: &mut Inner| matches!(inner.state, State::Closed | State::Armed);
+        self.wait_while(held).state == State::Open
+    }
+
+    /// Where the editor is now.
+    pub(super) fn mark(&self) -> Mark {
+        self.inner().at
+    }
+
+    /// Blocks until the prompt is painted after `mark`; false if its line ended before.
+    pub(super) fn wait_painted(&self, mark: Mark) -> bool {
+        let at = self
+            .wait_while(|inner| inner.state == State::Open && inner.at == mark)
+            .at;
+        at.same_line(mark) && at.paints > mark.paints
+    }
+
+    /// The editor looks at the prompt, to measure it at first, then to paint it.
+    fn look(&self) {
+        let mut inner = self.inner();
+        match inner.state {
+            State::Armed => {
+                inner.state = State::Open;
+                inner.at.line += 1;
+            }
+            State::Open => inner.at.paints += 1,
+            State::Closed | State::ForGood => return,
+        }
+        self.changed.notify_all();
+    }
+
+    fn wait_while(&self, held: impl FnMut(&mut Inner) -> bool) -> MutexGuard<'_, Inner> {
+        // Poisoning is impossible to act on here: these are plain values.
+        self.changed
+            .wait_while(self.inner(), held)
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A prompt that opens the gate when the editor first looks at it: the terminal is in raw mode
-/// by then.
+/// A prompt that tells the gate whenever the editor looks at it: the terminal is in raw mode then.
 pub(super) struct GatedPrompt {
     text: String,
     gate: Arc<Gate>,
@@ -88,7 +145,7 @@ impl GatedPrompt {
 
 impl Prompt for GatedPrompt {
     fn raw(&self) -> &str {
-        self.gate.change(State::Armed, State::Open);
+        self.gate.look();
         &self.text
     }
 }
@@ -107,13 +164,44 @@ mod tests {
         assert!(!gate.is_open());
         prompt.raw();
         assert!(gate.is_open());
-        gate.wait();
+        assert!(gate.wait());
         gate.close();
         prompt.raw();
         assert!(!gate.is_open());
-        gate.open_for_good();
+        gate.end();
         gate.arm();
         gate.close();
-        gate.wait();
+        assert!(!gate.wait());
+    }
+
+    #[test]
+    fn a_line_that_is_being_edited_at_the_end_is_the_last() {
+        let gate = Arc::new(Gate::default());
+        let prompt = GatedPrompt::new(String::new(), Arc::clone(&gate));
+        gate.arm();
+        prompt.raw();
+        gate.end();
+        assert!(gate.wait());
+        gate.close();
+        assert!(!gate.wait());
+    }
+
+    #[test]
+    fn only_painting_in_the_same_line_counts() {
+        let gate = Arc::new(Gate::default());
+        let prompt = GatedPrompt::new(String::new(), Arc::clone(&gate));
+        gate.arm();
+        prompt.raw();
+        let before = gate.mark();
+        prompt.raw();
+        assert!(gate.wait_painted(before));
+        let last = gate.mark();
+        gate.close();
+        assert!(gate.wait_painted(before));
+        assert!(!gate.wait_painted(last));
+        gate.arm();
+        prompt.raw();
+        prompt.raw();
+        assert!(!gate.wait_painted(last));
     }
 }

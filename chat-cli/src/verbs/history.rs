@@ -14,7 +14,7 @@ use protocol::{
     limits::MAX_PAGE_ENTRIES,
     local::{Reply, Request},
 };
-use std::{collections::VecDeque, io::IsTerminal};
+use std::io::IsTerminal;
 
 /// Runs the verb.
 ///
@@ -22,61 +22,103 @@ use std::{collections::VecDeque, io::IsTerminal};
 ///
 /// [`Failure`] with the exit code.
 pub async fn run(settings: &Settings, args: &HistoryArgs) -> Result<(), Failure> {
-    let mut session = super::session(settings).await?;
-    let room = args.room.resolve(session.user());
-    let messages = read(&mut session, &room, args.before, args.limit).await?;
-    let me = session.user();
-    let style = Style::detect(std::io::stdout().is_terminal());
-    let mut output = Output::default();
-    for (epoch, message) in &messages {
-        let line = if args.json {
-            json::message(message, me, json::cursor(*epoch, message.seq))
-        } else {
-            style.message(message, me, None)
-        };
-        output.line(&line)?;
-    }
-    output.flush()
+    let session = super::session(settings).await?;
+    let mut history = History {
+        room: args.room.resolve(session.user()),
+        session,
+        json: args.json,
+        style: Style::detect(std::io::stdout().is_terminal()),
+        output: Output::default(),
+    };
+    let result = history.print_last(args.before, args.limit).await;
+    history.output.finish(result).await
 }
 
-/// Reads pages backwards until there are `limit` messages or no more.
-async fn read(
-    session: &mut Session,
-    room: &Room,
-    mut before: Option<Cursor>,
-    limit: u32,
-) -> Result<VecDeque<(Epoch, Committed)>, Failure> {
-    let mut read = VecDeque::new();
-    let limit = limit as usize;
-    while read.len() < limit {
-        let wanted = (limit - read.len()).min(MAX_PAGE_ENTRIES);
-        let request = Request::History {
-            room: room.clone(),
-            before,
-            limit: u32::try_from(wanted).unwrap_or(u32::MAX),
-        };
-        let reply = session.call(request).await?;
-        let Reply::History {
-            epoch,
-            messages,
-            more,
-        } = reply
-        else {
-            return Err(CallError::Misfit.into());
-        };
-        let Some(oldest) = messages.first() else {
-            break;
-        };
-        before = Some(Cursor {
-            epoch,
-            seq: oldest.seq,
-        });
-        for message in messages.into_iter().rev().take(wanted) {
-            read.push_front((epoch, message));
+struct History {
+    session: Session,
+    room: Room,
+    json: bool,
+    style: Style,
+    output: Output,
+}
+
+/// Messages that follow each other, oldest first.
+struct Page {
+    epoch: Epoch,
+    messages: Vec<Committed>,
+    more: bool,
+}
+
+impl History {
+    /// Prints the last `limit` messages before `before`.
+    ///
+    /// Pages come newest first, to be printed oldest first. So the way back only notes where the
+    /// pages lie, and each is fetched again to be printed: memory is bounded whatever the limit.
+    /// The newest is kept, as what is newest changes.
+    async fn print_last(&mut self, before: Option<Cursor>, limit: u32) -> Result<(), Failure> {
+        let newest = self.page(before, limit).await?;
+        let mut older = Vec::new();
+        let mut left = limit.saturating_sub(count(&newest));
+        let mut next = newest.begins().filter(|_| newest.more);
+        while left > 0
+            && let Some(before) = next
+        {
+            let page = self.page(Some(before), left).await?;
+            older.push((before, left));
+            left = left.saturating_sub(count(&page));
+            next = page.begins().filter(|_| page.more);
         }
-        if !more {
-            break;
+        for (before, limit) in older.into_iter().rev() {
+            let page = self.page(Some(before), limit).await?;
+            self.print(page).await?;
+        }
+        self.print(newest).await
+    }
+
+    async fn page(&mut self, before: Option<Cursor>, limit: u32) -> Result<Page, Failure> {
+        let most = u32::try_from(MAX_PAGE_ENTRIES).unwrap_or(u32::MAX);
+        let request = Request::History {
+            room: self.room.clone(),
+            before,
+            limit: limit.min(most),
+        };
+        match self.session.call(request).await? {
+            Reply::History {
+                epoch,
+                messages,
+                more,
+            } => Ok(Page {
+                epoch,
+                messages,
+                more,
+            }),
+            _ => Err(CallError::Misfit.into()),
         }
     }
-    Ok(read)
+
+    async fn print(&mut self, page: Page) -> Result<(), Failure> {
+        let me = self.session.user();
+        for message in &page.messages {
+            let line = if self.json {
+                json::message(message, me, json::cursor(page.epoch, message.seq))
+            } else {
+                self.style.message(message, me, None)
+            };
+            self.output.print(&line).await?;
+        }
+        Ok(())
+    }
+}
+
+impl Page {
+    /// What is before this page is before here; `None` if it is empty.
+    fn begins(&self) -> Option<Cursor> {
+        let seq = self.messages.first()?.seq;
+        let epoch = self.epoch;
+        Some(Cursor { epoch, seq })
+    }
+}
+
+fn count(page: &Page) -> u32 {
+    u32::try_from(page.messages.len()).unwrap_or(u32::MAX)
 }

@@ -82,15 +82,16 @@ async fn federate(session: &mut Session, servers: &[String]) -> Result<(), Failu
             return Ok(());
         }
     }
-    let mut output = Output::default();
-    if let LinkStatus::Online {
+    let LinkStatus::Online {
         server, software, ..
     } = &last
-    {
-        let (server, software) = (render::line(server), render::line(software));
-        output.line(&format!("connected to {server} ({software})"))?;
-    }
-    output.flush()
+    else {
+        return Ok(());
+    };
+    let (server, software) = (render::line(server), render::line(software));
+    let mut output = Output::default();
+    let printed = output.line(&format!("connected to {server} ({software})"));
+    output.finish(printed).await
 }
 
 /// Shows every state of the link to `enough` until it is.

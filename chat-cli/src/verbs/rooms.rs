@@ -22,22 +22,22 @@ pub async fn run(settings: &Settings, args: &RoomsArgs) -> Result<(), Failure> {
     let me = session.user().clone();
     let style = Style::detect(std::io::stdout().is_terminal());
     let mut output = Output::default();
-    each(&mut session, |info| {
+    let result = each(&mut session, async |info| {
         let line = if args.json {
             json::room(info, &me)
         } else {
             style.room(info, &me)
         };
-        output.line(&line)
+        output.print(&line).await
     })
-    .await?;
-    output.flush()
+    .await;
+    output.finish(result).await
 }
 
 /// Calls `visit` with every room, page by page.
 pub(super) async fn each(
     session: &mut Session,
-    mut visit: impl FnMut(&RoomInfo) -> Result<(), Failure>,
+    mut visit: impl AsyncFnMut(&RoomInfo) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     let mut after = None;
     loop {
@@ -47,7 +47,9 @@ pub(super) async fn each(
         let Reply::Rooms { rooms, more } = session.call(request).await? else {
             return Err(CallError::Misfit.into());
         };
-        rooms.iter().try_for_each(&mut visit)?;
+        for info in &rooms {
+            visit(info).await?;
+        }
         after = rooms.last().map(|info| info.room.clone());
         if !more || after.is_none() {
             return Ok(());

@@ -2,6 +2,9 @@
 //!
 //! Ids are made here. When the agent is lost, it is looked for until the timeout, and everything
 //! without an answer is sent again under its id, so that it is posted once.
+//!
+//! The timeout is for each message. One that is durable but not committed by then is let go, and
+//! the input goes on: what is accepted comes first, that it is late is told at the end.
 
 use crate::{
     args::{SendArgs, Wait},
@@ -10,14 +13,19 @@ use crate::{
     exit::{Exit, Failure, say},
     json,
     lines::{self, Line, LineError},
-    outbound::{Fate, Until},
+    news,
+    outbound::{Fate, Until, WINDOW},
     output::Output,
     paths::Settings,
     render,
+    wait::until,
 };
 use protocol::{Content, MessageId, Room, limits::MAX_KEY_BYTES, local::Delivery};
 use std::{collections::VecDeque, time::Duration};
-use tokio::{sync::mpsc, time::sleep_until};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, timeout},
+};
 
 /// Runs the verb.
 ///
@@ -37,25 +45,41 @@ pub async fn run(settings: &Settings, args: &SendArgs) -> Result<(), Failure> {
         reconnect: true,
         ..Options::default()
     };
-    let conversation = Conversation::begin(settings, options).await?;
+    let patience = Duration::from_secs(args.timeout);
+    let begun = timeout(patience, Conversation::begin(settings, options)).await;
+    let conversation = begun.unwrap_or_else(|_| {
+        Err(Failure::new(
+            Exit::TimedOut,
+            format_args!(
+                "the agent at {} did not answer within {} s: nothing was sent",
+                settings.socket.display(),
+                args.timeout
+            ),
+        ))
+    })?;
     let room = args.room.resolve(conversation.me());
     let mut sending = Sending {
         conversation,
         room,
         args,
+        patience,
         results: VecDeque::new(),
+        last_line: None,
+        late: 0,
         failure: None,
-        output: Output::default(),
+        output: Output::optional(),
     };
-    match args.text.as_deref() {
-        None | Some("-") => sending.lines(lines::stdin()).await,
+    let input = match args.text.as_deref() {
+        None | Some("-") => lines::stdin(),
         Some(text) => {
             check(text).map_err(Failure::failed)?;
             sending.say(None, text.to_owned());
-            let (_, nothing) = mpsc::channel(1);
-            sending.lines(nothing).await
+            mpsc::channel(1).1
         }
-    }
+    };
+    let result = Box::pin(sending.lines(input)).await;
+    let result = sending.sum_up(result);
+    sending.output.finish(result).await
 }
 
 fn check(text: &str) -> Result<(), protocol::BodyError> {
@@ -66,8 +90,13 @@ struct Sending<'a> {
     conversation: Conversation,
     room: Room,
     args: &'a SendArgs,
+    patience: Duration,
     /// What was sent, in order, as far as it is not printed.
     results: VecDeque<Sent>,
+    /// The last line of the input that was sent.
+    last_line: Option<u64>,
+    /// Messages that were accepted, but not committed in time.
+    late: u64,
     /// The first thing that went wrong; nothing more is taken after that.
     failure: Option<Failure>,
     output: Output,
@@ -83,33 +112,51 @@ struct Sent {
 
 impl Sending<'_> {
     async fn lines(
-        mut self,
+        &mut self,
         mut input: mpsc::Receiver<Result<Line, LineError>>,
     ) -> Result<(), Failure> {
         let mut input_ended = false;
         loop {
-            self.print_settled()?;
+            self.print_settled();
             let done = input_ended || self.failure.is_some();
             if done && self.conversation.outbound().is_empty() {
-                return self.failure.map_or(Ok(()), Err);
+                return match self.failure.take() {
+                    Some(failure) if !input_ended => Err(self.name_last_line(failure)),
+                    Some(failure) => Err(failure),
+                    None => Ok(()),
+                };
             }
-            let may_take = !done && self.conversation.outbound().has_room();
-            let patience = Duration::from_secs(self.args.timeout);
-            let deadline = self.conversation.outbound().oldest();
-            let deadline = deadline.and_then(|said| said.checked_add(patience));
+            let mut has_room = self.has_room();
+            if !has_room && !done && self.late > 0 {
+                // Commits are late anyway: to accept the rest matters more than to hear of them.
+                self.let_go(Instant::now());
+                has_room = self.has_room();
+            }
+            let oldest = self.conversation.outbound().oldest();
+            let deadline = oldest.and_then(|said| said.checked_add(self.patience));
+            let printable = self.output.has_room();
             tokio::select! {
-                line = input.recv(), if may_take => match line {
+                line = input.recv(), if has_room && printable && !done => match line {
                     Some(Ok(line)) => self.say(Some(line.number), line.text),
-                    Some(Err(error)) => self.failure = Some(Failure::failed(error)),
+                    Some(Err(error)) => {
+                        input_ended = true;
+                        self.fail(Failure::failed(error));
+                    }
                     None => input_ended = true,
                 },
-                happening = self.conversation.next() => self.on_happening(happening?),
-                () = async { match deadline {
-                    Some(deadline) => sleep_until(deadline).await,
-                    None => std::future::pending().await,
-                } } => return self.give_up(),
+                happening = self.conversation.next() => self.on_happening(happening?)?,
+                printed = self.output.room(), if !printable => {
+                    if let Err(failure) = printed {
+                        self.fail(failure);
+                    }
+                }
+                () = until(deadline) => self.on_deadline()?,
             }
         }
+    }
+
+    fn has_room(&self) -> bool {
+        self.conversation.outbound().has_room() && self.results.len() < WINDOW
     }
 
     fn say(&mut self, line: Option<u64>, text: String) {
@@ -125,6 +172,7 @@ impl Sending<'_> {
             Wait::Queued => Until::Queued,
             Wait::Committed => Until::Committed,
         };
+        self.last_line = line;
         self.results.push_back(Sent {
             id,
             line,
@@ -134,7 +182,7 @@ impl Sending<'_> {
         self.conversation.say(id, self.room.clone(), text, until);
     }
 
-    fn on_happening(&mut self, happening: Happening<()>) {
+    fn on_happening(&mut self, happening: Happening<()>) -> Result<(), Failure> {
         match happening {
             Happening::Fate(Fate::Queued(id)) => {
                 let settled = self.args.wait == Wait::Queued;
@@ -146,17 +194,14 @@ impl Sending<'_> {
             Happening::Fate(Fate::Refused { id, reason, .. }) => {
                 let line = self.settle(id, None, true);
                 let what = line.map_or_else(String::new, |line| format!("line {line}: "));
-                let failure = Failure::new(exit_of(&reason), format_args!("{what}{reason}"));
-                if self.failure.is_none() {
-                    self.failure = Some(failure);
-                } else {
-                    failure.report();
-                }
+                self.fail(Failure::new(
+                    exit_of(&reason),
+                    format_args!("{what}{reason}"),
+                ));
             }
-            Happening::Disconnected(reason) => say(&format!("{reason}; looking for it")),
-            // Outcomes of this user's other sessions, and news for people.
-            _ => {}
+            happening => news::tell(happening, self.conversation.me())?,
         }
+        Ok(())
     }
 
     fn settle(&mut self, id: MessageId, state: Option<Delivery>, settled: bool) -> Option<u64> {
@@ -166,53 +211,53 @@ impl Sending<'_> {
         sent.line
     }
 
-    /// Prints, in the order of sending, what has its final state.
-    fn print_settled(&mut self) -> Result<(), Failure> {
-        let mut printed = false;
-        while let Some(sent) = self.results.pop_front_if(|sent| sent.settled) {
-            printed |= self.print(&sent)?;
-        }
-        if printed {
-            self.output.flush()?;
-        }
-        Ok(())
-    }
-
-    fn print(&mut self, sent: &Sent) -> Result<bool, Failure> {
-        let Some(state) = sent.state.filter(|_| self.args.json) else {
-            return Ok(false);
-        };
-        let me = self.conversation.me();
-        self.output
-            .line(&json::sent(sent.id, &self.room, state, me))?;
-        Ok(true)
-    }
-
-    /// The time is over: says how far each message has come.
-    fn give_up(mut self) -> Result<(), Failure> {
-        let up = self.conversation.is_up();
-        let given_up = self.conversation.outbound_mut().abandon();
-        let open = given_up.len();
-        let unsure = given_up.iter().filter(|(_, queued)| !queued).count();
-        while let Some(sent) = self.results.pop_front() {
-            self.print(&sent)?;
-        }
-        self.output.flush()?;
-        if let Some(failure) = self.failure {
+    fn fail(&mut self, failure: Failure) {
+        if self.failure.is_none() {
+            self.failure = Some(failure);
+        } else {
             failure.report();
         }
-        let seconds = self.args.timeout;
-        if unsure == 0 {
-            let open = render::count(open as u64, "message");
-            return Err(Failure::new(
-                Exit::NotCommitted,
-                format_args!(
-                    "accepted, but not committed within {seconds} s: {open}; nothing is lost, see \
-                     `chat status`"
-                ),
-            ));
+    }
+
+    /// Prints, in the order of sending, what has its final state.
+    fn print_settled(&mut self) {
+        while let Some(sent) = self.results.pop_front_if(|sent| sent.settled) {
+            self.print(&sent);
         }
-        let (exit, what) = if up {
+    }
+
+    fn print(&mut self, sent: &Sent) {
+        if let Some(state) = sent.state.filter(|_| self.args.json) {
+            let line = json::sent(sent.id, &self.room, state, self.conversation.me());
+            if let Err(failure) = self.output.line(&line) {
+                self.fail(failure);
+            }
+        }
+    }
+
+    /// Waits no longer for what was said by `then` and is durable.
+    fn let_go(&mut self, then: Instant) {
+        for id in self.conversation.outbound_mut().let_go(then) {
+            self.late += 1;
+            self.settle(id, Some(Delivery::Queued), true);
+        }
+    }
+
+    /// The time of the oldest message is over; fails if it was not even accepted.
+    fn on_deadline(&mut self) -> Result<(), Failure> {
+        let Some(due) = Instant::now().checked_sub(self.patience) else {
+            return Ok(());
+        };
+        self.let_go(due);
+        match self.conversation.outbound().oldest() {
+            Some(said) if said <= due => Err(self.not_accepted()),
+            _ => Ok(()),
+        }
+    }
+
+    fn not_accepted(&mut self) -> Failure {
+        let seconds = self.args.timeout;
+        let (exit, what) = if self.conversation.is_up() {
             (Exit::TimedOut, "the agent did not answer")
         } else {
             (
@@ -220,16 +265,64 @@ impl Sending<'_> {
                 "the agent was lost and did not come back",
             )
         };
-        Err(Failure::new(
-            exit,
-            format_args!(
-                "{what} within {seconds} s, so it is not known whether {} accepted; a retry under \
-                 the same --id posts nothing twice",
-                match unsure {
-                    1 => "a message was".to_owned(),
-                    _ => format!("{unsure} messages were"),
-                }
+        let mut results = self.results.iter();
+        let unsure = results.find(|sent| sent.state.is_none() && !sent.settled);
+        let extent = match unsure.and_then(|sent| sent.line).zip(self.last_line) {
+            None => "it is not known whether the message was accepted".to_owned(),
+            Some((unsure, last)) => format!(
+                "accepted up to line {}; not known of {}; line {} on was not sent",
+                unsure - 1,
+                if unsure == last {
+                    format!("line {unsure}")
+                } else {
+                    format!("lines {unsure} to {last}")
+                },
+                last + 1
             ),
-        ))
+        };
+        let message = format!(
+            "{what} within {seconds} s: {extent}; a retry under the same --id posts nothing twice"
+        );
+        match self.failure.take() {
+            Some(failure) => {
+                say(&message);
+                failure
+            }
+            None => Failure::new(exit, message),
+        }
+    }
+
+    fn name_last_line(&self, failure: Failure) -> Failure {
+        match self.last_line {
+            Some(line) if !failure.message.is_empty() => Failure::new(
+                failure.exit,
+                format_args!("{failure}; line {} on was not sent", line + 1),
+            ),
+            _ => failure,
+        }
+    }
+
+    /// Prints how far the rest has come; a failure counts for more than what is merely late.
+    fn sum_up(&mut self, result: Result<(), Failure>) -> Result<(), Failure> {
+        self.let_go(Instant::now());
+        while let Some(sent) = self.results.pop_front() {
+            self.print(&sent);
+        }
+        let result = result.and_then(|()| self.failure.take().map_or(Ok(()), Err));
+        if self.late == 0 {
+            return result;
+        }
+        let late = format!(
+            "accepted, but not committed within {} s: {}; nothing of that is lost, see `chat status`",
+            self.args.timeout,
+            render::count(self.late, "message"),
+        );
+        match result {
+            Ok(()) => Err(Failure::new(Exit::NotCommitted, late)),
+            Err(failure) => {
+                say(&late);
+                Err(failure)
+            }
+        }
     }
 }

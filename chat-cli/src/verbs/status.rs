@@ -17,12 +17,12 @@ pub async fn run(settings: &Settings, args: &StatusArgs) -> Result<(), Failure> 
     let Reply::Status(status) = session.call(Request::Status).await? else {
         return Err(CallError::Misfit.into());
     };
-    let mut output = Output::default();
-    if args.json {
-        output.line(&json::status(&status))?;
+    let line = if args.json {
+        json::status(&status)
     } else {
-        let style = Style::detect(std::io::stdout().is_terminal());
-        output.line(&style.status(&status))?;
-    }
-    output.flush()
+        Style::detect(std::io::stdout().is_terminal()).status(&status)
+    };
+    let mut output = Output::default();
+    let printed = output.line(&line);
+    output.finish(printed).await
 }

@@ -1,19 +1,25 @@
 //! `chat tail`: prints messages as they come.
 
+mod positions;
+
 use crate::{
     args::TailArgs,
-    client::exit_of,
     conversation::{Conversation, Happening, Options},
-    exit::{Exit, Failure, say},
-    json,
+    exit::{Exit, Failure},
+    json, news,
     output::Output,
     paths::Settings,
     render::Style,
+    wait::until,
 };
-use futures_util::FutureExt;
-use protocol::{Committed, ResumePoint, Room, local::From};
-use std::{collections::BTreeSet, io::IsTerminal, time::Duration};
-use tokio::time::{Instant, sleep_until};
+use positions::Positions;
+use protocol::{ResumePoint, Room, local::From};
+use std::{
+    collections::{BTreeSet, HashSet},
+    io::IsTerminal,
+    time::Duration,
+};
+use tokio::time::Instant;
 
 /// Messages of each room to begin with when nothing is said about it.
 const NEWEST: u32 = 10;
@@ -27,68 +33,31 @@ const PATIENCE: Duration = Duration::from_secs(60);
 ///
 /// [`Failure`] with the exit code.
 pub async fn run(settings: &Settings, args: &TailArgs) -> Result<(), Failure> {
-    let live = args.follow || args.count.is_some();
-    let options = Options {
-        reconnect: live,
-        patience: Some(PATIENCE),
-        ..Options::default()
-    };
-    let timeout = args.timeout.map(Duration::from_secs);
-    let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-    let mut conversation: Conversation = Conversation::begin(settings, options).await?;
-    let me = conversation.me().clone();
-    let rooms: BTreeSet<Room> = args.rooms.iter().map(|room| room.resolve(&me)).collect();
-    for (room, from) in beginnings(rooms, args.since.as_ref())? {
-        conversation.read(room, from);
-    }
-    let mut tail = Tail {
-        args,
-        style: Style::detect(std::io::stdout().is_terminal()),
-        output: Output::default(),
-        printed: 0,
-    };
-    loop {
-        if !live && conversation.follow().all_caught_up() {
-            return tail.output.flush();
-        }
-        let happening = match conversation.next().now_or_never() {
-            Some(happening) => happening?,
-            None => {
-                tail.output.flush()?;
-                tokio::select! {
-                    happening = conversation.next() => happening?,
-                    () = at(deadline) => return Err(tail.timed_out()),
-                }
-            }
-        };
-        if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
-            tail.output.flush()?;
-            return Err(tail.timed_out());
-        }
-        if tail.on_happening(&conversation, happening)? {
-            return tail.output.flush();
-        }
-    }
-}
-
-async fn at(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => sleep_until(deadline).await,
-        None => std::future::pending().await,
-    }
-}
-
-/// Where each room begins.
-fn beginnings(
-    rooms: BTreeSet<Room>,
-    since: Option<&ResumePoint>,
-) -> Result<Vec<(Room, From)>, Failure> {
-    if matches!(since, Some(ResumePoint::After(_))) && rooms.len() > 1 {
+    let named: HashSet<_> = args.rooms.iter().collect();
+    if matches!(args.since, Some(ResumePoint::After(_))) && named.len() > 1 {
         return Err(Failure::usage(
             "--since has the cursor of one room, but several are read: give the \"cursor\" that \
              `chat tail --json` printed for these rooms, such as '#a=…;#b=…'",
         ));
     }
+    let timeout = args.timeout.map(Duration::from_secs);
+    let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+    let mut tail = Tail {
+        args,
+        style: Style::detect(std::io::stdout().is_terminal()),
+        output: Output::default(),
+        connected: false,
+        printed: 0,
+    };
+    // Everything lies within the deadline: connecting, and printing to whoever does not read.
+    tokio::select! {
+        result = Box::pin(tail.read_to_end(settings)) => result,
+        () = until(deadline) => Err(tail.timed_out()),
+    }
+}
+
+/// Where each room begins.
+fn beginnings(rooms: BTreeSet<Room>, since: Option<&ResumePoint>) -> Vec<(Room, From)> {
     let begin = |room: Room| {
         let from = match since {
             None => From::Newest(NEWEST),
@@ -96,71 +65,83 @@ fn beginnings(
         };
         (room, from)
     };
-    Ok(rooms.into_iter().map(begin).collect())
+    rooms.into_iter().map(begin).collect()
 }
 
 struct Tail<'a> {
     args: &'a TailArgs,
     style: Style,
     output: Output,
+    connected: bool,
     printed: u64,
 }
 
 impl Tail<'_> {
-    /// True if that was all.
-    fn on_happening(
-        &mut self,
-        conversation: &Conversation,
-        happening: Happening<()>,
-    ) -> Result<bool, Failure> {
-        let me = conversation.me();
-        match happening {
-            Happening::Message(message) => {
-                let line = self.line(conversation, &message);
-                self.output.line(&line)?;
-                self.printed += 1;
-                return Ok(self.args.count == Some(self.printed));
-            }
-            Happening::OpenRefused(room, refusal) => {
-                let name = room.seen_by(me);
-                return Err(Failure::new(
-                    exit_of(&refusal),
-                    format_args!("{name} cannot be read: {refusal}"),
-                ));
-            }
-            Happening::NewLife(room) => say(&format!(
-                "the log of {} was recreated or restored: going on with the new one from its \
-                 beginning",
-                room.seen_by(me)
-            )),
-            Happening::Disconnected(reason) => say(&format!("{reason}; looking for it")),
-            _ => {}
-        }
-        Ok(false)
+    async fn read_to_end(&mut self, settings: &Settings) -> Result<(), Failure> {
+        let live = self.args.follow || self.args.count.is_some();
+        let options = Options {
+            reconnect: live,
+            patience: Some(PATIENCE),
+            ..Options::default()
+        };
+        let conversation = Conversation::begin(settings, options).await?;
+        self.connected = true;
+        let result = self.read(conversation, live).await;
+        self.output.finish(result).await
     }
 
-    fn line(&self, conversation: &Conversation, message: &Committed) -> String {
-        let me = conversation.me();
-        let follow = conversation.follow();
-        if self.args.json {
-            return json::message(message, me, follow.resume_point().to_string());
+    async fn read(&mut self, mut conversation: Conversation, live: bool) -> Result<(), Failure> {
+        let me = conversation.me().clone();
+        let rooms = self.args.rooms.iter().map(|room| room.resolve(&me));
+        let rooms: BTreeSet<Room> = rooms.collect();
+        let mut positions = Positions::new(rooms.iter().cloned());
+        for (room, from) in beginnings(rooms, self.args.since.as_ref()) {
+            conversation.read(room, from);
         }
-        let room = (follow.len() > 1).then(|| message.room.seen_by(me));
-        self.style.message(message, me, room.as_deref())
+        while live || !conversation.follow().all_caught_up() {
+            let happening = tokio::select! {
+                happening = conversation.next() => happening?,
+                () = self.output.closed() => return Ok(()),
+            };
+            match happening {
+                Happening::Message(message) => {
+                    if let Some(at) = conversation.follow().reached(&message.room) {
+                        positions.take(message, at);
+                    }
+                }
+                Happening::Opened { ref room, .. } | Happening::NewLife(ref room) => {
+                    if let Some(at) = conversation.follow().reached(room) {
+                        positions.begin(room, at);
+                    }
+                    news::tell(happening, &me)?;
+                }
+                happening => news::tell(happening, &me)?,
+            }
+            while let Some((message, resume)) = positions.next() {
+                let line = if self.args.json {
+                    json::message(&message, &me, resume.to_string())
+                } else {
+                    let room = (positions.rooms() > 1).then(|| message.room.seen_by(&me));
+                    self.style.message(&message, &me, room.as_deref())
+                };
+                self.output.print(&line).await?;
+                self.printed += 1;
+                if self.args.count == Some(self.printed) {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
     }
 
     fn timed_out(&self) -> Failure {
-        let wanted = self.args.count.map_or_else(
-            || "no end was reached".to_owned(),
-            |count| format!("{} of {count} messages came", self.printed),
-        );
-        Failure::new(
-            Exit::TimedOut,
-            format_args!(
-                "{wanted} within {} s",
-                self.args.timeout.unwrap_or_default()
-            ),
-        )
+        let what = match self.args.count {
+            _ if !self.connected => "the agent did not answer".to_owned(),
+            Some(count) => format!("{} of {count} messages came", self.printed),
+            None => "no end was reached".to_owned(),
+        };
+        let seconds = self.args.timeout.unwrap_or_default();
+        Failure::new(Exit::TimedOut, format_args!("{what} within {seconds} s"))
     }
 }
 
@@ -179,20 +160,15 @@ mod tests {
             seq: Seq::new(3),
         };
         let begin = |since: Option<ResumePoint>| beginnings(both.clone(), since.as_ref());
-        assert_eq!(begin(None).unwrap()[0].1, From::Newest(10));
-        assert_eq!(
-            begin(Some(ResumePoint::Beginning)).unwrap()[1].1,
-            From::Beginning
-        );
+        assert_eq!(begin(None)[0].1, From::Newest(10));
+        assert_eq!(begin(Some(ResumePoint::Beginning))[1].1, From::Beginning);
         let each = ResumePoint::Each(BTreeMap::from([(room("#b"), cursor)]));
         assert_eq!(
-            begin(Some(each)).unwrap(),
+            begin(Some(each)),
             [
                 (room("#a"), From::Beginning),
                 (room("#b"), From::After(cursor))
             ]
         );
-        let failure = begin(Some(ResumePoint::After(cursor))).unwrap_err();
-        assert_eq!(failure.exit, Exit::Usage);
     }
 }

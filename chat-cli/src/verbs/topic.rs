@@ -17,7 +17,7 @@ pub async fn run(settings: &Settings, args: &TopicArgs) -> Result<(), Failure> {
         return Ok(());
     }
     let mut topic = None;
-    super::rooms::each(&mut session, |info| {
+    super::rooms::each(&mut session, async |info| {
         if info.room == room {
             topic = Some(info.topic.clone());
         }
@@ -31,9 +31,10 @@ pub async fn run(settings: &Settings, args: &TopicArgs) -> Result<(), Failure> {
             room.seen_by(me)
         )));
     };
-    let mut output = Output::default();
-    if !topic.is_empty() {
-        output.line(&render::line(&topic))?;
+    if topic.is_empty() {
+        return Ok(());
     }
-    output.flush()
+    let mut output = Output::default();
+    let printed = output.line(&render::line(&topic));
+    output.finish(printed).await
 }

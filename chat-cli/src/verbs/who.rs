@@ -23,7 +23,8 @@ pub async fn run(settings: &Settings, args: &WhoArgs) -> Result<(), Failure> {
     let mut session = super::session(settings).await?;
     let room = args.room.resolve(session.user());
     let mut output = Output::default();
-    print(&mut session, &room, args.json, &mut output).await
+    let result = print(&mut session, &room, args.json, &mut output).await;
+    output.finish(result).await
 }
 
 async fn print(
@@ -49,11 +50,11 @@ async fn print(
                 let name = render::pad(&member.user.to_string(), 24);
                 format!("{name} {}", render::availability(member.availability))
             };
-            output.line(&line)?;
+            output.print(&line).await?;
         }
         after = members.last().map(|member| member.user.clone());
         if !more || after.is_none() {
-            return output.flush();
+            return Ok(());
         }
     }
 }

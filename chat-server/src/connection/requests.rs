@@ -12,7 +12,7 @@ use crate::{
 use protocol::{
     Availability, MessageId, Nick, Outgoing, Room, Seq, UserName,
     federation::{AgentFrame, Refusal, Reply, Request, TooMany},
-    limits::{MAX_ROOMS, MAX_SESSIONS},
+    limits::{MAX_SESSIONS, MAX_SUBSCRIPTIONS},
 };
 use std::{future::Future, sync::Arc};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -142,10 +142,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             reply.answer(Err(refusal));
             return;
         }
-        if self.seat.rooms.len() >= MAX_ROOMS && !self.seat.rooms.contains(&room) {
+        if self.seat.rooms.len() >= MAX_SUBSCRIPTIONS && !self.seat.rooms.contains(&room) {
             reply.answer(Err(Refusal::TooMany {
-                what: TooMany::Rooms,
-                max: count(MAX_ROOMS),
+                what: TooMany::Subscriptions,
+                max: count(MAX_SUBSCRIPTIONS),
             }));
             return;
         }

@@ -3,12 +3,12 @@
 use super::{Change, Commit, Stats, Submission};
 use crate::reply::Answer;
 use protocol::{
-    AgentId, FederatedRoom, HostName, Outgoing, Room, Seq, Timestamp, UserName,
+    FederatedRoom, HostName, Outgoing, Room, Seq, Timestamp, UserName,
     federation::{Refusal, Reply, TooMany},
-    limits::{MAX_ROOMS, MAX_ROOMS_PER_USER},
+    limits::{MAX_ROOMS, MAX_ROOMS_PER_HOST, MAX_ROOMS_PER_USER},
 };
 use room_log::{Appended, Durability, RoomLog, Store, StoreError, roster};
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension, params};
 use std::{
     sync::{Arc, Mutex, PoisonError},
     time::SystemTime,
@@ -62,12 +62,17 @@ impl ServerStore {
         transaction: &Connection,
         message: &Outgoing,
     ) -> Result<Outcome, StoreError> {
-        if let Some(host) = unknown_host(transaction, message)? {
-            return Ok(Outcome::quiet(Err(Refusal::UnknownHost { host })));
-        }
+        let host = &message.author.host;
+        let new_room = match self.creates(transaction, &message.room, host)? {
+            Ok(new_room) => new_room,
+            Err(refusal) => return Ok(Outcome::quiet(Err(refusal))),
+        };
         let now = Timestamp::from(SystemTime::now());
         Ok(match self.log.append(transaction, message, now)? {
             Appended::New(committed) => {
+                if new_room {
+                    count_created(transaction, host)?;
+                }
                 if committed.prev_seq == Seq::START
                     && let Room::Direct(direct) = &committed.room
                 {
@@ -90,6 +95,31 @@ impl ServerStore {
         })
     }
 
+    /// Whether a user of `host` would create `room` by using it, or why that is refused.
+    fn creates(
+        &self,
+        transaction: &Connection,
+        room: &Room,
+        host: &HostName,
+    ) -> Result<Result<bool, Refusal>, StoreError> {
+        if self.log.has_room(transaction, room)? {
+            return Ok(Ok(false));
+        }
+        let created: usize = transaction
+            .prepare_cached("SELECT rooms FROM created WHERE host = ?1")?
+            .query_row([host.as_str()], |row| row.get(0))
+            .optional()?
+            .unwrap_or_default();
+        Ok(if created < MAX_ROOMS_PER_HOST {
+            Ok(true)
+        } else {
+            Err(Refusal::TooMany {
+                what: TooMany::RoomsOfHost,
+                max: count(MAX_ROOMS_PER_HOST),
+            })
+        })
+    }
+
     fn join(
         &mut self,
         transaction: &Connection,
@@ -104,9 +134,16 @@ impl ServerStore {
                 max: count(MAX_ROOMS_PER_USER),
             })));
         }
+        let new_room = match self.creates(transaction, &log_room, &user.host)? {
+            Ok(new_room) => new_room,
+            Err(refusal) => return Ok(Outcome::quiet(Err(refusal))),
+        };
         let Some(head) = self.log.ensure_room(transaction, &log_room)? else {
             return Ok(Outcome::quiet(Err(too_many_rooms())));
         };
+        if new_room {
+            count_created(transaction, &user.host)?;
+        }
         let new = roster::join(transaction, &log_room, user)?;
         let topic = roster::topic(transaction, &log_room)?;
         Ok(Outcome {
@@ -145,12 +182,8 @@ impl Store for ServerStore {
     type Command = Submission;
     type Outcome = Outcome;
 
-    fn durability(&self, command: &Submission) -> Durability {
-        match command.change {
-            // The agent says it again with each connection.
-            Change::Seen { .. } => Durability::Process,
-            _ => Durability::Power,
-        }
+    fn durability(&self, _: &Submission) -> Durability {
+        Durability::Power
     }
 
     fn apply(
@@ -183,10 +216,6 @@ impl Store for ServerStore {
             }
             Change::SetTopic { room, user, topic } => {
                 self.set_topic(transaction, room, user, topic)
-            }
-            Change::Seen { host, agent } => {
-                remember(transaction, host, *agent)?;
-                Ok(Outcome::quiet(Ok(Reply::Done)))
             }
         }
     }
@@ -229,36 +258,13 @@ impl Store for ServerStore {
     }
 }
 
-/// The other end's host, if `message` goes to a direct conversation with a host that never came.
-fn unknown_host(
-    transaction: &Connection,
-    message: &Outgoing,
-) -> Result<Option<HostName>, StoreError> {
-    let Room::Direct(direct) = &message.room else {
-        return Ok(None);
-    };
-    let host = &direct.peer_of(&message.author).host;
-    Ok((!is_known(transaction, host)?).then(|| host.clone()))
-}
-
-pub(super) fn is_known(connection: &Connection, host: &HostName) -> Result<bool, StoreError> {
-    let known = connection
-        .prepare_cached("SELECT 1 FROM hosts WHERE host = ?1")?
-        .exists([host.as_str()])?;
-    Ok(known)
-}
-
-fn remember(transaction: &Connection, host: &HostName, agent: AgentId) -> Result<(), StoreError> {
-    let now = Timestamp::from(SystemTime::now()).micros();
+fn count_created(transaction: &Connection, host: &HostName) -> Result<(), StoreError> {
     transaction
         .prepare_cached(
-            "INSERT OR REPLACE INTO hosts (host, agent, last_seen) VALUES (?1, ?2, ?3)",
+            "INSERT INTO created (host, rooms) VALUES (?1, 1)
+             ON CONFLICT (host) DO UPDATE SET rooms = rooms + 1",
         )?
-        .execute(params![
-            host.as_str(),
-            agent.to_bytes(),
-            i64::try_from(now).unwrap_or(i64::MAX)
-        ])?;
+        .execute([host.as_str()])?;
     Ok(())
 }
 
@@ -302,6 +308,9 @@ mod tests {
             connection.execute_batch(BASE_SCHEMA).unwrap();
             connection
                 .execute_batch(super::super::sqlite::SERVER_SCHEMA)
+                .unwrap();
+            connection
+                .execute_batch(super::super::sqlite::CREATED_SCHEMA)
                 .unwrap();
             let (sender, commits) = mpsc::channel(100);
             let log = RoomLog::new(Epoch::new(), MAX_ROOMS);

@@ -3,7 +3,7 @@
 use crate::harness::{Agent, Server, message};
 use protocol::{
     AgentId, Availability, FederatedRoom, Member, Nick, Seq, UserName,
-    federation::{Event, Refusal, Reply, Request, RoomInfo, TooLong, TooMany},
+    federation::{Event, LimitedText, Refusal, Reply, Request, RoomInfo, TooMany},
     limits::{MAX_PAGE_ENTRIES, MAX_ROOMS_PER_USER, MAX_TOPIC_BYTES},
 };
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -236,7 +236,7 @@ async fn topics_are_checked_and_belong_to_rooms() {
     assert!(matches!(
         ada.ask(topic("#ops", "a\u{1b}[2Jb")).await,
         Err(Refusal::BadText {
-            what: TooLong::Topic
+            what: LimitedText::Topic
         })
     ));
     assert!(matches!(

@@ -72,7 +72,11 @@ fn add_federation(table: &mut Table) {
         samples::federation_events(),
         ServerFrame::Event,
     );
-    table.variants("federation::TooLong", samples::too_long(), identity);
+    table.variants(
+        "federation::LimitedText",
+        samples::limited_texts(),
+        identity,
+    );
     table.variants("federation::TooMany", samples::too_many(), identity);
 }
 

@@ -94,18 +94,20 @@ pub(crate) fn availabilities() -> [Availability; 4] {
     ]
 }
 
-pub(crate) fn too_long() -> [federation::TooLong; 3] {
-    use federation::TooLong;
-    [TooLong::Body, TooLong::Topic, TooLong::Software]
+pub(crate) fn limited_texts() -> [federation::LimitedText; 3] {
+    use federation::LimitedText;
+    [LimitedText::Body, LimitedText::Topic, LimitedText::Software]
 }
 
-pub(crate) fn too_many() -> [federation::TooMany; 4] {
+pub(crate) fn too_many() -> [federation::TooMany; 6] {
     use federation::TooMany;
     [
         TooMany::Rooms,
         TooMany::RoomsOfUser,
         TooMany::Agents,
         TooMany::Users,
+        TooMany::RoomsOfHost,
+        TooMany::Subscriptions,
     ]
 }
 
@@ -239,11 +241,15 @@ pub(crate) fn federation_events() -> Vec<federation::Event> {
         Event::Closing {
             reason: Refusal::Replaced,
         },
+        Event::Unsubscribed {
+            room: room("#ops"),
+            reason: Refusal::Replaced,
+        },
     ]
 }
 
 pub(crate) fn federation_refusals() -> Vec<federation::Refusal> {
-    use federation::{Refusal, TooLong, TooMany};
+    use federation::{LimitedText, Refusal, TooMany};
     vec![
         Refusal::NotYet {
             retry_after_ms: 100,
@@ -258,12 +264,12 @@ pub(crate) fn federation_refusals() -> Vec<federation::Refusal> {
         },
         Refusal::HostInUse { host: host("ada") },
         Refusal::TooLong {
-            what: TooLong::Body,
+            what: LimitedText::Body,
             len: 66_561,
             max: 66_560,
         },
         Refusal::BadText {
-            what: TooLong::Topic,
+            what: LimitedText::Topic,
         },
         Refusal::TooMany {
             what: TooMany::RoomsOfUser,
@@ -282,6 +288,9 @@ pub(crate) fn federation_refusals() -> Vec<federation::Refusal> {
         Refusal::ShuttingDown,
         Refusal::Unavailable {
             reason: "disk I/O error".to_owned(),
+        },
+        Refusal::Unreadable {
+            reason: "bad author".to_owned(),
         },
     ]
 }
@@ -491,6 +500,10 @@ pub(crate) fn local_events() -> Vec<local::Event> {
         Event::Closing {
             reason: Refusal::ShuttingDown,
         },
+        Event::Closed {
+            room: room("#ops"),
+            reason: Refusal::Offline,
+        },
     ]
 }
 
@@ -547,5 +560,8 @@ pub(crate) fn local_refusals() -> Vec<local::Refusal> {
         },
         Refusal::TimedOut { seconds: 5 },
         Refusal::ShuttingDown,
+        Refusal::Unreadable {
+            reason: "bad author".to_owned(),
+        },
     ]
 }

@@ -5,7 +5,7 @@ use crate::{
     support::room,
 };
 use protocol::{Room, Seq};
-use room_log::{CaughtUp, DeliveryError, Feed, PageFuture, PageSource, StoreError};
+use room_log::{CaughtUp, Feed, PageFuture, PageSource, StoreError};
 use std::sync::{Arc, Mutex};
 
 const LIMIT: usize = 1_024;
@@ -104,7 +104,7 @@ async fn subscribing_again_with_a_page_on_its_way_doubles_nothing() {
     assert_eq!(reader.caught_up.recv().await.unwrap().last, Seq::new(10));
     publish(&feed, &memory, &ops, 1);
     reader.expect(&ops, 11, 11).await;
-    assert_eq!(feed.followers(&ops), 1);
+    assert_eq!(feed.size(), (1, 1));
     assert!(reader.caught_up.try_recv().is_err());
 }
 
@@ -222,25 +222,39 @@ async fn a_reader_catches_up_in_a_room_that_never_rests() {
     reader.expect(&ops, 6, head.number()).await;
 }
 
-/// Cannot read.
-struct Broken;
+/// Cannot read one room.
+struct Broken {
+    room: Room,
+    inner: Box<dyn PageSource>,
+}
 
 impl PageSource for Broken {
-    fn page(&self, _: &Room, _: Seq) -> PageFuture {
-        Box::pin(std::future::ready(Err(StoreError::DiskFull)))
+    fn page(&self, room: &Room, after: Seq) -> PageFuture {
+        if *room == self.room {
+            return Box::pin(std::future::ready(Err(StoreError::DiskFull)));
+        }
+        self.inner.page(room, after)
     }
 }
 
 #[tokio::test]
-async fn a_log_that_cannot_be_read_ends_its_reader_only() {
-    let (feed, memory, ops) = (feed(), Memory::new(9), room("#ops"));
-    let broken = Reader::new(&feed, Box::new(Broken), LIMIT, 64);
-    let mut whole = Reader::new(&feed, pages(&memory), LIMIT, 64);
-    for reader in [&broken, &whole] {
-        feed.subscribe(reader.id, &reader.outbound, &ops, Seq::START);
-    }
-    let error = broken.serving.await.unwrap();
-    assert!(matches!(error, DeliveryError::Store(StoreError::DiskFull)));
+async fn a_room_that_cannot_be_read_costs_its_reader_that_room_only() {
+    let (feed, memory) = (feed(), Memory::new(9));
+    let (old, ops) = (room("#old"), room("#ops"));
+    let source = Broken {
+        room: old.clone(),
+        inner: pages(&memory),
+    };
+    let mut reader = Reader::new(&feed, Box::new(source), LIMIT, 64);
+    feed.subscribe(reader.id, &reader.outbound, &old, Seq::new(4));
+    feed.subscribe(reader.id, &reader.outbound, &ops, Seq::START);
+    let given_up = reader.unreadable.recv().await.unwrap();
+    assert_eq!((given_up.room, given_up.after), (old.clone(), Seq::new(4)));
+    assert!(matches!(given_up.error, StoreError::DiskFull));
     publish(&feed, &memory, &ops, 3);
-    whole.expect(&ops, 1, 3).await;
+    publish(&feed, &memory, &old, 1);
+    publish(&feed, &memory, &ops, 1);
+    reader.expect(&ops, 1, 3).await;
+    assert_eq!(reader.line().await, "#ops 0 3 5");
+    assert!(!feed.is_following(reader.id, &old));
 }

@@ -4,7 +4,8 @@ use crate::support::{body, placed};
 use bytes::Bytes;
 use protocol::{Committed, Content, Room, Seq};
 use room_log::{
-    CaughtUp, Delivery, DeliveryError, Feed, Outbound, Page, PageFuture, PageSource, ReaderId,
+    CaughtUp, Delivery, Feed, Outbound, Page, PageFuture, PageSource, Progress, ReaderId,
+    Unreadable,
 };
 use std::{
     collections::HashMap,
@@ -14,7 +15,6 @@ use std::{
 use tokio::{
     io::{AsyncBufReadExt, AsyncWrite, BufReader, DuplexStream, Lines, duplex},
     sync::{Notify, Semaphore, mpsc},
-    task::JoinHandle,
     time::timeout,
 };
 
@@ -157,7 +157,7 @@ pub(crate) struct Reader {
     pub(crate) id: ReaderId,
     pub(crate) outbound: Arc<Outbound>,
     pub(crate) caught_up: mpsc::UnboundedReceiver<CaughtUp>,
-    pub(crate) serving: JoinHandle<DeliveryError>,
+    pub(crate) unreadable: mpsc::UnboundedReceiver<Unreadable>,
     lines: Lines<BufReader<DuplexStream>>,
 }
 
@@ -189,12 +189,14 @@ impl Reader {
             Arc::clone(feed),
             source,
         );
-        let (sender, caught_up) = mpsc::unbounded_channel();
+        let (told, caught_up) = mpsc::unbounded_channel();
+        let (given_up, unreadable) = mpsc::unbounded_channel();
+        tokio::spawn(serve(delivery, told, given_up));
         Self {
             id,
             outbound,
             caught_up,
-            serving: tokio::spawn(serve(delivery, sender)),
+            unreadable,
             lines: BufReader::new(far).lines(),
         }
     }
@@ -216,13 +218,15 @@ impl Reader {
 
 async fn serve<W: AsyncWrite + Unpin>(
     mut delivery: Delivery<W>,
-    caught_up: mpsc::UnboundedSender<CaughtUp>,
-) -> DeliveryError {
+    told: mpsc::UnboundedSender<CaughtUp>,
+    given_up: mpsc::UnboundedSender<Unreadable>,
+) {
     loop {
         match delivery.run().await {
             // A test that has ended listens no more.
-            Ok(room) => drop(caught_up.send(room)),
-            Err(error) => return error,
+            Ok(Progress::CaughtUp(room)) => drop(told.send(room)),
+            Ok(Progress::Unreadable(room)) => drop(given_up.send(room)),
+            Err(_) => return,
         }
     }
 }

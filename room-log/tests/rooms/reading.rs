@@ -88,8 +88,10 @@ fn a_message_is_found_by_id_and_by_place() {
     let ops = room("#ops");
     let (epoch, messages) = filled(&disk, &ops, 3);
     for message in &messages {
-        let found = log::find(&disk.connection, message.id).unwrap();
-        assert_eq!(found, Some((epoch, message.clone())));
+        let found = log::find(&disk.connection, epoch, message.id).unwrap();
+        assert_eq!(found.as_ref(), Some(message));
+        let elsewhere = log::find(&disk.connection, Epoch::new(), message.id).unwrap();
+        assert_eq!(elsewhere, None, "another life of the log");
         let id = log::id_at(&disk.connection, epoch, &ops, message.seq).unwrap();
         assert_eq!(id, Some(message.id));
     }
@@ -99,7 +101,7 @@ fn a_message_is_found_by_id_and_by_place() {
         assert_eq!(id, None);
     }
     let stranger = says(&ops, "never sent").id;
-    assert_eq!(log::find(&disk.connection, stranger).unwrap(), None);
+    assert_eq!(log::find(&disk.connection, epoch, stranger).unwrap(), None);
 }
 
 #[test]

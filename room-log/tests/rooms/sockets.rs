@@ -5,7 +5,7 @@ use crate::{
     support::room,
 };
 use protocol::Seq;
-use room_log::{Delivery, DeliveryError, Feed, Outbound};
+use room_log::{Delivery, Feed, Outbound};
 use std::{
     io,
     pin::Pin,
@@ -78,7 +78,7 @@ async fn a_socket_that_takes_nothing_is_an_error_and_no_endless_loop() {
     assert_eq!(error.kind(), io::ErrorKind::WriteZero);
     outbound.push_reply(line("hello"));
     let error = delivery.run().await.unwrap_err();
-    assert!(matches!(error, DeliveryError::Io(error) if error.kind() == io::ErrorKind::WriteZero));
+    assert_eq!(error.kind(), io::ErrorKind::WriteZero);
 }
 
 #[tokio::test]
@@ -87,5 +87,5 @@ async fn a_peer_that_is_gone_ends_its_delivery() {
     let (outbound, mut delivery) = delivery(near);
     drop(far);
     outbound.push_reply(line("hello"));
-    assert!(matches!(delivery.run().await, Err(DeliveryError::Io(_))));
+    assert!(delivery.run().await.is_err());
 }

@@ -12,6 +12,8 @@ use std::{
 #[derive(Debug)]
 enum Command {
     Put(u32),
+    /// As `Put`, for what can be had again.
+    Copy(u32),
     /// Reports PRAGMA synchronous as it is during the transaction.
     Look(Durability),
     /// Keeps the transaction open until told, so that others queue up.
@@ -40,13 +42,14 @@ impl Store for Recorder {
     fn durability(&self, command: &Command) -> Durability {
         match command {
             Command::Look(durability) => *durability,
+            Command::Copy(_) => Durability::Process,
             _ => Durability::Power,
         }
     }
 
     fn apply(&mut self, transaction: &Connection, command: &Command) -> Result<u32, StoreError> {
         match command {
-            Command::Put(number) => {
+            Command::Put(number) | Command::Copy(number) => {
                 let sql = "INSERT INTO meta (key, value) VALUES (?1, x'00')";
                 transaction.execute(sql, [number.to_string()])?;
                 Ok(*number)
@@ -191,6 +194,34 @@ fn a_transaction_is_as_durable_as_its_most_demanding_command() {
             look(&[Durability::Process, Durability::Power, Durability::Process]),
             [FULL; 3]
         );
+    }
+}
+
+/// Somebody is told that a message is known, which only an unsynchronised commit has.
+#[test]
+fn an_answer_that_rests_on_an_earlier_commit_waits_for_its_fsync() {
+    let running = Running::new();
+    let wal = running.dir.path().join("test.db-wal");
+    let aside = running.dir.path().join("aside");
+    let after = |command| {
+        running.submit(command);
+        running.told.recv().unwrap()
+    };
+    let look = |durability| match after(Command::Look(durability)) {
+        Told::Committed(_) => true,
+        Told::RolledBack(_) => false,
+    };
+    for number in 0..3 {
+        assert_eq!(after(Command::Copy(number)), Told::Committed(vec![number]));
+        // Where it cannot be synchronised.
+        fs::rename(&wal, &aside).unwrap();
+        assert!(look(Durability::Process));
+        assert!(!look(Durability::Power));
+        fs::rename(&aside, &wal).unwrap();
+        assert!(look(Durability::Power));
+        fs::rename(&wal, &aside).unwrap();
+        assert!(look(Durability::Power), "all is durable");
+        fs::rename(&aside, &wal).unwrap();
     }
 }
 

@@ -53,7 +53,8 @@ macro_rules! log_contract {
                 people: a_user_is_in_a_limited_number_of_rooms,
                 people: a_direct_conversation_is_known_to_both_hosts,
                 people: direct_conversations_are_listed_page_by_page,
-                people: a_message_to_a_host_that_never_came_is_refused,
+                people: a_message_to_a_host_that_never_came_waits_for_it,
+                people: a_host_creates_a_limited_number_of_rooms,
             );
 
             #[test]

@@ -5,7 +5,7 @@ use std::{
     os::unix::fs::FileExt,
     path::Path,
 };
-use tests::{Host, Process, Sandbox, Server, heavy};
+use tests::{Host, Process, Sandbox, Server, eventually, heavy};
 
 /// A way to damage a file.
 type Damage = (&'static str, fn(&Path));
@@ -100,4 +100,52 @@ fn fill(alice: &tests::Terminal, room: &str) {
         pipe.write(&text).expect("chat send reads its input");
     }
     pipe.finish(tests::limit()).expect_code(0);
+}
+
+/// A row that SQLite finds whole and this program cannot read.
+#[test]
+fn a_damaged_message_costs_a_host_its_room_only() {
+    let sandbox = Sandbox::new();
+    let mut server = Server::start(&sandbox);
+    let ada = Host::start(&sandbox, "ada", server.address());
+    let alice = ada.terminal("alice");
+    for text in ["one", "two"] {
+        alice.send_committed("#old", text);
+        alice.send_committed("#ops", text);
+    }
+    server.terminate();
+    let database = rusqlite::Connection::open(server.database()).expect("a database");
+    let spoil = "UPDATE messages SET author = 'al ice@ada'
+        WHERE seq = (SELECT head FROM rooms WHERE name = '#old')";
+    assert_eq!(database.execute(spoil, ()), Ok(1));
+    drop(database);
+    server.restart();
+
+    let bee = Host::start(&sandbox, "bee", server.address());
+    let bob = bee.terminal("bob");
+    eventually("what comes before it can be had", || {
+        let lines = bob.read_all("#old");
+        match lines
+            .iter()
+            .map(|one| one.body.as_str())
+            .collect::<Vec<_>>()[..]
+        {
+            ["one"] => Ok(()),
+            _ => Err(format!("{lines:?}")),
+        }
+    });
+    assert_eq!(bob.read_all("#ops").len(), 2);
+    bob.send_committed("#ops", "three");
+    eventually("the host tells what is wrong", || {
+        let problems = bee.status().problems;
+        match problems
+            .iter()
+            .any(|one| one.contains("#old") && one.contains("damaged"))
+        {
+            true => Ok(()),
+            false => Err(format!("{problems:?}")),
+        }
+    });
+    let said = server.process().stderr();
+    assert_eq!(said.matches("a room cannot be read").count(), 1, "{said}");
 }

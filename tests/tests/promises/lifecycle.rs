@@ -178,3 +178,19 @@ fn a_recreated_server_log_is_a_new_epoch_that_readers_are_told_of() {
     assert!(refused.stdout.is_empty(), "{refused:?}");
     assert!(refused.stderr.contains("--since 0"), "{refused:?}");
 }
+
+#[test]
+fn what_chat_leave_said_outlives_a_restart_with_the_same_flags() {
+    let sandbox = Sandbox::new();
+    let server = Server::start(&sandbox);
+    let mut ada = Host::start(&sandbox, "ada", server.address());
+    ada.wait_online();
+    ada.terminal("alice").run(["leave"]).expect_code(0);
+    ada.terminate_agent().expect_code(0);
+    ada.restart();
+    assert_eq!(ada.status().link, LinkStatus::LocalOnly);
+    // Another setting is a new wish.
+    let mut ada = ada.with_server(free_loopback());
+    ada.restart();
+    ada.wait_online();
+}

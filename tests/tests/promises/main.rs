@@ -3,6 +3,7 @@
 //! One module per promise. Nothing here looks inside a program: processes are started, talked
 //! to, killed, cut off and starved, and what they told their users is judged.
 
+mod background;
 mod cli;
 mod conversation;
 mod corrupt;
@@ -14,5 +15,6 @@ mod lifecycle;
 mod network;
 mod offline;
 mod presence;
+mod refused;
 mod slow_reader;
 mod socket;

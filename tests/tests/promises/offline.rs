@@ -1,7 +1,8 @@
 //! Promise 5: no server, no problem.
 
 use crate::conversation::two_hosts;
-use tests::{Host, Sandbox, Server, server::free_loopback};
+use protocol::local::{Refusal, Request};
+use tests::{Host, Sandbox, Server, server::free_loopback, wait::limit};
 
 #[test]
 fn a_host_alone_has_rooms_and_private_conversations() {
@@ -149,4 +150,51 @@ fn a_full_outbox_refuses_clearly_and_takes_more_when_the_server_is_back() {
     let all = alice.read_all("#ops");
     let bodies: Vec<_> = all.into_iter().map(|line| line.body).collect();
     assert_eq!(bodies, (0..=accepted).map(text).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_room_whose_first_message_was_refused_can_be_read_without_a_restart() {
+    let sandbox = Sandbox::new();
+    let address = free_loopback();
+    let mut ada = Host::new(&sandbox, "ada")
+        .with_server(address)
+        .with_args(&["--outbox-limit", "140000"]);
+    ada.restart();
+    let mut alice = ada.session("alice");
+    let text = "x".repeat(60_000);
+    let full = (0..3).find_map(|_| alice.send("#a", &text).err());
+    assert!(matches!(full, Some(Refusal::OutboxFull { .. })), "{full:?}");
+    let refusal = alice.send("#b", &text).expect_err("the outbox is full");
+    assert!(matches!(refusal, Refusal::OutboxFull { .. }), "{refusal:?}");
+
+    let mut server = Server::new(&sandbox, address);
+    server.restart();
+    let bee = Host::start(&sandbox, "bee", address);
+    bee.wait_online();
+    bee.terminal("bob").send_committed("#b", "from bee");
+    ada.wait_online();
+    let room = alice.room("#b");
+    alice.ask(Request::Join { room }).expect("joined");
+    let mut tail = ada.terminal("alice").tail(&["#b"], "0");
+    tail.wait_for("from bee");
+}
+
+#[test]
+fn the_first_visit_to_a_long_room_prints_the_newest_messages_only() {
+    let sandbox = Sandbox::new();
+    let (_server, ada, bee) = two_hosts(&sandbox);
+    let mut pipe = ada.terminal("alice").pipe("#long");
+    for number in 0..3_000 {
+        pipe.write(&number.to_string()).expect("chat send reads");
+    }
+    pipe.finish(limit()).expect_code(0);
+    ada.wait_outbox_empty();
+    let printed = bee.terminal("bob").run(["tail", "#long"]).ok();
+    let expected: Vec<_> = (2_990..3_000).map(|number| number.to_string()).collect();
+    assert_eq!(printed.lines().count(), 10, "{printed}");
+    for (line, body) in printed.lines().zip(expected) {
+        assert!(line.ends_with(&body), "{line:?} is not {body}");
+    }
+    // The whole room came to this host all the same.
+    assert_eq!(bee.terminal("bob").read_all("#long").len(), 3_000);
 }

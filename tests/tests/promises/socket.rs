@@ -2,12 +2,11 @@
 
 use std::{
     fs,
-    io::Write,
     os::unix::fs::{FileTypeExt, PermissionsExt},
-    path::{Path, PathBuf},
+    path::Path,
 };
 use tests::{
-    Host, Place, Process, Sandbox, Session, Signal, chat_binary, eventually,
+    Host, Place, Sandbox, chat_binary,
     privilege::{Need, privileged},
 };
 
@@ -105,101 +104,6 @@ fn without_an_agent_the_path_that_was_tried_is_told() {
         );
         assert!(finished.stdout.is_empty(), "{words:?}: {}", finished.stdout);
     }
-}
-
-/// An agent that `chat` started in the background: ended with the test, by its own pid.
-struct Background {
-    socket: PathBuf,
-}
-
-impl Background {
-    fn pid(&self) -> Option<u32> {
-        let mut session = Session::open(&self.socket, "observer", false).ok()?;
-        Some(session.status().pid)
-    }
-}
-
-impl Drop for Background {
-    fn drop(&mut self) {
-        if let Some(pid) = self.pid() {
-            let raw = i32::try_from(pid)
-                .ok()
-                .and_then(rustix::process::Pid::from_raw);
-            if let Some(pid) = raw {
-                let _ = rustix::process::kill_process(pid, Signal::TERM);
-            }
-        }
-    }
-}
-
-#[test]
-fn two_terminals_started_at_once_share_one_agent() {
-    let sandbox = Sandbox::new();
-    for round in 0..5 {
-        let dir = sandbox.dir(&format!("start-{round}"));
-        let agent = Background {
-            socket: dir.join("run/agent.sock"),
-        };
-        let start = |nick: &str| {
-            let mut command = sandbox.place().chat();
-            command.args(["--nick", nick]);
-            command.arg("--socket").arg(&agent.socket);
-            command.arg("--state-dir").arg(dir.join("state"));
-            let mut process = Process::start_piped(nick, &mut command, &sandbox.dir("logs"));
-            let stdin = process.take_stdin().expect("a pipe");
-            (process, stdin)
-        };
-        let mut terminals = ["alice", "bob", "carol"].map(start);
-        // A terminal prints what comes after it: speak until everybody has heard everybody else.
-        eventually("everybody hears everybody", || {
-            for (number, (_, stdin)) in terminals.iter_mut().enumerate() {
-                writeln!(stdin, "hello from {number}").expect("it reads its input");
-            }
-            for (process, _) in &terminals {
-                let heard = process.stdout();
-                if !(0..3).all(|number| heard.contains(&format!("hello from {number}"))) {
-                    return Err(format!("{heard:?}, {:?}", process.stderr()));
-                }
-            }
-            Ok(())
-        });
-        for (process, _) in &terminals {
-            assert_eq!(zombies_of(process.pid()), 0, "no zombie is left");
-        }
-        let pid = agent.pid().expect("an agent");
-        for (process, stdin) in terminals {
-            drop(stdin);
-            let mut process = process;
-            process.wait().expect_code(0);
-        }
-        assert_eq!(
-            agent.pid(),
-            Some(pid),
-            "one agent, which outlives its terminals"
-        );
-        let parent = status_field(pid, "PPid:");
-        assert!(
-            parent.is_some_and(|parent| parent != std::process::id()),
-            "{parent:?}"
-        );
-    }
-}
-
-fn zombies_of(parent: u32) -> usize {
-    let pids = fs::read_dir("/proc")
-        .expect("/proc")
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
-    let is_zombie = |pid: &u32| {
-        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-        status_field(*pid, "PPid:") == Some(parent) && status.contains("State:\tZ")
-    };
-    pids.filter(is_zombie).count()
-}
-
-fn status_field(pid: u32, field: &str) -> Option<u32> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix(field))?;
-    line.trim().parse().ok()
 }
 
 /// The binary where other users can reach it: a home directory may be closed to them.

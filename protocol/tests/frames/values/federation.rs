@@ -8,7 +8,7 @@ use proptest::{collection::vec, prelude::*, result::maybe_ok};
 use protocol::{
     AgentId, Room,
     federation::{
-        AgentFrame, Event, Refusal, Reply, Request, RoomInfo, ServerFrame, TooLong, TooMany,
+        AgentFrame, Event, LimitedText, Refusal, Reply, Request, RoomInfo, ServerFrame, TooMany,
     },
 };
 
@@ -101,14 +101,15 @@ fn event() -> impl Strategy<Value = Event> {
         1 => room().prop_map(|conversation| Event::DirectOpened { conversation }),
         1 => any::<u32>().prop_map(|reconnect_in_ms| Event::GoingAway { reconnect_in_ms }),
         1 => refusal().prop_map(|reason| Event::Closing { reason }),
+        1 => (room(), refusal()).prop_map(|(room, reason)| Event::Unsubscribed { room, reason }),
     ]
 }
 
-fn too_long() -> impl Strategy<Value = TooLong> {
+fn limited_text() -> impl Strategy<Value = LimitedText> {
     prop_oneof![
-        Just(TooLong::Body),
-        Just(TooLong::Topic),
-        Just(TooLong::Software)
+        Just(LimitedText::Body),
+        Just(LimitedText::Topic),
+        Just(LimitedText::Software)
     ]
 }
 
@@ -117,7 +118,9 @@ fn too_many() -> impl Strategy<Value = TooMany> {
         Just(TooMany::Rooms),
         Just(TooMany::RoomsOfUser),
         Just(TooMany::Agents),
-        Just(TooMany::Users)
+        Just(TooMany::Users),
+        Just(TooMany::RoomsOfHost),
+        Just(TooMany::Subscriptions)
     ]
 }
 
@@ -132,12 +135,9 @@ pub(crate) fn refusal() -> impl Strategy<Value = Refusal> {
         host().prop_map(|host| Refusal::UnknownHost { host }),
         (host(), room()).prop_map(|(host, room)| Refusal::NotYours { host, room }),
         host().prop_map(|host| Refusal::HostInUse { host }),
-        (too_long(), any::<u32>(), any::<u32>()).prop_map(|(what, len, max)| Refusal::TooLong {
-            what,
-            len,
-            max
-        }),
-        too_long().prop_map(|what| Refusal::BadText { what }),
+        (limited_text(), any::<u32>(), any::<u32>())
+            .prop_map(|(what, len, max)| Refusal::TooLong { what, len, max }),
+        limited_text().prop_map(|what| Refusal::BadText { what }),
         (too_many(), any::<u32>()).prop_map(|(what, max)| Refusal::TooMany { what, max }),
         (room(), seq()).prop_map(|(room, head)| Refusal::Diverged { room, head }),
         Just(Refusal::HelloOutOfPlace),
@@ -146,5 +146,6 @@ pub(crate) fn refusal() -> impl Strategy<Value = Refusal> {
         Just(Refusal::Replaced),
         Just(Refusal::ShuttingDown),
         text().prop_map(|reason| Refusal::Unavailable { reason }),
+        text().prop_map(|reason| Refusal::Unreadable { reason }),
     ]
 }

@@ -187,6 +187,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => link().prop_map(Event::Link),
         1 => any::<u32>().prop_map(|reconnect_in_ms| Event::GoingAway { reconnect_in_ms }),
         1 => refusal().prop_map(|reason| Event::Closing { reason }),
+        1 => (room(), refusal()).prop_map(|(room, reason)| Event::Closed { room, reason }),
     ]
 }
 
@@ -226,5 +227,6 @@ fn refusal_of_a_session() -> impl Strategy<Value = Refusal> {
         text().prop_map(|reason| Refusal::Malformed { reason }),
         any::<u32>().prop_map(|seconds| Refusal::TimedOut { seconds }),
         Just(Refusal::ShuttingDown),
+        text().prop_map(|reason| Refusal::Unreadable { reason }),
     ]
 }

@@ -55,7 +55,6 @@ pub(super) async fn what_changes_nothing_comes_out_of_nowhere<B: Backing>() {
     for _ in 0..2 {
         assert_eq!(running.change(leave()).await, Ok(Reply::Done));
     }
-    running.seen("ada").await;
     let (_, commits) = running.close().await;
     let (room, user) = (ops.clone(), alice.clone());
     assert!(

@@ -132,8 +132,6 @@ struct World<B> {
 impl<B: Backing> World<B> {
     async fn new() -> Self {
         let running = Running::new().await;
-        running.seen("ada").await;
-        running.seen("bee").await;
         Self {
             running,
             model: Model::default(),

@@ -8,7 +8,7 @@ use chat_server::log::{Change, Commit};
 use protocol::{
     FederatedRoom, HostName, Outgoing, Room, Seq, UserName,
     federation::{Refusal, Reply, RoomInfo, TooMany},
-    limits::{MAX_PAGE_ENTRIES, MAX_ROOMS_PER_USER},
+    limits::{MAX_PAGE_ENTRIES, MAX_ROOMS_PER_HOST, MAX_ROOMS_PER_USER},
 };
 
 fn join(room: &str, name: &str) -> Change {
@@ -160,7 +160,6 @@ pub(super) async fn rooms_are_listed_in_order_page_by_page<B: Backing>() {
         running.change(topic(&names[3], "three")).await,
         Ok(Reply::Done)
     );
-    running.seen("bee").await;
     let direct = room("alice@ada,bob@bee");
     running.say(&says("alice@ada", &direct, "psst")).await;
     let infos = rooms(&running).await;
@@ -244,11 +243,6 @@ async fn directs<B: Backing>(running: &Running<B>, host: &HostName) -> Vec<Room>
 
 pub(super) async fn a_direct_conversation_is_known_to_both_hosts<B: Backing>() {
     let running = Running::<B>::new().await;
-    for name in ["ada", "bee", "cat"] {
-        assert!(!running.log.knows_host(&host(name)).await.unwrap());
-        running.seen(name).await;
-        assert!(running.log.knows_host(&host(name)).await.unwrap());
-    }
     let conversation = room("alice@ada,bob@bee");
     for author in ["alice@ada", "bob@bee"] {
         running.say(&says(author, &conversation, "hello")).await;
@@ -267,8 +261,6 @@ pub(super) async fn a_direct_conversation_is_known_to_both_hosts<B: Backing>() {
 
 pub(super) async fn direct_conversations_are_listed_page_by_page<B: Backing>() {
     let running = Running::<B>::new().await;
-    running.seen("ada").await;
-    running.seen("bee").await;
     let messages: Vec<Outgoing> = (0..=MAX_PAGE_ENTRIES)
         .map(|n| {
             let author = format!("user-{n:05}@ada");
@@ -282,16 +274,37 @@ pub(super) async fn direct_conversations_are_listed_page_by_page<B: Backing>() {
     }
 }
 
-pub(super) async fn a_message_to_a_host_that_never_came_is_refused<B: Backing>() {
+pub(super) async fn a_message_to_a_host_that_never_came_waits_for_it<B: Backing>() {
     let running = Running::<B>::new().await;
-    running.seen("ada").await;
-    let message = says("alice@ada", &room("alice@ada,bob@bee"), "hello?");
-    let answers = running.append_all(std::slice::from_ref(&message)).await;
-    let host = host("bee");
-    assert_eq!(answers, [Err(Refusal::UnknownHost { host: host.clone() })]);
-    assert_eq!(running.log.head(&message.room).await.unwrap(), None);
-    assert_eq!(directs(&running, &host).await, []);
-    running.seen("bee").await;
+    let message = says("alice@ada", &room("alice@ada,bob@bee"), "there yet?");
     running.say(&message).await;
-    assert_eq!(directs(&running, &host).await, [message.room]);
+    let (running, _) = running.reopen().await;
+    assert_eq!(
+        directs(&running, &host("bee")).await,
+        std::slice::from_ref(&message.room)
+    );
+    let found = running.read(&message.room).await;
+    assert_eq!(found[0].id, message.id);
+}
+
+pub(super) async fn a_host_creates_a_limited_number_of_rooms<B: Backing>() {
+    let running = Running::<B>::new().await;
+    let full = Err(Refusal::TooMany {
+        what: TooMany::RoomsOfHost,
+        max: u32::try_from(MAX_ROOMS_PER_HOST).unwrap(),
+    });
+    let first = room("alice@ada,peer-0@bee");
+    let messages: Vec<Outgoing> = (0..MAX_ROOMS_PER_HOST)
+        .map(|n| says("alice@ada", &room(&format!("alice@ada,peer-{n}@bee")), "hi"))
+        .collect();
+    running.append(&messages).await;
+    let (running, _) = running.reopen().await;
+    let one_more = says("alice@ada", &room("#more"), "hi");
+    let answers = running.append_all(std::slice::from_ref(&one_more)).await;
+    assert_eq!(answers, std::slice::from_ref(&full));
+    assert_eq!(running.change(join("#more", "carl@ada")).await, full);
+    // What there is can be used, and other hosts are not concerned.
+    running.say(&says("alice@ada", &first, "again")).await;
+    running.say(&says("bob@bee", &room("#more"), "hi")).await;
+    running.say(&one_more).await;
 }

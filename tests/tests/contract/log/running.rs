@@ -6,8 +6,7 @@ use chat_server::{
     log::{self, Change, Commit, Commits, Log, Rejected, Submission},
 };
 use protocol::{
-    AgentId, Committed, Content, FederatedRoom, HostName, MessageId, Outgoing, Room, Seq,
-    Timestamp, UserName,
+    Committed, Content, FederatedRoom, MessageId, Outgoing, Room, Seq, Timestamp, UserName,
     federation::{Refusal, Reply},
 };
 use std::{future::Future, sync::Arc};
@@ -144,15 +143,6 @@ impl<B: Backing> Running<B> {
     /// Says one thing and gives its place.
     pub(super) async fn say(&self, message: &Outgoing) -> Seq {
         self.append(std::slice::from_ref(message)).await[0]
-    }
-
-    /// Makes a host known.
-    pub(super) async fn seen(&self, host: &str) {
-        let change = Change::Seen {
-            host: HostName::parse(host).unwrap(),
-            agent: AgentId::new(),
-        };
-        assert_eq!(self.change(change).await, Ok(Reply::Done));
     }
 
     /// All of a room, read in small pages.

@@ -4,12 +4,12 @@ use super::{Scene, Target};
 use protocol::{
     Content, EncodedBody, MessageId, Outgoing, RequestId, Room, Timestamp, encode_frame,
     federation,
-    limits::{HANDSHAKE_TIMEOUT, MAX_BODY_BYTES, MAX_ROOMS_PER_USER},
+    limits::{HANDSHAKE_TIMEOUT, MAX_BODY_BYTES, MAX_OPEN_ROOMS, MAX_ROOMS_PER_USER},
     local::{self, Refusal, Reply, Request},
 };
 use serde::{Deserialize, de::value::BytesDeserializer};
 use std::time::Duration;
-use tests::{AgentPeer, Host, Sandbox, Server, eventually, wire::Stream};
+use tests::{AgentPeer, Host, Sandbox, Server, Session, eventually, wire::Stream};
 
 #[test]
 fn texts_over_their_limits_are_refused_and_the_session_goes_on() {
@@ -128,6 +128,70 @@ fn thousands_of_rooms_are_refused_at_the_limit_and_cost_little() {
     }
     assert!(rooms >= MAX_ROOMS_PER_USER, "{rooms} listed");
     scene.assert_undisturbed("thousands of rooms");
+    scene.assert_memory_bounded();
+}
+
+#[test]
+fn a_thousand_pages_that_nobody_reads_are_not_made() {
+    const PAGES: usize = 1_000;
+    let mut scene = Scene::new();
+    let mut alice = scene.ada.script("alice");
+    for _ in 0..8 {
+        alice.send("&big", &"x".repeat(65_000)).expect("accepted");
+    }
+    let history = Request::History {
+        room: alice.room("&big"),
+        before: None,
+        limit: 1_000,
+    };
+    let mut sessions = Vec::new();
+    for _ in 0..3 {
+        let mut session = scene.ada.script("alice");
+        let frame = local::TerminalFrame {
+            id: RequestId(1),
+            request: history.clone(),
+        };
+        let requests = encode_frame(&frame).expect("a frame").repeat(PAGES);
+        session.wire().send_bytes(&requests).expect("they fit");
+        sessions.push(session);
+    }
+    scene.assert_undisturbed("pages that nobody reads");
+    // The others go on asking while one is read. Whoever reads in the end gets every page.
+    for session in &mut sessions {
+        for _ in 0..PAGES {
+            match session.next_frame() {
+                local::AgentFrame::Reply {
+                    result: Ok(Reply::History { messages, .. }),
+                    ..
+                } => assert!(!messages.is_empty()),
+                other => panic!("history got {other:?}"),
+            }
+        }
+    }
+    scene.assert_memory_bounded();
+}
+
+#[test]
+fn invented_conversations_are_opened_up_to_the_limit() {
+    let mut scene = Scene::new();
+    let mut alice = scene.ada.script("alice");
+    let open = |alice: &mut Session, number: usize| {
+        let room = alice.room(&format!("nobody-{number}"));
+        let from = local::From::Beginning;
+        alice.ask(Request::Open { room, from })
+    };
+    for number in 0..MAX_OPEN_ROOMS {
+        open(&mut alice, number).expect("under the limit");
+    }
+    for number in MAX_OPEN_ROOMS..MAX_OPEN_ROOMS * 3 {
+        let refusal = open(&mut alice, number).expect_err("over the limit");
+        assert!(matches!(refusal, Refusal::TooMany { .. }), "{refusal:?}");
+    }
+    open(&mut alice, 7).expect("it is open already");
+    let room = alice.room("nobody-7");
+    alice.ask(Request::Close { room }).expect("closed");
+    open(&mut alice, MAX_OPEN_ROOMS).expect("there is a place again");
+    scene.assert_undisturbed("invented conversations");
     scene.assert_memory_bounded();
 }
 

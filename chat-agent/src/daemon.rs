@@ -1,0 +1,338 @@
+//! The process around the agent: settings, logging, files, signals, exit code.
+
+use crate::{
+    args::AgentArgs,
+    background,
+    config::Config,
+    hub::Hub,
+    link::Link,
+    listener,
+    lock::Lock,
+    session::Services,
+    signals::{Signal, Signals},
+    socket::{Access, Socket},
+    store::{self, AgentStore, AgentWriter, Command, identity::Identity},
+};
+use anyhow::{Context, bail};
+use protocol::{HostName, limits::SHUTDOWN_DEADLINE};
+use room_log::{Database, Readers, Writer, private_dir};
+use rusqlite::Connection;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use std::{
+    io::{self, IsTerminal, Write},
+    os::unix::net::UnixListener,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
+use tokio::time::timeout;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{error, info, warn};
+use tracing_subscriber::{EnvFilter, Registry, layer::SubscriberExt, reload};
+
+/// Exit code of an agent that was told twice to end: what a shell reports for SIGINT.
+const EXIT_INTERRUPTED: u8 = 130;
+
+/// How long an agent may take to end: its sessions, then its writer.
+pub(crate) const LONGEST_END: Duration = SHUTDOWN_DEADLINE.saturating_mul(2);
+
+type LogFilter = reload::Handle<EnvFilter, Registry>;
+
+/// Runs the agent until it is told to stop; reports failures on standard error.
+#[must_use]
+pub fn run(args: &AgentArgs) -> ExitCode {
+    // Unknown only if it was removed; relative paths lead nowhere then.
+    let dir = std::env::current_dir().unwrap_or_default();
+    let config = match Config::load(args, &dir) {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("chat agent: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    let ran = if args.print_config {
+        // Nobody reads a closed pipe, and nothing is lost with it.
+        let _closed_pipe = write!(io::stdout(), "{config}");
+        Ok(ExitCode::SUCCESS)
+    } else if args.background {
+        background::start(&config).map(|()| ExitCode::SUCCESS)
+    } else {
+        run_here(args, &dir, &config)
+    };
+    match ran {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("chat agent: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The agent, from its files to its end, in this process.
+fn run_here(args: &AgentArgs, dir: &Path, config: &Config) -> anyhow::Result<ExitCode> {
+    // Whoever starts an agent in the background may come while the last one is ending.
+    let patience = if args.detached {
+        background::detach()?;
+        LONGEST_END
+    } else {
+        Duration::ZERO
+    };
+    let filter = start_logging(config)?;
+    raise_file_limit();
+    let access = Access::of_group(config.group.value.as_deref())?;
+    let state_dir = &config.state_dir.value;
+    private_dir(state_dir)?;
+    // Both are held to the end: one agent a socket, and one a state directory.
+    let _state_lock = Lock::take_within(&state_dir.join("agent.lock"), patience)?;
+    let (socket, listener) = Socket::bind(&config.socket.value, access, patience)?;
+    let (database, connection) = Database::open(state_dir, store::schema::APPLICATION)?;
+    let identity = identify(&connection, config)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    let agent = Agent {
+        args,
+        dir: dir.to_owned(),
+        config,
+        access,
+        filter,
+        socket: &socket,
+    };
+    let ended = runtime.block_on(agent.serve(listener, database, connection, identity));
+    // A name that is being looked up would be waited for.
+    runtime.shutdown_background();
+    ended
+}
+
+/// Who this agent is: as its state says, or as it is told the first time.
+fn identify(connection: &Connection, config: &Config) -> anyhow::Result<Identity> {
+    let found = Identity::load(connection)?;
+    let host = match (&config.host.value, &found) {
+        (Some(wanted), Some(found)) if *wanted != found.host => bail!(
+            "{} belongs to host {}, not to {wanted}: use --host {} or another --state-dir",
+            config.state_dir.value.display(),
+            found.host,
+            found.host
+        ),
+        (Some(host), _) => host.clone(),
+        (None, Some(found)) => found.host.clone(),
+        (None, None) => system_host()?,
+    };
+    let mut identity = Identity::load_or_create(connection, &host)?;
+    let servers = &config.servers.value;
+    if store::identity::configure(connection, servers)? {
+        identity.servers.clone_from(servers);
+    }
+    Ok(identity)
+}
+
+/// Every session is an open file, and the usual limit is below
+/// [`MAX_SESSIONS`](protocol::limits::MAX_SESSIONS).
+fn raise_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        warn!(%error, "the limit of open files stays as it was");
+    }
+}
+
+fn system_host() -> anyhow::Result<HostName> {
+    let name = rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned();
+    HostName::parse(&name)
+        .with_context(|| format!("this host's name {name:?} cannot be used, name it with --host"))
+}
+
+fn start_logging(config: &Config) -> anyhow::Result<LogFilter> {
+    let (filter, handle) = reload::Layer::new(EnvFilter::try_new(&config.log.value)?);
+    let lines = tracing_subscriber::fmt::layer()
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal());
+    let subscriber = Registry::default().with(filter).with(lines);
+    tracing::subscriber::set_global_default(subscriber).context("cannot start logging")?;
+    Ok(handle)
+}
+
+struct Agent<'a> {
+    args: &'a AgentArgs,
+    /// Where relative paths begin.
+    dir: PathBuf,
+    config: &'a Config,
+    access: Access,
+    filter: LogFilter,
+    socket: &'a Socket,
+}
+
+impl Agent<'_> {
+    async fn serve(
+        self,
+        listener: UnixListener,
+        database: Database,
+        connection: Connection,
+        identity: Identity,
+    ) -> anyhow::Result<ExitCode> {
+        let mut signals = Signals::take()?;
+        let listener = tokio::net::UnixListener::from_std(listener)?;
+        let hub = Arc::new(Hub::new(&identity, self.config.outbox_limit_bytes.value));
+        restore(&hub, &connection)?;
+        let readers = Readers::new(database);
+        let writer = Writer::spawn(connection, AgentStore::new(Arc::clone(&hub)))
+            .context("cannot start the writer thread")?;
+        let (link, handle) = Link::new(Arc::clone(&hub), writer.clone(), readers.clone());
+        let services = Services {
+            hub: Arc::clone(&hub),
+            writer: writer.clone(),
+            readers,
+            link: handle,
+            state_dir: self.config.state_dir.value.display().to_string().into(),
+        };
+        let stop = CancellationToken::new();
+        let tasks = TaskTracker::new();
+        tasks.spawn(link.run(stop.child_token()));
+        tasks.spawn(listener::accept(
+            listener,
+            self.access,
+            services,
+            tasks.clone(),
+            stop.child_token(),
+        ));
+        info!(host = %hub.host(), socket = %self.socket.path().display(), "ready");
+        self.say_ready();
+
+        let ended = self.attend(&hub, &writer, &mut signals).await;
+        stop.cancel();
+        tasks.close();
+        let wind_down = async {
+            if timeout(SHUTDOWN_DEADLINE, tasks.wait()).await.is_err() {
+                warn!(tasks = tasks.len(), "ended without waiting for everybody");
+            }
+            if timeout(SHUTDOWN_DEADLINE, writer.finish()).await.is_err() {
+                warn!("ended without waiting for the writer");
+            }
+        };
+        tokio::select! {
+            () = wind_down => ended.map(|()| ExitCode::SUCCESS),
+            // Whoever asks twice does not want to wait.
+            () = told_to_stop(&mut signals) => {
+                warn!("ending at once");
+                Ok(ExitCode::from(EXIT_INTERRUPTED))
+            }
+        }
+    }
+
+    /// Tells whoever started this agent that it answers.
+    fn say_ready(&self) {
+        let mut stdout = io::stdout();
+        // Nobody may be listening.
+        let _closed_pipe = writeln!(
+            stdout,
+            "{}{}",
+            background::READY,
+            self.socket.path().display()
+        )
+        .and_then(|()| stdout.flush());
+        if self.args.detached
+            && let Err(error) = background::close_stdout()
+        {
+            warn!(%error, "cannot close standard output");
+        }
+    }
+
+    /// Does what signals ask, until one of them or a failure ends the agent.
+    async fn attend(
+        &self,
+        hub: &Hub,
+        writer: &AgentWriter,
+        signals: &mut Signals,
+    ) -> anyhow::Result<()> {
+        loop {
+            tokio::select! {
+                signal = signals.next() => match signal {
+                    Signal::Stop => break,
+                    Signal::Reload => self.reload(hub, writer),
+                    Signal::DumpState => dump_state(hub),
+                },
+                fatal = writer.fatal() => bail!("{fatal}"),
+            }
+        }
+        info!("stopping");
+        Ok(())
+    }
+
+    fn reload(&self, hub: &Hub, writer: &AgentWriter) {
+        let config = match Config::load(self.args, &self.dir) {
+            Ok(config) => config,
+            Err(error) => {
+                error!(%error, "settings not reloaded");
+                return;
+            }
+        };
+        hub.outbox()
+            .set_limit_bytes(config.outbox_limit_bytes.value);
+        match EnvFilter::try_new(&config.log.value) {
+            Ok(filter) => {
+                if let Err(error) = self.filter.reload(filter) {
+                    warn!(%error, "log filter not changed");
+                }
+            }
+            Err(error) => warn!(%error, "log filter not changed"),
+        }
+        let servers = config.servers.value;
+        if let Err(error) = writer.try_submit(Command::Configure { servers }) {
+            warn!(%error, "servers not looked at, send SIGHUP again");
+        }
+        let needs_restart = [
+            ("socket", config.socket.value != self.config.socket.value),
+            (
+                "state_dir",
+                config.state_dir.value != self.config.state_dir.value,
+            ),
+            ("host", config.host.value != self.config.host.value),
+            ("group", config.group.value != self.config.group.value),
+        ];
+        for (name, _) in needs_restart.iter().filter(|(_, changed)| *changed) {
+            warn!(setting = name, "changed, but only a restart makes it so");
+        }
+        info!("settings reloaded");
+    }
+}
+
+async fn told_to_stop(signals: &mut Signals) {
+    while signals.next().await != Signal::Stop {}
+}
+
+/// Puts back into memory what is looked up too often to be read each time.
+fn restore(hub: &Hub, connection: &Connection) -> anyhow::Result<()> {
+    hub.restore_members(store::person::members(connection)?);
+    hub.outbox().set(store::outbox::usage(connection)?);
+    Ok(())
+}
+
+fn dump_state(hub: &Hub) {
+    let (sessions, queued_bytes) = hub.sessions();
+    let (rooms, followers) = hub.feed().size();
+    let outbox = hub.outbox().usage();
+    let link = hub.link().borrow().clone();
+    let roll = hub.roll();
+    info!(
+        sessions,
+        queued_bytes,
+        followed_rooms = rooms,
+        followers,
+        outbox_messages = outbox.messages,
+        outbox_bytes = outbox.bytes,
+        federated_rooms = roll.members.len(),
+        present = roll.present.len(),
+        server_epoch = %hub.server_epoch(),
+        ?link,
+        problems = ?hub.problems(),
+        "state"
+    );
+}

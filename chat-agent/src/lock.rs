@@ -1,0 +1,189 @@
+//! Lock files: who holds a socket or a state directory, told by the kernel.
+
+use rustix::{
+    fs::{FlockOperation, OFlags, flock},
+    io::Errno,
+    process::geteuid,
+};
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, Read, Seek, Write},
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
+};
+use thiserror::Error;
+
+/// How often a lock that somebody holds is tried again.
+const RETRY_INTERVAL: Duration = Duration::from_millis(20);
+
+/// Why a lock was not taken.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum LockError {
+    /// Another agent has the socket or the state.
+    #[error("{path} is held by another agent (process {pid})", path = path.display())]
+    Held {
+        /// The lock file.
+        path: PathBuf,
+        /// Who holds it, as far as the file says.
+        pid: String,
+    },
+    /// What stands there was not made by an agent of this user.
+    #[error(
+        "{path} is no lock file of uid {uid}: move it away, or name another --socket",
+        path = path.display()
+    )]
+    Foreign {
+        /// The lock file.
+        path: PathBuf,
+        /// Who asks.
+        uid: u32,
+    },
+    /// The system said no.
+    #[error("cannot lock {path}", path = path.display())]
+    Io {
+        /// The lock file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// A lock file, held as long as this lives.
+#[derive(Debug)]
+pub struct Lock {
+    file: File,
+}
+
+impl Lock {
+    /// Takes the lock, or says who has it.
+    ///
+    /// # Errors
+    ///
+    /// [`LockError`].
+    pub fn take(path: &Path) -> Result<Self, LockError> {
+        let file = open(path)?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Self::held(file)),
+            Err(Errno::WOULDBLOCK) => Err(LockError::Held {
+                path: path.to_owned(),
+                pid: holder(file),
+            }),
+            Err(error) => Err(io_error(path)(error.into())),
+        }
+    }
+
+    /// Takes the lock, giving whoever has it so long to end.
+    ///
+    /// # Errors
+    ///
+    /// [`LockError`].
+    pub fn take_within(path: &Path, patience: Duration) -> Result<Self, LockError> {
+        let deadline = Instant::now() + patience;
+        loop {
+            match Self::take(path) {
+                Err(LockError::Held { .. }) if Instant::now() < deadline => {
+                    thread::sleep(RETRY_INTERVAL);
+                }
+                taken => return taken,
+            }
+        }
+    }
+
+    /// Loses the lock as a killed process does.
+    #[cfg(test)]
+    pub(crate) fn release(&self) {
+        flock(&self.file, FlockOperation::Unlock).unwrap();
+    }
+
+    fn held(mut file: File) -> Self {
+        // For people only; without space for a number there may still be space for a message.
+        let _written = file
+            .set_len(0)
+            .and_then(|()| file.rewind())
+            .and_then(|()| writeln!(file, "{}", std::process::id()));
+        Self { file }
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // The file stays: removing it would let two agents hold locks on two files of one name.
+        let _emptied = self.file.set_len(0);
+    }
+}
+
+/// Opens the file, which is written to: so not one that somebody put or linked there.
+fn open(path: &Path) -> Result<File, LockError> {
+    let uid = geteuid().as_raw();
+    let foreign = || LockError::Foreign {
+        path: path.to_owned(),
+        uid,
+    };
+    let no_follow = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits();
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .custom_flags(no_follow.cast_signed())
+        .open(path)
+        .map_err(|error| match error.raw_os_error() {
+            Some(code) if code == Errno::LOOP.raw_os_error() => foreign(),
+            _ => io_error(path)(error),
+        })?;
+    let found = file.metadata().map_err(io_error(path))?;
+    if !found.is_file() || found.uid() != uid || found.nlink() > 1 {
+        return Err(foreign());
+    }
+    Ok(file)
+}
+
+fn holder(mut file: File) -> String {
+    let mut text = String::new();
+    match file.read_to_string(&mut text) {
+        Ok(_) if !text.trim().is_empty() => text.trim().to_owned(),
+        _ => "unknown".to_owned(),
+    }
+}
+
+fn io_error(path: &Path) -> impl FnOnce(io::Error) -> LockError {
+    let path = path.to_owned();
+    move |source| LockError::Io { path, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn a_lock_is_waited_for_while_its_holder_ends() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("agent.lock");
+        let held = Lock::take(&path).unwrap();
+        let refused = Lock::take_within(&path, Duration::ZERO).unwrap_err();
+        let pid = std::process::id().to_string();
+        assert!(refused.to_string().contains(&pid), "{refused}");
+        let waiting = thread::spawn(move || Lock::take_within(&path, Duration::from_secs(60)));
+        drop(held);
+        waiting.join().unwrap().unwrap();
+    }
+
+    #[test]
+    fn a_link_in_the_locks_place_does_not_empty_what_it_leads_to() {
+        let dir = tempfile::tempdir().unwrap();
+        let precious = dir.path().join("precious");
+        fs::write(&precious, "text").unwrap();
+        let path = dir.path().join("agent.lock");
+        std::os::unix::fs::symlink(&precious, &path).unwrap();
+        assert!(matches!(Lock::take(&path), Err(LockError::Foreign { .. })));
+        fs::remove_file(&path).unwrap();
+        fs::hard_link(&precious, &path).unwrap();
+        assert!(matches!(Lock::take(&path), Err(LockError::Foreign { .. })));
+        assert_eq!(fs::read_to_string(&precious).unwrap(), "text");
+    }
+}

@@ -1,0 +1,203 @@
+use super::*;
+use protocol::{Content, RequestId};
+use room_log::{Database, Outbound};
+use schema::APPLICATION;
+use tempfile::TempDir;
+use tokio::sync::Semaphore;
+
+/// An agent's store, without the thread that writes and with one transaction for all.
+struct Desk {
+    _dir: TempDir,
+    connection: Connection,
+    store: AgentStore,
+}
+
+impl Desk {
+    fn new(outbox_limit: u64) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let (_, connection) = Database::open(dir.path(), APPLICATION).unwrap();
+        let host = "ada".parse().unwrap();
+        let identity = identity::Identity::load_or_create(&connection, &host).unwrap();
+        let store = AgentStore::new(Arc::new(Hub::new(&identity, outbox_limit)));
+        connection.execute_batch("BEGIN IMMEDIATE").unwrap();
+        Self {
+            _dir: dir,
+            connection,
+            store,
+        }
+    }
+
+    /// Writes commands as one batch, and tells the hub.
+    fn write(&mut self, commands: Vec<Command>) {
+        let mut done = Vec::new();
+        for command in commands {
+            let outcome = self.store.apply(&self.connection, &command).unwrap();
+            done.push((command, outcome));
+        }
+        self.store.committed(done);
+    }
+
+    fn send(&mut self, message: &Outgoing) -> Result<Delivery, Refusal> {
+        let command = Command::Send {
+            message: message.clone(),
+            answer: answer(),
+        };
+        let outcome = self.store.apply(&self.connection, &command).unwrap();
+        let Outcome::Sent { result, .. } = &outcome else {
+            panic!("a send came to {outcome:?}");
+        };
+        let result = result.clone();
+        self.store.committed(vec![(command, outcome)]);
+        result
+    }
+
+    fn begin_epoch(&mut self, epoch: Epoch) {
+        let (done, _) = oneshot::channel();
+        self.write(vec![Command::BeginEpoch { epoch, done }]);
+    }
+
+    fn is_member(&self, room: &str) -> bool {
+        let known = self
+            .store
+            .hub
+            .is_member(&room.parse().unwrap(), &alice().nick);
+        let room = room.parse().unwrap();
+        let stored = roster::is_member(&self.connection, &room, &alice()).unwrap();
+        assert_eq!(known, stored, "the hub knows what is stored");
+        known
+    }
+}
+
+fn answer() -> Answer {
+    let place = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+    Answer::new(Arc::new(Outbound::new(1024)), RequestId(1), place)
+}
+
+fn alice() -> UserName {
+    "alice@ada".parse().unwrap()
+}
+
+fn says(room: &str, text: &str) -> Outgoing {
+    Outgoing {
+        id: MessageId::new(),
+        room: room.parse().unwrap(),
+        author: alice(),
+        sent_at: Timestamp::from_micros(0),
+        body: Content::Text(text.to_owned()).encode().unwrap(),
+    }
+}
+
+#[test]
+fn a_refused_message_makes_its_author_a_member_everywhere_or_nowhere() {
+    let mut desk = Desk::new(1_000);
+    let first = says("#a", "hello");
+    assert_eq!(desk.send(&first), Ok(Delivery::Queued));
+    let conflicting = Outgoing {
+        room: "#b".parse().unwrap(),
+        ..first
+    };
+    assert!(matches!(
+        desk.send(&conflicting),
+        Err(Refusal::IdConflict { .. })
+    ));
+    let large = says("#c", &"x".repeat(1_000));
+    assert!(matches!(desk.send(&large), Err(Refusal::OutboxFull { .. })));
+    let conflicting = Outgoing {
+        room: "&d".parse().unwrap(),
+        ..conflicting
+    };
+    assert!(matches!(
+        desk.send(&conflicting),
+        Err(Refusal::IdConflict { .. })
+    ));
+    for room in ["#a", "#b", "#c", "&d"] {
+        desk.is_member(room);
+    }
+    let (done, _) = oneshot::channel();
+    let (room, user) = ("#c".parse().unwrap(), alice());
+    desk.write(vec![Command::Join { room, user, done }]);
+    assert!(desk.is_member("#c"));
+}
+
+#[test]
+fn who_leaves_and_joins_in_one_batch_is_a_member() {
+    let mut desk = Desk::new(1_000);
+    desk.send(&says("#ops", "hello")).unwrap();
+    let room: Room = "#ops".parse().unwrap();
+    let (done, _) = oneshot::channel();
+    desk.write(vec![
+        Command::Leave {
+            room: room.clone(),
+            user: alice(),
+            answer: answer(),
+        },
+        Command::Join {
+            room,
+            user: alice(),
+            done,
+        },
+    ]);
+    assert!(desk.is_member("#ops"));
+}
+
+#[test]
+fn a_message_that_only_a_log_before_had_is_sent_again() {
+    let mut desk = Desk::new(1_000);
+    let (before, now) = (Epoch::new(), Epoch::new());
+    desk.begin_epoch(before);
+    let message = says("#ops", "hello");
+    let seq = Seq::new(7);
+    let committed = Committed {
+        room: message.room.clone(),
+        seq,
+        prev_seq: Seq::START,
+        committed_at: Timestamp::from_micros(0),
+        id: message.id,
+        author: alice(),
+        sent_at: message.sent_at,
+        body: message.body.clone(),
+    };
+    let (done, _) = oneshot::channel();
+    let messages = vec![committed];
+    desk.write(vec![Command::Ingest { messages, done }]);
+    let place = Delivery::Committed { epoch: before, seq };
+    assert_eq!(desk.send(&message), Ok(place));
+    // The server was restored from a copy without it.
+    desk.begin_epoch(now);
+    assert_eq!(desk.send(&message), Ok(Delivery::Queued));
+    let waiting = outbox::find(&desk.connection, message.id).unwrap();
+    assert_eq!(waiting, Some(message));
+}
+
+#[test]
+fn conversations_with_nobody_are_begun_up_to_the_limit() {
+    let mut desk = Desk::new(u64::MAX);
+    desk.begin_epoch(Epoch::new());
+    let with = |number: usize| match number % 2 {
+        0 => format!("alice@ada,nobody-{number}@ada"),
+        _ => format!("alice@ada,nobody-{number}@bee"),
+    };
+    for number in 0..MAX_DIRECTS_PER_USER {
+        desk.send(&says(&with(number), "hello")).unwrap();
+    }
+    for _ in 0..2 {
+        for number in [MAX_DIRECTS_PER_USER, MAX_DIRECTS_PER_USER + 1] {
+            let refusal = desk.send(&says(&with(number), "hello"));
+            assert!(
+                matches!(refusal, Err(Refusal::TooMany { .. })),
+                "{refusal:?}"
+            );
+        }
+        for number in [0, 1] {
+            desk.send(&says(&with(number), "this one exists")).unwrap();
+        }
+        // What was begun is known after a restart too.
+        desk.store = AgentStore::new(Arc::clone(&desk.store.hub));
+    }
+    let from_bob = Outgoing {
+        author: "bob@ada".parse().unwrap(),
+        ..says("alice@ada,bob@ada", "do you hear me?")
+    };
+    desk.send(&from_bob).unwrap();
+    desk.send(&says("alice@ada,bob@ada", "an answer")).unwrap();
+}

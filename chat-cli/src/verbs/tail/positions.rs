@@ -1,0 +1,131 @@
+//! Where a reader of one or several rooms is, for the cursor that is printed with each message.
+
+use protocol::{Committed, Cursor, ResumePoint, Room};
+use std::collections::{BTreeMap, VecDeque};
+
+/// Messages and bytes of bodies held back at most.
+const MAX_HELD: usize = 1_000;
+const MAX_HELD_BYTES: usize = 1024 * 1024;
+
+/// How far each room has been printed.
+///
+/// A cursor names all rooms. So the first message waits until every room has told where it
+/// begins, or so much has come that memory counts for more: a room left out of a cursor is read
+/// from its beginning, which repeats messages and loses none.
+#[derive(Debug)]
+pub(super) struct Positions {
+    reached: BTreeMap<Room, Option<Cursor>>,
+    held: VecDeque<(Committed, Cursor)>,
+    held_bytes: usize,
+}
+
+impl Positions {
+    pub(super) fn new(rooms: impl IntoIterator<Item = Room>) -> Self {
+        Self {
+            reached: rooms.into_iter().map(|room| (room, None)).collect(),
+            held: VecDeque::new(),
+            held_bytes: 0,
+        }
+    }
+
+    pub(super) fn rooms(&self) -> usize {
+        self.reached.len()
+    }
+
+    /// Notes where `room` begins; later openings change nothing.
+    pub(super) fn begin(&mut self, room: &Room, at: Cursor) {
+        if let Some(reached) = self.reached.get_mut(room) {
+            reached.get_or_insert(at);
+        }
+    }
+
+    /// Takes a message that was read, and its place.
+    pub(super) fn take(&mut self, message: Committed, at: Cursor) {
+        self.held_bytes += message.body.as_bytes().len();
+        self.held.push_back((message, at));
+    }
+
+    /// The next message to print, and what resumes after it.
+    pub(super) fn next(&mut self) -> Option<(Committed, ResumePoint)> {
+        let unknown = self.reached.values().any(Option::is_none);
+        if unknown && self.held.len() < MAX_HELD && self.held_bytes < MAX_HELD_BYTES {
+            return None;
+        }
+        let (message, at) = self.held.pop_front()?;
+        self.held_bytes -= message.body.as_bytes().len();
+        self.reached.insert(message.room.clone(), Some(at));
+        Some((message, self.resume_point(at)))
+    }
+
+    fn resume_point(&self, alone: Cursor) -> ResumePoint {
+        if self.reached.len() == 1 {
+            return ResumePoint::After(alone);
+        }
+        let known = |(room, at): (&Room, &Option<Cursor>)| Some((room.clone(), (*at)?));
+        ResumePoint::Each(self.reached.iter().filter_map(known).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample::{epoch, message};
+    use protocol::Seq;
+
+    fn room(text: &str) -> Room {
+        text.parse().unwrap()
+    }
+
+    fn at(seq: u64) -> Cursor {
+        Cursor {
+            epoch: epoch(1),
+            seq: Seq::new(seq),
+        }
+    }
+
+    fn take(positions: &mut Positions, name: &str, seq: u64) {
+        positions.take(message(name, seq, "bob@bee", "x"), at(seq));
+    }
+
+    fn next(positions: &mut Positions) -> Option<String> {
+        let (_, resume) = positions.next()?;
+        assert_eq!(resume.to_string().parse(), Ok(resume.clone()));
+        Some(resume.to_string())
+    }
+
+    #[test]
+    fn one_room_resumes_after_the_message() {
+        let mut positions = Positions::new([room("#a")]);
+        positions.begin(&room("#a"), at(3));
+        take(&mut positions, "#a", 4);
+        assert_eq!(next(&mut positions), Some(at(4).to_string()));
+        assert_eq!(next(&mut positions), None);
+    }
+
+    #[test]
+    fn a_cursor_of_several_rooms_never_leaves_out_one_that_opens_late() {
+        let mut positions = Positions::new([room("#a"), room("#b")]);
+        positions.begin(&room("#a"), at(3));
+        take(&mut positions, "#a", 4);
+        take(&mut positions, "#a", 5);
+        assert_eq!(next(&mut positions), None);
+        positions.begin(&room("#b"), at(90));
+        take(&mut positions, "#b", 91);
+        let (a4, a5, b90, b91) = (at(4), at(5), at(90), at(91));
+        assert_eq!(next(&mut positions), Some(format!("#a={a4};#b={b90}")));
+        assert_eq!(next(&mut positions), Some(format!("#a={a5};#b={b90}")));
+        assert_eq!(next(&mut positions), Some(format!("#a={a5};#b={b91}")));
+    }
+
+    #[test]
+    fn no_more_is_held_back_than_memory_allows() {
+        let mut positions = Positions::new([room("#a"), room("#b")]);
+        positions.begin(&room("#a"), at(0));
+        for seq in 1..=MAX_HELD as u64 {
+            assert_eq!(next(&mut positions), None);
+            take(&mut positions, "#a", seq);
+        }
+        assert_eq!(next(&mut positions), Some(format!("#a={}", at(1))));
+        assert_eq!(next(&mut positions), None);
+    }
+}

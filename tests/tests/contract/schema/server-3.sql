@@ -1,0 +1,6 @@
+DROP TABLE hosts;
+
+CREATE TABLE created (
+    host  TEXT PRIMARY KEY,
+    rooms INTEGER NOT NULL
+) WITHOUT ROWID;

@@ -1,0 +1,165 @@
+//! Promises 1 and 6 against a server that refuses or oversteps: what will never be delivered does
+//! not vanish in silence, what may be delivered later is kept, and a host's own rooms are its own.
+
+use protocol::{
+    Committed, Content, Epoch, HostName, MessageId, Room, Seq, Timestamp, Vocabulary,
+    federation::{AgentFrame, Event, Refusal, Reply, Request, ServerFrame},
+};
+use std::{
+    net::{SocketAddr, TcpListener},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+};
+use tests::{
+    Host, Sandbox,
+    server::free_loopback,
+    wait::eventually,
+    wire::{Stream, Wire},
+};
+
+type Answer = Result<Reply, Refusal>;
+
+/// A server that answers appends as `append` says, and sends `events` to each agent first.
+fn pretend(events: Vec<Event>, append: impl Fn() -> Answer + Send + Sync + 'static) -> SocketAddr {
+    let address = free_loopback();
+    let listener = TcpListener::bind(address).unwrap();
+    let epoch = Epoch::new();
+    let answer = move |request: &Request| match request {
+        Request::Hello { .. } => Ok(Reply::Welcome {
+            epoch,
+            software: "pretender".to_owned(),
+        }),
+        Request::Append { .. } => append(),
+        Request::Join { .. } => Ok(Reply::Joined {
+            head: Seq::START,
+            topic: String::new(),
+        }),
+        Request::Subscribe { .. } | Request::Head { .. } => Ok(Reply::Head { head: Seq::START }),
+        Request::Directs { .. } => Ok(Reply::Directs {
+            conversations: Vec::new(),
+            more: false,
+        }),
+        Request::Ping => Ok(Reply::Pong),
+        _ => Ok(Reply::Done),
+    };
+    let answer = Arc::new(answer);
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let (answer, events) = (Arc::clone(&answer), events.clone());
+            // A connection may end at any time; its thread ends with it.
+            thread::spawn(move || converse(Stream::Tcp(stream), &*answer, events));
+        }
+    });
+    address
+}
+
+fn converse(
+    stream: Stream,
+    answer: &dyn Fn(&Request) -> Answer,
+    events: Vec<Event>,
+) -> std::io::Result<()> {
+    let mut wire: Wire<AgentFrame, ServerFrame> = Wire::open(stream, Vocabulary::Federation)?;
+    let mut events = Some(events);
+    while let Ok(Some(AgentFrame { id, request })) = wire.receive() {
+        let result = answer(&request);
+        wire.send(&ServerFrame::Reply { id, result })?;
+        for event in events.take().into_iter().flatten() {
+            wire.send(&ServerFrame::Event(event))?;
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_message_refused_for_good_is_named_to_its_author_until_it_is_taken() {
+    let sandbox = Sandbox::new();
+    let takes = Arc::new(AtomicBool::new(false));
+    let taking = Arc::clone(&takes);
+    let address = pretend(Vec::new(), move || {
+        if taking.load(Ordering::SeqCst) {
+            return Ok(Reply::Appended { seq: Seq::new(1) });
+        }
+        let host = HostName::parse("hopper").unwrap();
+        Err(Refusal::UnknownHost { host })
+    });
+    let mut ada = Host::start(&sandbox, "ada", address);
+    let alice = ada.terminal("alice");
+    let words = ["send", "bob@hopper", "are you there?", "--id", "job-7"];
+    alice.run(words).ok();
+    ada.wait_outbox_empty();
+
+    ada.kill_agent();
+    ada.restart();
+    let status = alice.run(["status"]).ok();
+    assert!(status.contains("to bob@hopper was refused"), "{status}");
+    let others = ada.terminal("bob").run(["status"]).ok();
+    assert!(!others.contains("refused"), "{others}");
+
+    takes.store(true, Ordering::SeqCst);
+    alice.run(words).ok();
+    ada.wait_outbox_empty();
+    let status = alice.run(["status"]).ok();
+    assert!(!status.contains("refused"), "{status}");
+}
+
+#[test]
+fn a_message_the_server_cannot_take_now_is_kept_and_sent_again() {
+    let sandbox = Sandbox::new();
+    let takes = Arc::new(AtomicBool::new(false));
+    let taking = Arc::clone(&takes);
+    let address = pretend(Vec::new(), move || {
+        if taking.load(Ordering::SeqCst) {
+            return Ok(Reply::Appended { seq: Seq::new(1) });
+        }
+        let reason = "too many open files".to_owned();
+        Err(Refusal::Unavailable { reason })
+    });
+    let ada = Host::start(&sandbox, "ada", address);
+    ada.terminal("alice").send("#ops", "hello");
+    eventually("the problem is shown", || {
+        let problems = ada.status().problems;
+        match problems
+            .iter()
+            .any(|one| one.contains("too many open files"))
+        {
+            true => Ok(()),
+            false => Err(format!("{problems:?}")),
+        }
+    });
+    assert_eq!(ada.status().outbox_messages, 1);
+    takes.store(true, Ordering::SeqCst);
+    ada.wait_outbox_empty();
+    assert!(ada.status().problems.is_empty());
+}
+
+#[test]
+fn a_server_cannot_write_into_a_hosts_own_rooms() {
+    for room in ["&lobby", "alice@ada,bob@ada"] {
+        let sandbox = Sandbox::new();
+        let injected = Event::Committed(Committed {
+            room: Room::parse(room).unwrap(),
+            seq: Seq::new(1 << 40),
+            prev_seq: Seq::START,
+            committed_at: Timestamp::from_micros(1),
+            id: MessageId::new(),
+            author: "alice@ada".parse().unwrap(),
+            sent_at: Timestamp::from_micros(1),
+            body: Content::Text("injected".to_owned()).encode().unwrap(),
+        });
+        let address = pretend(vec![injected], || Ok(Reply::Done));
+        let ada = Host::start(&sandbox, "ada", address);
+        eventually("the agent says what is wrong", || {
+            let link = format!("{:?}", ada.status().link);
+            match link.contains("not its to speak of") {
+                true => Ok(()),
+                false => Err(link),
+            }
+        });
+        let alice = ada.terminal("alice");
+        assert!(alice.read_all("&lobby").is_empty());
+        assert!(alice.read_all("bob").is_empty());
+    }
+}
