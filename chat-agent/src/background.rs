@@ -1,5 +1,7 @@
 //! Starting an agent in the background, once, whoever else tries at the same time.
 
+mod incumbent;
+
 use crate::{
     config::Config,
     daemon::LONGEST_END,
@@ -13,7 +15,7 @@ use std::{
     io::{self, BufRead, BufReader},
     os::{
         fd::RawFd,
-        unix::{fs::OpenOptionsExt, net::UnixStream, process::CommandExt},
+        unix::{fs::OpenOptionsExt, process::CommandExt},
     },
     path::{Path, PathBuf},
     process::{ChildStdout, Command, Stdio},
@@ -41,13 +43,14 @@ const STARTER_PATIENCE: Duration = LONGEST_START.saturating_add(Duration::from_s
 ///
 /// # Errors
 ///
-/// If it does not come up: with what it said last, and where the rest is.
+/// If it does not come up: with what it said last, and where the rest is. If another agent has
+/// the socket than the settings ask for.
 pub fn start(config: &Config) -> anyhow::Result<()> {
     let socket = &config.socket.value;
     prepare_dir(socket, Access::of_group(config.group.value.as_deref())?)?;
     let my_turn = take_turn(socket, STARTER_PATIENCE);
-    if UnixStream::connect(socket).is_ok() {
-        return Ok(());
+    if let Some(incumbent) = incumbent::ask(socket)? {
+        return incumbent.check(config);
     }
     let _one_at_a_time = my_turn?;
     let state_dir = &config.state_dir.value;
@@ -95,8 +98,8 @@ pub fn start(config: &Config) -> anyhow::Result<()> {
 }
 
 fn take_turn(socket: &Path, patience: Duration) -> anyhow::Result<Lock> {
-    match Lock::take_within(&starting_path(socket), patience) {
-        Err(LockError::Held { pid, .. }) => bail!(
+    match Lock::take_within(&starting_path(socket), "--socket", patience) {
+        Err(LockError::Held { pid: Some(pid), .. }) => bail!(
             "process {pid} has been starting an agent for more than {} s: see what keeps it, or \
              end it with `kill {pid}`, and try again",
             patience.as_secs()

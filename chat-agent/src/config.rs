@@ -219,41 +219,41 @@ impl Config {
 }
 
 impl fmt::Display for Config {
+    /// As a settings file that comes to the same, with the origins as comments.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let host = self
-            .host
-            .value
-            .as_ref()
-            .map_or("(the system's)", HostName::as_str);
-        let group = self.group.value.as_deref().unwrap_or("(none)");
+        let path = |path: &Path| Ok(path.to_string_lossy().into_owned().into());
+        let text = |text: Option<&str>, unset| text.map(toml::Value::from).ok_or(unset);
+        let host = self.host.value.as_ref().map(HostName::as_str);
+        let group = self.group.value.as_deref();
         let servers = match self.servers.value.as_slice() {
-            [] => "(as remembered)".to_owned(),
-            servers => servers.join(" "),
+            [] => Err("as remembered"),
+            servers => Ok(servers.to_vec().into()),
         };
-        let lines = [
-            (
-                "socket",
-                self.socket.value.display().to_string(),
-                self.socket.origin,
-            ),
+        let limit = &self.outbox_limit_bytes;
+        let limit_bytes = i64::try_from(limit.value).unwrap_or(i64::MAX);
+        let lines: [(&str, Result<toml::Value, &str>, Origin); 7] = [
+            ("socket", path(&self.socket.value), self.socket.origin),
             (
                 "state_dir",
-                self.state_dir.value.display().to_string(),
+                path(&self.state_dir.value),
                 self.state_dir.origin,
             ),
-            ("host", host.to_owned(), self.host.origin),
-            ("servers", servers, self.servers.origin),
-            ("group", group.to_owned(), self.group.origin),
             (
-                "outbox_limit",
-                self.outbox_limit_bytes.value.to_string(),
-                self.outbox_limit_bytes.origin,
+                "host",
+                text(host, "as remembered, or the system's"),
+                self.host.origin,
             ),
-            ("log", self.log.value.clone(), self.log.origin),
+            ("servers", servers, self.servers.origin),
+            ("group", text(group, "none"), self.group.origin),
+            ("outbox_limit", Ok(limit_bytes.into()), limit.origin),
+            ("log", text(Some(&self.log.value), ""), self.log.origin),
         ];
-        writeln!(f, "# settings file: {}", self.file.display())?;
+        writeln!(f, "# settings file: {:?}", self.file)?;
         for (name, value, origin) in lines {
-            writeln!(f, "{name} = {value}  # {origin}")?;
+            match value {
+                Ok(value) => writeln!(f, "{name} = {value}  # {origin}")?,
+                Err(unset) => writeln!(f, "# {name} = ({unset})  # {origin}")?,
+            }
         }
         Ok(())
     }
@@ -363,7 +363,31 @@ mod tests {
         );
         assert_eq!(config.servers.value, ["bee:7667"]);
         assert_eq!(config.outbox_limit_bytes.origin, Origin::Default);
-        assert!(config.to_string().contains("host = ada  # settings file"));
+        assert!(config.to_string().contains("host = \"ada\"  # settings file"));
+    }
+
+    #[test]
+    fn printed_settings_can_be_read_again() {
+        let without_origins = |config: &Config| -> Vec<String> {
+            let text = config.to_string();
+            let lines = text.lines().skip(1);
+            lines
+                .map(|line| line.rsplit_once("  # ").map_or(line, |(it, _)| it).to_owned())
+                .collect()
+        };
+        let full = load("log = 'warn'\nservers = ['bee', '[::1]:99']", |args| {
+            args.socket = Some("/tmp/a \"b\"  # c\n/agent.sock".into());
+            args.host = Some("ada".to_owned());
+            args.group = Some("users".to_owned());
+        });
+        for config in [full, load("", |_| ())] {
+            let config = config.unwrap();
+            let again = load(&config.to_string(), |_| ()).unwrap();
+            assert_eq!(again.socket.value, config.socket.value);
+            assert_eq!(again.servers.value, config.servers.value);
+            assert_eq!(again.host.value, config.host.value);
+            assert_eq!(without_origins(&again), without_origins(&config));
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::{
     link::Link,
     listener,
     lock::Lock,
-    session::Services,
+    session::{MAX_LOOKUPS, Services},
     signals::{Signal, Signals},
     socket::{Access, Socket},
     store::{self, AgentStore, AgentWriter, Command, identity::Identity},
@@ -26,7 +26,7 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use tokio::time::timeout;
+use tokio::{sync::Semaphore, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info, warn};
 use tracing_subscriber::{EnvFilter, Registry, layer::SubscriberExt, reload};
@@ -84,7 +84,7 @@ fn run_here(args: &AgentArgs, dir: &Path, config: &Config) -> anyhow::Result<Exi
     let state_dir = &config.state_dir.value;
     private_dir(state_dir)?;
     // Both are held to the end: one agent a socket, and one a state directory.
-    let _state_lock = Lock::take_within(&state_dir.join("agent.lock"), patience)?;
+    let _state_lock = Lock::take_within(&state_dir.join("agent.lock"), "--state-dir", patience)?;
     let (socket, listener) = Socket::bind(&config.socket.value, access, patience)?;
     let (database, connection) = Database::open(state_dir, store::schema::APPLICATION)?;
     let identity = identify(&connection, config)?;
@@ -192,6 +192,7 @@ impl Agent<'_> {
             readers,
             link: handle,
             state_dir: self.config.state_dir.value.display().to_string().into(),
+            lookups: Arc::new(Semaphore::new(MAX_LOOKUPS)),
         };
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
@@ -257,7 +258,7 @@ impl Agent<'_> {
                 signal = signals.next() => match signal {
                     Signal::Stop => break,
                     Signal::Reload => self.reload(hub, writer),
-                    Signal::DumpState => dump_state(hub),
+                    Signal::DumpState => hub.dump(),
                 },
                 fatal = writer.fatal() => bail!("{fatal}"),
             }
@@ -313,26 +314,4 @@ fn restore(hub: &Hub, connection: &Connection) -> anyhow::Result<()> {
     hub.restore_members(store::person::members(connection)?);
     hub.outbox().set(store::outbox::usage(connection)?);
     Ok(())
-}
-
-fn dump_state(hub: &Hub) {
-    let (sessions, queued_bytes) = hub.sessions();
-    let (rooms, followers) = hub.feed().size();
-    let outbox = hub.outbox().usage();
-    let link = hub.link().borrow().clone();
-    let roll = hub.roll();
-    info!(
-        sessions,
-        queued_bytes,
-        followed_rooms = rooms,
-        followers,
-        outbox_messages = outbox.messages,
-        outbox_bytes = outbox.bytes,
-        federated_rooms = roll.members.len(),
-        present = roll.present.len(),
-        server_epoch = %hub.server_epoch(),
-        ?link,
-        problems = ?hub.problems(),
-        "state"
-    );
 }

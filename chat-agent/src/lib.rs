@@ -14,6 +14,7 @@ pub mod background;
 pub mod backoff;
 pub mod config;
 mod daemon;
+mod dump;
 pub mod hub;
 pub mod link;
 pub mod listener;

@@ -23,16 +23,23 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(20);
 #[non_exhaustive]
 pub enum LockError {
     /// Another agent has the socket or the state.
-    #[error("{path} is held by another agent (process {pid})", path = path.display())]
+    #[error(
+        "{path} is held by another agent{}: end it{}, or name another {flag}",
+        pid.map_or_else(String::new, |pid| format!(" (process {pid})")),
+        pid.map_or_else(String::new, |pid| format!(" with `kill {pid}`")),
+        path = path.display()
+    )]
     Held {
         /// The lock file.
         path: PathBuf,
-        /// Who holds it, as far as the file says.
-        pid: String,
+        /// Who holds it, if the file says.
+        pid: Option<u32>,
+        /// The flag that says where it is.
+        flag: &'static str,
     },
     /// What stands there was not made by an agent of this user.
     #[error(
-        "{path} is no lock file of uid {uid}: move it away, or name another --socket",
+        "{path} is no lock file of uid {uid}: move it away, or name another {flag}",
         path = path.display()
     )]
     Foreign {
@@ -40,6 +47,8 @@ pub enum LockError {
         path: PathBuf,
         /// Who asks.
         uid: u32,
+        /// The flag that says where it is.
+        flag: &'static str,
     },
     /// The system said no.
     #[error("cannot lock {path}", path = path.display())]
@@ -58,18 +67,19 @@ pub struct Lock {
 }
 
 impl Lock {
-    /// Takes the lock, or says who has it.
+    /// Takes the lock, or says who has it and with which `flag` it can be another.
     ///
     /// # Errors
     ///
     /// [`LockError`].
-    pub fn take(path: &Path) -> Result<Self, LockError> {
-        let file = open(path)?;
+    pub fn take(path: &Path, flag: &'static str) -> Result<Self, LockError> {
+        let file = open(path, flag)?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Self::held(file)),
             Err(Errno::WOULDBLOCK) => Err(LockError::Held {
                 path: path.to_owned(),
                 pid: holder(file),
+                flag,
             }),
             Err(error) => Err(io_error(path)(error.into())),
         }
@@ -80,10 +90,14 @@ impl Lock {
     /// # Errors
     ///
     /// [`LockError`].
-    pub fn take_within(path: &Path, patience: Duration) -> Result<Self, LockError> {
+    pub fn take_within(
+        path: &Path,
+        flag: &'static str,
+        patience: Duration,
+    ) -> Result<Self, LockError> {
         let deadline = Instant::now() + patience;
         loop {
-            match Self::take(path) {
+            match Self::take(path, flag) {
                 Err(LockError::Held { .. }) if Instant::now() < deadline => {
                     thread::sleep(RETRY_INTERVAL);
                 }
@@ -116,11 +130,12 @@ impl Drop for Lock {
 }
 
 /// Opens the file, which is written to: so not one that somebody put or linked there.
-fn open(path: &Path) -> Result<File, LockError> {
+fn open(path: &Path, flag: &'static str) -> Result<File, LockError> {
     let uid = geteuid().as_raw();
     let foreign = || LockError::Foreign {
         path: path.to_owned(),
         uid,
+        flag,
     };
     let no_follow = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits();
     let file = OpenOptions::new()
@@ -142,12 +157,10 @@ fn open(path: &Path) -> Result<File, LockError> {
     Ok(file)
 }
 
-fn holder(mut file: File) -> String {
+fn holder(mut file: File) -> Option<u32> {
     let mut text = String::new();
-    match file.read_to_string(&mut text) {
-        Ok(_) if !text.trim().is_empty() => text.trim().to_owned(),
-        _ => "unknown".to_owned(),
-    }
+    file.read_to_string(&mut text).ok()?;
+    text.trim().parse().ok()
 }
 
 fn io_error(path: &Path) -> impl FnOnce(io::Error) -> LockError {
@@ -160,15 +173,31 @@ mod tests {
     use super::*;
     use std::fs;
 
+    const FLAG: &str = "--state-dir";
+
+    #[test]
+    fn a_held_lock_says_who_has_it_and_what_to_do() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("agent.lock");
+        let _held = Lock::take(&path, FLAG).unwrap();
+        let refused = Lock::take_within(&path, FLAG, Duration::ZERO).unwrap_err();
+        let pid = std::process::id();
+        let remedy =
+            format!("(process {pid}): end it with `kill {pid}`, or name another --state-dir");
+        assert!(refused.to_string().ends_with(&remedy), "{refused}");
+        fs::write(&path, "").unwrap();
+        let refused = Lock::take(&path, FLAG).unwrap_err().to_string();
+        let remedy = "by another agent: end it, or name another --state-dir";
+        assert!(refused.ends_with(remedy), "{refused}");
+    }
+
     #[test]
     fn a_lock_is_waited_for_while_its_holder_ends() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("agent.lock");
-        let held = Lock::take(&path).unwrap();
-        let refused = Lock::take_within(&path, Duration::ZERO).unwrap_err();
-        let pid = std::process::id().to_string();
-        assert!(refused.to_string().contains(&pid), "{refused}");
-        let waiting = thread::spawn(move || Lock::take_within(&path, Duration::from_secs(60)));
+        let held = Lock::take(&path, FLAG).unwrap();
+        let waiting =
+            thread::spawn(move || Lock::take_within(&path, FLAG, Duration::from_secs(60)));
         drop(held);
         waiting.join().unwrap().unwrap();
     }
@@ -180,10 +209,16 @@ mod tests {
         fs::write(&precious, "text").unwrap();
         let path = dir.path().join("agent.lock");
         std::os::unix::fs::symlink(&precious, &path).unwrap();
-        assert!(matches!(Lock::take(&path), Err(LockError::Foreign { .. })));
+        assert!(matches!(
+            Lock::take(&path, FLAG),
+            Err(LockError::Foreign { .. })
+        ));
         fs::remove_file(&path).unwrap();
         fs::hard_link(&precious, &path).unwrap();
-        assert!(matches!(Lock::take(&path), Err(LockError::Foreign { .. })));
+        assert!(matches!(
+            Lock::take(&path, FLAG),
+            Err(LockError::Foreign { .. })
+        ));
         assert_eq!(fs::read_to_string(&precious).unwrap(), "text");
     }
 }

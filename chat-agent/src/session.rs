@@ -1,6 +1,7 @@
 //! One terminal or script: the task that owns its connection.
 
 mod check;
+mod greeting;
 mod lookup;
 mod pages;
 mod request;
@@ -11,18 +12,20 @@ use crate::{
     answer::{self, Answer},
     hub::Hub,
     link::LinkHandle,
-    store::{AgentWriter, Command, person::Claim},
+    store::{AgentWriter, Command},
 };
 use bytes::BytesMut;
 pub(crate) use check::check_servers;
 use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
+pub(crate) use greeting::MAX_LOOKUPS;
+use greeting::introduce;
 use pages::Pages;
 use protocol::{
     CodecError, FrameCodec, HandshakeError, Nick, Preface, RequestId, Room, UserName, Vocabulary,
     handshake,
     limits::{
-        HANDSHAKE_TIMEOUT, MAX_IN_FLIGHT, MAX_NICKS_PER_UID, MAX_PAGE_BYTES, MAX_PAGE_ENTRIES,
-        MAX_SOFTWARE_BYTES, SESSION_QUEUE_BYTES, SHUTDOWN_DEADLINE,
+        HANDSHAKE_TIMEOUT, MAX_IN_FLIGHT, MAX_PAGE_BYTES, MAX_PAGE_ENTRIES,
+        SESSION_QUEUE_BYTES, SHUTDOWN_DEADLINE,
     },
     local::{AgentFrame, Event, LinkStatus, Refusal, Reply, Request, TerminalFrame},
 };
@@ -35,7 +38,7 @@ use std::{collections::HashMap, io, sync::Arc, time::Duration};
 use thiserror::Error;
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt},
-    sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch},
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
     time::timeout,
 };
 use tokio_util::{codec::FramedRead, sync::CancellationToken};
@@ -60,6 +63,8 @@ pub struct Services {
     pub link: LinkHandle,
     /// Where the agent's files are, for `chat status`.
     pub state_dir: Arc<str>,
+    /// Places for questions to the host's list of users.
+    pub lookups: Arc<Semaphore>,
 }
 
 /// How an orderly session ended.
@@ -150,53 +155,9 @@ where
     let (read, write) = tokio::io::split(stream);
     let mut frames = FramedRead::new(read, FrameCodec::new());
     *frames.read_buffer_mut() = rest;
-    Session::begin(nick, services, write, interactive, hello.id)
+    Session::begin((nick, uid), services, write, interactive, hello.id)
         .run(frames, stop)
         .await
-}
-
-/// Who the session speaks as, if it may.
-async fn introduce(
-    hello: &TerminalFrame,
-    uid: u32,
-    services: &Services,
-) -> Result<(Nick, bool), Refusal> {
-    let Request::Hello {
-        nick,
-        software,
-        interactive,
-    } = &hello.request
-    else {
-        return Err(Refusal::HelloOutOfPlace);
-    };
-    if software.len() > MAX_SOFTWARE_BYTES {
-        let reason = format!("the software description is over {MAX_SOFTWARE_BYTES} bytes");
-        return Err(Refusal::Malformed { reason });
-    }
-    let (done, claimed) = oneshot::channel();
-    let command = Command::Claim {
-        nick: nick.clone(),
-        uid,
-        done,
-    };
-    let shutting_down = |_| Refusal::ShuttingDown;
-    services
-        .writer
-        .submit(command)
-        .await
-        .map_err(|_| Refusal::ShuttingDown)?;
-    match claimed.await.map_err(shutting_down)? {
-        Ok(Claim::Owned) => Ok((nick.clone(), *interactive)),
-        Ok(Claim::TakenBy { uid }) => Err(Refusal::NickTaken {
-            nick: nick.clone(),
-            uid,
-        }),
-        Ok(Claim::TooMany) => Err(Refusal::TooMany {
-            what: "nicks of one OS user".to_owned(),
-            max: u32::try_from(MAX_NICKS_PER_UID).unwrap_or(u32::MAX),
-        }),
-        Err(reason) => Err(Refusal::StorageFailed { reason }),
-    }
 }
 
 /// Tells somebody who has no place here why, in terms they understand.
@@ -225,6 +186,8 @@ async fn say<S: AsyncWrite + Unpin>(stream: &mut S, words: &[u8]) -> io::Result<
 /// A session after its `Hello`.
 struct Session<W> {
     user: UserName,
+    /// The OS user behind it.
+    uid: u32,
     services: Services,
     reader: ReaderId,
     outbound: Arc<Outbound>,
@@ -260,7 +223,7 @@ impl<W> Drop for Session<W> {
 
 impl<W: AsyncWrite + Unpin> Session<W> {
     fn begin(
-        nick: Nick,
+        (nick, uid): (Nick, u32),
         services: Services,
         write: W,
         interactive: bool,
@@ -289,6 +252,7 @@ impl<W: AsyncWrite + Unpin> Session<W> {
         let link = hub.link();
         Self {
             user,
+            uid,
             services,
             reader,
             outbound,

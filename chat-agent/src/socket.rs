@@ -180,7 +180,7 @@ impl Socket {
     ) -> Result<(Self, UnixListener), SocketError> {
         prepare_dir(path, access)?;
         let (_, socket_mode) = access.modes();
-        let lock = Lock::take_within(&lock_path(path), patience)?;
+        let lock = Lock::take_within(&lock_path(path), "--socket", patience)?;
         match fs::symlink_metadata(path) {
             Ok(found) if found.file_type().is_socket() => {
                 fs::remove_file(path).map_err(io_error("replace", path))?;

@@ -43,27 +43,59 @@ pub struct Connection {
 }
 
 /// What `chat` can do besides conversing.
+// The first line of each is its line in the list, the rest is for its own help.
 #[derive(Debug, Subcommand)]
 pub enum Verb {
     /// Send a message, or one for each line of standard input
+    ///
+    /// Prints nothing on success, or with --json one object a message. Empty lines are skipped; a
+    /// line that is not UTF-8 or too long is named and left out, and the exit code is 1 in the
+    /// end. Starts this host's agent if none runs, unless a socket is named.
     Send(SendArgs),
     /// Print messages as they come
+    ///
+    /// Prints the newest 10 messages of each room, or all after --since, and ends there. With
+    /// --follow it goes on with what comes. With --count N it begins with the newest N, or after
+    /// --since, and ends after N messages, waiting for those that are not there yet. Starts this
+    /// host's agent if none runs, unless a socket is named.
     Tail(TailArgs),
     /// Print a room's last messages
+    ///
+    /// Oldest first. To read on from there, give the "cursor" that --json prints to `chat tail
+    /// --since`.
     History(HistoryArgs),
     /// List rooms
+    ///
+    /// Those of the server, of this host, and your conversations with one person. Without a
+    /// connection to the server, only its rooms that you have joined.
     Rooms(RoomsArgs),
     /// List a room's members and whether they are there
+    ///
+    /// Without a connection to the server, only a #room's members on this host are known, which
+    /// is said on standard error.
     Who(WhoArgs),
     /// Show how the agent, its outbox and its link are
+    ///
+    /// Also what does not work right now and what to do about it.
     Status(StatusArgs),
     /// Join rooms, or federate this host with a server
+    ///
+    /// Servers are remembered by the agent, replacing earlier ones: `chat join A B` has it try A
+    /// and B in turn. Waits up to 5 seconds for the connection; exit code 75 if no server was
+    /// reached by then (the agent goes on trying), 1 if one refused this host. Starts this host's
+    /// agent if none runs, unless a socket is named.
     Join(JoinArgs),
     /// Leave a room, or forget the server
+    ///
+    /// What is in the outbox stays there until a server is joined again.
     Leave(LeaveArgs),
     /// Show or set a room's topic
     Topic(TopicArgs),
     /// Run this host's agent
+    ///
+    /// It stays in the foreground and logs to standard error. `chat` starts one by itself if none
+    /// runs; run it by hand to choose its name, its files or its server. What is not given here
+    /// is looked up in the environment, then in the settings file.
     Agent(chat_agent::AgentArgs),
     /// Run a server
     Server(chat_server::ServerArgs),
@@ -72,8 +104,6 @@ pub enum Verb {
 }
 
 /// `chat send`
-///
-/// Prints nothing on success, or with --json one object a message.
 #[derive(Debug, Args)]
 pub struct SendArgs {
     /// Where to: #name, &name, nick or nick@host
@@ -108,9 +138,6 @@ pub enum Wait {
 }
 
 /// `chat tail`
-///
-/// Prints the newest 10 messages of each room, or those after --since, and ends there unless
-/// --follow or --count says to wait for more.
 #[derive(Debug, Args)]
 pub struct TailArgs {
     /// Which rooms: #name, &name, nick or nick@host
@@ -122,7 +149,7 @@ pub struct TailArgs {
     /// Go on printing what comes
     #[arg(long, short)]
     pub follow: bool,
-    /// End after so many messages, waiting for them if need be
+    /// End after so many messages: the newest that are there, then those that come
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub count: Option<u64>,
     /// Give up after so long, with exit code 124
@@ -192,9 +219,6 @@ pub struct StatusArgs {
 }
 
 /// `chat join`
-///
-/// Rooms are joined. Servers are remembered by the agent, replacing earlier ones, and tried in
-/// turn; the command waits up to 5 seconds for the connection.
 #[derive(Debug, Args)]
 pub struct JoinArgs {
     /// #room or &room, or a server: HOST or HOST:PORT (default port 7667)
@@ -242,6 +266,25 @@ mod tests {
         let help = Cli::command().term_width(80).render_help().to_string();
         assert!(help.lines().count() <= 24, "{help}");
         assert!(help.lines().all(|line| line.len() <= 80), "{help}");
+    }
+
+    #[test]
+    fn the_help_of_a_verb_explains_more_than_the_list_does() {
+        let mut command = Cli::command();
+        for (verb, words) in [
+            ("send", "left out"),
+            ("tail", "newest 10"),
+            ("history", "Oldest first"),
+            ("rooms", "conversations"),
+            ("who", "standard error"),
+            ("status", "what to do"),
+            ("join", "in turn"),
+            ("leave", "outbox"),
+        ] {
+            let verb = command.find_subcommand_mut(verb).unwrap();
+            let help = verb.render_long_help().to_string();
+            assert!(help.contains(words), "{help}");
+        }
     }
 
     #[test]

@@ -201,7 +201,9 @@ impl<Q> Conversation<Q> {
                 return Ok(happening);
             }
             self.queue_sends()?;
-            self.link.want(self.outbound.unaccepted() > 0);
+            if !self.link.is_up() {
+                self.link.want(self.outbound.unaccepted() > 0);
+            }
             let wake = [
                 self.outbound.held_until(),
                 self.outbound.ask_again_at(),

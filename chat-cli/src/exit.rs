@@ -15,7 +15,7 @@ pub enum Exit {
     Usage = 2,
     /// The agent cannot be reached.
     Unreachable = 69,
-    /// Accepted, but not committed in time: it will be, later.
+    /// Accepted, but not committed (or connected) in time: it will be, later.
     NotCommitted = 75,
     /// The OS user may not do this.
     Permission = 77,

@@ -1,5 +1,9 @@
 //! Lines of standard input, bounded in size and number, read on a thread of their own.
 
+use crate::{
+    exit::{Failure, say},
+    render,
+};
 use protocol::limits::MAX_BODY_BYTES;
 use std::io::{self, BufRead, Read};
 use thiserror::Error;
@@ -7,6 +11,9 @@ use tokio::sync::mpsc;
 
 /// Lines read ahead; with the longest lines that is 4 MiB.
 const READ_AHEAD: usize = 64;
+
+/// Lines left out that are named; of more only the number is told.
+const MAX_NAMED: u64 = 10;
 
 /// One line without its end.
 #[derive(Debug, PartialEq, Eq)]
@@ -21,7 +28,9 @@ pub struct Line {
 #[derive(Debug, Error)]
 pub enum LineError {
     /// Over the limit of a message.
-    #[error("line {number} has more than {max} bytes, the most a message may have: split it")]
+    #[error(
+        "line {number} was not sent: it has more than {max} bytes, the most a message may have"
+    )]
     TooLong {
         /// Which line.
         number: u64,
@@ -29,7 +38,7 @@ pub enum LineError {
         max: usize,
     },
     /// Not UTF-8.
-    #[error("line {number} is not valid UTF-8 (from byte {at} on): convert it first, see iconv(1)")]
+    #[error("line {number} was not sent: it is not valid UTF-8 from byte {at} on, see iconv(1)")]
     NotText {
         /// Which line.
         number: u64,
@@ -41,7 +50,45 @@ pub enum LineError {
     Io(#[from] io::Error),
 }
 
-/// Reads standard input on a thread, until its end, an error, or the receiver is dropped.
+/// Lines that were left out because they are no messages.
+#[derive(Debug, Default)]
+pub struct Skipped(u64);
+
+impl Skipped {
+    /// Leaves a line out, and says so.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] if the input cannot be read any further.
+    pub fn skip(&mut self, error: &LineError) -> Result<(), Failure> {
+        if matches!(error, LineError::Io(_)) {
+            return Err(Failure::failed(error));
+        }
+        self.0 += 1;
+        if self.0 <= MAX_NAMED {
+            say(&error.to_string());
+        }
+        Ok(())
+    }
+
+    /// How a command ends that did all else it should.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] if a line was left out.
+    pub fn result(&self) -> Result<(), Failure> {
+        match self.0 {
+            0 => Ok(()),
+            1 => Err(Failure::failed("1 line was not sent")),
+            lines => Err(Failure::failed(format_args!(
+                "{} were not sent",
+                render::count(lines, "line")
+            ))),
+        }
+    }
+}
+
+/// Reads standard input on a thread, until its end, a failure, or the receiver is dropped.
 ///
 /// Nobody waits for the thread: it may sit in a read that never returns, and ends with the
 /// process.
@@ -58,7 +105,8 @@ pub fn stdin() -> mpsc::Receiver<Result<Line, LineError>> {
     rx
 }
 
-/// The non-empty lines of a reader; ends after the first error.
+/// The non-empty lines of a reader. Those that are no messages are errors, with more behind them;
+/// a reader that fails ends it.
 #[derive(Debug)]
 pub struct Lines<R> {
     reader: R,
@@ -90,10 +138,14 @@ impl<R: BufRead> Lines<R> {
             if bytes.is_empty() {
                 return Ok(None);
             }
-            if bytes.pop_if(|last| *last == b'\n').is_some() {
+            let ended = bytes.pop_if(|last| *last == b'\n').is_some();
+            if ended {
                 bytes.pop_if(|last| *last == b'\r');
             }
             if bytes.len() > MAX_BODY_BYTES {
+                if !ended {
+                    self.reader.skip_until(b'\n')?;
+                }
                 return Err(LineError::TooLong {
                     number,
                     max: MAX_BODY_BYTES,
@@ -119,7 +171,7 @@ impl<R: BufRead> Iterator for Lines<R> {
             return None;
         }
         let line = self.read().transpose();
-        self.ended = !matches!(line, Some(Ok(_)));
+        self.ended = matches!(line, None | Some(Err(LineError::Io(_))));
         line
     }
 }
@@ -151,9 +203,10 @@ mod tests {
     }
 
     #[test]
-    fn bad_text_names_its_line_and_ends_the_reading() {
-        let read = lines(b"ok\nb\xffd\nnever");
-        assert_eq!(read.len(), 2);
+    fn bad_text_names_its_line_and_the_next_is_read() {
+        let read = lines(b"ok\nb\xffd\nnext");
+        assert_eq!(read.len(), 3);
+        assert_eq!(read[2], Ok((3, "next".to_owned())));
         let error = read[1].as_ref().unwrap_err();
         assert!(
             error.contains("line 2") && error.contains("byte 1"),
@@ -168,9 +221,12 @@ mod tests {
         bytes.extend(b"\r\n");
         assert!(lines(&bytes)[0].is_ok());
         for over in [1, 2, 3, 100_000] {
-            let bytes = vec![b'x'; MAX_BODY_BYTES + over];
-            let error = lines(&bytes)[0].clone().unwrap_err();
+            let mut bytes = vec![b'x'; MAX_BODY_BYTES + over];
+            bytes.extend(b"\nnext");
+            let read = lines(&bytes);
+            let error = read[0].clone().unwrap_err();
             assert!(error.contains("line 1"), "{error}");
+            assert_eq!(read[1..], [Ok((2, "next".to_owned()))], "{over}");
         }
     }
 }

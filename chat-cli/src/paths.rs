@@ -14,6 +14,8 @@ use std::{ffi::OsString, path::PathBuf};
 pub struct Settings {
     /// The agent's socket.
     pub socket: PathBuf,
+    /// Whether that is another than this user's own by default.
+    pub socket_given: bool,
     /// The state directory of an agent that this terminal starts.
     pub state_dir: PathBuf,
     /// Who speaks.
@@ -39,9 +41,10 @@ impl Settings {
             let flag = inner.clone().or_else(|| outer.clone());
             flag.or_else(|| variable(around, name).map(PathBuf::from))
         };
+        let socket = path(&inner.socket, &outer.socket, "CHAT_SOCKET");
         Ok(Self {
-            socket: path(&inner.socket, &outer.socket, "CHAT_SOCKET")
-                .unwrap_or_else(|| default_socket_in(around)),
+            socket_given: socket.is_some(),
+            socket: socket.unwrap_or_else(|| default_socket_in(around)),
             state_dir: path(&inner.state_dir, &outer.state_dir, "CHAT_STATE_DIR")
                 .unwrap_or_else(|| default_state_dir_in(around)),
             nick: nick(inner.nick.as_deref().or(outer.nick.as_deref()), around)?,
@@ -145,6 +148,7 @@ mod tests {
         let settings = Settings::resolve_in(&none, &none, &around).unwrap();
         assert_eq!(settings.nick.as_str(), "ann");
         assert_eq!(settings.socket, Path::new("/tmp/chat-1000/agent.sock"));
+        assert!(!settings.socket_given);
         assert_eq!(settings.state_dir, Path::new("/var/tmp/chat-1000"));
     }
 

@@ -1,15 +1,17 @@
 //! `chat` without a terminal: sends each line of standard input, prints what arrives.
 //!
 //! At the end of the input it waits until everything it said is durable and, in a room that this
-//! host orders, has come back and been printed. When nobody reads what it prints any more, it
-//! goes on sending.
+//! host orders, has come back and been printed, unless the agent is gone and none is started in its
+//! place. When nobody reads what it prints any more, it goes on sending. A line that is no message
+//! is left out.
 
 use crate::{
     client::exit_of,
     conversation::{Conversation, Happening, Options},
     exit::Failure,
     interactive::lobby,
-    lines, news,
+    lines::{self, Skipped},
+    news,
     outbound::{Fate, Until, WINDOW},
     output::Output,
     paths::Settings,
@@ -58,10 +60,13 @@ async fn converse(
     let mut input = lines::stdin();
     let mut input_ended = false;
     let mut open = false;
+    let mut skipped = Skipped::default();
+    // Whether there is nobody to send back what was said.
+    let mut gone = false;
     loop {
         let done = input_ended || pipe.failure.is_some();
-        if done && conversation.outbound().is_empty() && pipe.awaited.is_empty() {
-            return pipe.failure.map_or(Ok(()), Err);
+        if done && conversation.outbound().is_empty() && (gone || pipe.awaited.is_empty()) {
+            return pipe.failure.map_or_else(|| skipped.result(), Err);
         }
         // Nothing is said before the room is open, or its echo could be missed.
         let may_take =
@@ -76,11 +81,18 @@ async fn converse(
                 }
                 Happening::Opened { .. } => open = true,
                 Happening::Fate(fate) => pipe.on_fate(fate),
-                happening => news::tell(happening, &me)?,
+                happening => {
+                    match happening {
+                        Happening::NotStarted(_) => gone = true,
+                        Happening::Reconnected => gone = false,
+                        _ => {}
+                    }
+                    news::tell(happening, &me)?;
+                }
             },
             line = input.recv(), if may_take => match line {
                 Some(Ok(line)) => pipe.say(&mut conversation, line.text),
-                Some(Err(error)) => pipe.note(Err(Failure::failed(error))),
+                Some(Err(error)) => pipe.note(skipped.skip(&error)),
                 None => input_ended = true,
             },
         }

@@ -11,12 +11,65 @@ pub mod topic;
 pub mod who;
 
 use crate::{
-    client::{Session, connect},
-    exit::Failure,
+    client::{CallError, Session, connect},
+    conversation::Options,
+    exit::{Failure, say},
     paths::Settings,
+    search::find,
+};
+use protocol::{
+    Room, UserName,
+    local::{LinkStatus, Reply, Request},
 };
 
-/// A session for one question. Verbs never start an agent: a script should notice.
+/// A session for one question. Without an agent there is nothing to ask, so none is started.
 async fn session(settings: &Settings) -> Result<Session, Failure> {
     Ok(connect(&settings.socket, &settings.nick, false).await?)
+}
+
+/// As [`session`], for verbs that make sense on a host where nobody has talked yet.
+async fn session_or_start(settings: &Settings) -> Result<Session, Failure> {
+    let options = Options {
+        autostart: may_start(settings),
+        ..Options::default()
+    };
+    let (session, _) = find(settings, options).await?;
+    Ok(session)
+}
+
+/// Whether a verb may start an agent: only at this user's own default socket. A script that names
+/// a socket means the agent there, and should notice that it is gone.
+const fn may_start(settings: &Settings) -> bool {
+    !settings.socket_given
+}
+
+/// For what only rooms have: `lacks` says what a conversation with one person is not for.
+fn refuse_direct(room: &Room, me: &UserName, lacks: &str) -> Result<(), Failure> {
+    match room {
+        Room::Direct(_) => Err(Failure::failed(format_args!(
+            "a conversation with {} {lacks}",
+            room.seen_by(me)
+        ))),
+        Room::Federated(_) | Room::Local(_) => Ok(()),
+    }
+}
+
+/// Says so if what is known of a `#room` may not be all, as the server cannot be asked.
+async fn say_if_offline(
+    session: &mut Session,
+    room: &Room,
+    consequence: &str,
+) -> Result<(), Failure> {
+    if !matches!(room, Room::Federated(_)) {
+        return Ok(());
+    }
+    let Reply::Status(status) = session.call(Request::Status).await? else {
+        return Err(CallError::Misfit.into());
+    };
+    match status.link {
+        LinkStatus::Online { .. } => {}
+        LinkStatus::LocalOnly => say(&format!("this host has no server: {consequence}")),
+        _ => say(&format!("the server cannot be reached: {consequence}")),
+    }
+    Ok(())
 }

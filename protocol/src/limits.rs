@@ -115,6 +115,7 @@ pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(3);
 /// Silence after which agent and server each take the other for dead: three heartbeats and half
 /// of one, under the promised 10 s.
 pub const PEER_TIMEOUT: Duration = Duration::from_millis(9_500);
+const _: () = assert!(PEER_TIMEOUT.as_millis() <= 10_000);
 
 /// How long a TCP connection to a server may take.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);

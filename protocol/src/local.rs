@@ -310,6 +310,19 @@ pub enum LinkStatus {
     },
 }
 
+impl LinkStatus {
+    /// The address of the server that is tried or connected.
+    #[must_use]
+    pub fn server(&self) -> Option<&str> {
+        match self {
+            Self::LocalOnly => None,
+            Self::Connecting { server }
+            | Self::Waiting { server, .. }
+            | Self::Online { server, .. } => Some(server),
+        }
+    }
+}
+
 /// What an agent tells without being asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Event {
@@ -469,16 +482,13 @@ pub enum Refusal {
         retry_after_ms: u32,
     },
     /// The cursor is from another life of the log.
-    #[error(
-        "the cursor is from log {given}, but {room} is now log {current}: it was recreated or \
-         restored, so start again with --since 0"
-    )]
+    #[error("{}", other_epoch(room, *given, *current))]
     EpochChanged {
         /// Which room.
         room: Room,
         /// The cursor's.
         given: Epoch,
-        /// The log's.
+        /// The log's; all zeros on a host that has not met a server yet.
         current: Epoch,
     },
     /// The server says no.
@@ -536,6 +546,29 @@ pub enum Refusal {
         /// What failed, for people.
         reason: String,
     },
+    /// Only the OS user who runs the agent may do this to the whole host.
+    #[error(
+        "uid {uid} may not change this host's server: only uid {owner}, who runs the agent, may"
+    )]
+    NotOwner {
+        /// Who asked.
+        uid: u32,
+        /// Who may.
+        owner: u32,
+    },
+}
+
+fn other_epoch(room: &Room, given: Epoch, current: Epoch) -> String {
+    if current.to_bytes() == [0; 8] {
+        return format!(
+            "this host has not met the server that keeps {room} yet: run this again when \
+             `chat status` says that it is connected"
+        );
+    }
+    format!(
+        "the cursor is from log {given}, but {room} is now log {current}: it was recreated or \
+         restored, so start again with --since 0"
+    )
 }
 
 impl Refusal {
@@ -558,7 +591,27 @@ impl Refusal {
     pub const fn is_permission(&self) -> bool {
         matches!(
             self,
-            Self::NickTaken { .. } | Self::NotAllowed { .. } | Self::NotYours { .. }
+            Self::NickTaken { .. }
+                | Self::NotAllowed { .. }
+                | Self::NotYours { .. }
+                | Self::NotOwner { .. }
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_of_a_server_that_was_never_met_is_not_called_outdated() {
+        let refusal = |current| Refusal::EpochChanged {
+            room: "#builds".parse().unwrap(),
+            given: Epoch::from_bytes([7; 8]),
+            current: Epoch::from_bytes([current; 8]),
+        };
+        let never_met = refusal(0).to_string();
+        assert!(never_met.contains("has not met the server"), "{never_met}");
+        assert!(refusal(1).to_string().contains("recreated"));
     }
 }

@@ -49,6 +49,8 @@ struct Shared {
     connections: Mutex<Vec<TcpStream>>,
     stopping: AtomicBool,
     cuts: AtomicU64,
+    connections_made: AtomicU64,
+    bytes_down: AtomicU64,
 }
 
 impl ChaosProxy {
@@ -64,6 +66,8 @@ impl ChaosProxy {
             connections: Mutex::default(),
             stopping: AtomicBool::new(false),
             cuts: AtomicU64::new(0),
+            connections_made: AtomicU64::new(0),
+            bytes_down: AtomicU64::new(0),
         });
         let for_thread = Arc::clone(&shared);
         let acceptor = thread::spawn(move || for_thread.accept(&listener));
@@ -98,6 +102,18 @@ impl ChaosProxy {
     pub fn cuts(&self) -> u64 {
         self.shared.cuts.load(Ordering::Relaxed)
     }
+
+    /// How many connections have been made.
+    #[must_use]
+    pub fn connections(&self) -> u64 {
+        self.shared.connections_made.load(Ordering::Relaxed)
+    }
+
+    /// How many bytes have come down from the upstream.
+    #[must_use]
+    pub fn bytes_down(&self) -> u64 {
+        self.shared.bytes_down.load(Ordering::Relaxed)
+    }
 }
 
 impl Drop for ChaosProxy {
@@ -131,13 +147,15 @@ impl Shared {
         client.set_nodelay(true)?;
         server.set_nodelay(true)?;
         lock(&self.connections).extend([client.try_clone()?, server.try_clone()?]);
-        let there = (client.try_clone()?, server.try_clone()?);
-        for (from, to) in [there, (server, client)] {
+        self.connections_made.fetch_add(1, Ordering::Relaxed);
+        let up = (client.try_clone()?, server.try_clone()?, false);
+        let down = (server, client, true);
+        for (from, to, is_down) in [up, down] {
             let shared = Arc::clone(self);
             let random = lock(&self.random).fork();
             thread::spawn(move || {
                 // An end of either side ends both; which error it was makes no difference.
-                let _ = shared.pump(&from, &to, random);
+                let _ = shared.pump(&from, &to, is_down, random);
                 let _ = from.shutdown(Shutdown::Both);
                 let _ = to.shutdown(Shutdown::Both);
             });
@@ -145,7 +163,13 @@ impl Shared {
         Ok(())
     }
 
-    fn pump(&self, mut from: &TcpStream, mut to: &TcpStream, mut random: Random) -> io::Result<()> {
+    fn pump(
+        &self,
+        mut from: &TcpStream,
+        mut to: &TcpStream,
+        is_down: bool,
+        mut random: Random,
+    ) -> io::Result<()> {
         let mut buffer = vec![0; 64 * 1024];
         loop {
             let chaos = *lock(&self.chaos);
@@ -163,6 +187,9 @@ impl Shared {
                     thread::sleep(random.pause(chaos.max_delay_ms));
                 }
                 to.write_all(slice)?;
+                if is_down {
+                    self.bytes_down.fetch_add(len, Ordering::Relaxed);
+                }
                 if let Some(mean) = chaos.mean_bytes_to_cut
                     && random.within(0..mean.max(1)) < len
                 {
@@ -200,6 +227,9 @@ mod tests {
         let mut received = vec![0; sent.len()];
         server.read_exact(&mut received).expect("read");
         assert_eq!(received, sent);
+        server.write_all(&sent).expect("written");
+        client.read_exact(&mut received).expect("read");
+        assert_eq!(proxy.bytes_down(), 500);
 
         proxy.set(Chaos {
             mean_bytes_to_cut: Some(1),

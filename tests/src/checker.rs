@@ -1,7 +1,7 @@
 //! The judge: looks at a [`History`] when all is over, without clocks or processes.
 //!
 //! Every reader of a history is taken to have followed every room in it from the beginning to
-//! the same end.
+//! the same end. Who was to read is not believed from the history but asked for.
 
 use crate::recorder::{History, Outcome, Read, Send};
 use std::{
@@ -60,6 +60,11 @@ pub enum Violation {
         /// What came after it.
         then: String,
     },
+    /// Somebody who was to read got nothing at all.
+    Absent {
+        /// Who.
+        reader: String,
+    },
     /// A message is not where its sender was told it is.
     SeqChanged {
         /// Who saw it.
@@ -70,6 +75,31 @@ pub enum Violation {
         told: u64,
         /// What the reader saw.
         seen: u64,
+    },
+    /// A message does not have the id that its sender was told.
+    IdChanged {
+        /// Who saw it.
+        reader: String,
+        /// Which.
+        body: String,
+        /// What the sender was told.
+        told: String,
+        /// What the reader saw.
+        seen: String,
+    },
+    /// A sender who tried again was told another place or id.
+    ToldTwice {
+        /// Which.
+        body: String,
+        /// What the sender was told first.
+        first: String,
+        /// What the sender was told then.
+        then: String,
+    },
+    /// A message was refused after it had been acknowledged.
+    RefusedAfterAll {
+        /// Which.
+        body: String,
     },
     /// Two readers saw a room differently.
     OrderDiffers {
@@ -92,14 +122,25 @@ impl fmt::Display for Violation {
     }
 }
 
-/// Judges a history.
+/// Judges a history that all of `readers` were to read.
 ///
 /// # Errors
 ///
 /// Every broken promise it finds.
-pub fn check(history: &History) -> Result<(), Vec<Violation>> {
+///
+/// # Panics
+///
+/// If there is nobody to have read it: then nothing would be proved.
+pub fn check(history: &History, readers: &[&str]) -> Result<(), Vec<Violation>> {
+    assert!(!readers.is_empty(), "a history needs readers");
     let mut violations = Vec::new();
-    let sends = index_sends(&history.sends);
+    let sends = index_sends(&history.sends, &mut violations);
+    for &reader in readers {
+        if history.reads.get(reader).is_none_or(Vec::is_empty) {
+            let reader = reader.to_owned();
+            violations.push(Violation::Absent { reader });
+        }
+    }
     for (reader, reads) in &history.reads {
         check_reader(reader, reads, &sends, &mut violations);
     }
@@ -112,35 +153,56 @@ pub fn check(history: &History) -> Result<(), Vec<Violation>> {
     }
 }
 
-/// What is known of a body: where in its sender's order it stands, and the strongest outcome of
-/// its tries.
+/// What is known of a body: where in its sender's order it stands, and the strongest of what was
+/// said to its tries.
 struct Known<'a> {
     send: &'a Send,
     order: usize,
     outcome: Outcome,
+    seq: Option<u64>,
+    id: Option<&'a str>,
 }
 
-fn index_sends(sends: &[Send]) -> HashMap<&str, Known<'_>> {
+fn index_sends<'a>(
+    sends: &'a [Send],
+    violations: &mut Vec<Violation>,
+) -> HashMap<&'a str, Known<'a>> {
     let mut known: HashMap<&str, Known<'_>> = HashMap::new();
     for (order, send) in sends.iter().enumerate() {
         let entry = known.entry(send.body.as_str()).or_insert(Known {
             send,
             order,
             outcome: send.outcome,
+            seq: send.seq,
+            id: send.id.as_deref(),
         });
         assert!(
             entry.send.sender == send.sender && entry.send.room == send.room,
             "a history with one body twice cannot be judged: {send:?}"
         );
-        let stronger = match (entry.outcome, send.outcome) {
+        if entry.outcome == Outcome::Acknowledged && send.outcome == Outcome::Refused {
+            let body = send.body.clone();
+            violations.push(Violation::RefusedAfterAll { body });
+        }
+        entry.outcome = match (entry.outcome, send.outcome) {
             (Outcome::Acknowledged, _) | (_, Outcome::Acknowledged) => Outcome::Acknowledged,
             (Outcome::Unknown, _) | (_, Outcome::Unknown) => Outcome::Unknown,
             (Outcome::Refused, Outcome::Refused) => Outcome::Refused,
         };
-        entry.outcome = stronger;
-        if entry.send.seq.is_none() && send.seq.is_some() {
-            entry.send = send;
+        let mut told = |first: String, then: String| {
+            if first != then {
+                let body = send.body.clone();
+                violations.push(Violation::ToldTwice { body, first, then });
+            }
+        };
+        if let (Some(first), Some(then)) = (entry.seq, send.seq) {
+            told(first.to_string(), then.to_string());
         }
+        if let (Some(first), Some(then)) = (entry.id, &send.id) {
+            told(first.to_owned(), then.clone());
+        }
+        entry.seq = entry.seq.or(send.seq);
+        entry.id = entry.id.or(send.id.as_deref());
     }
     known
 }
@@ -186,7 +248,7 @@ fn check_reader(
             });
             continue;
         };
-        if let Some(told) = sent.send.seq
+        if let Some(told) = sent.seq
             && told != read.seq
         {
             violations.push(Violation::SeqChanged {
@@ -194,6 +256,16 @@ fn check_reader(
                 body: read.body.clone(),
                 told,
                 seen: read.seq,
+            });
+        }
+        if let Some(told) = sent.id
+            && told != read.id
+        {
+            violations.push(Violation::IdChanged {
+                reader: reader.to_owned(),
+                body: read.body.clone(),
+                told: told.to_owned(),
+                seen: read.id.clone(),
             });
         }
         if let Some(before) = latest.insert((room, read.from.as_str()), sent)
@@ -282,6 +354,7 @@ mod tests {
             body: body.to_owned(),
             outcome,
             seq: None,
+            id: None,
         }
     }
 
@@ -315,7 +388,7 @@ mod tests {
     }
 
     fn kinds(history: &History) -> Vec<&'static str> {
-        let violations = check(history).expect_err("a bad history");
+        let violations = check(history, &READERS).expect_err("a bad history");
         let mut kinds: Vec<_> = violations
             .iter()
             .map(|violation| match violation {
@@ -324,7 +397,11 @@ mod tests {
                 Violation::Foreign { .. } => "foreign",
                 Violation::SeqWentBack { .. } => "seq went back",
                 Violation::SenderReordered { .. } => "reordered",
+                Violation::Absent { .. } => "absent",
                 Violation::SeqChanged { .. } => "seq changed",
+                Violation::IdChanged { .. } => "id changed",
+                Violation::ToldTwice { .. } => "told twice",
+                Violation::RefusedAfterAll { .. } => "refused after all",
                 Violation::OrderDiffers { .. } => "order differs",
             })
             .collect();
@@ -334,13 +411,15 @@ mod tests {
 
     #[test]
     fn a_good_history_passes() {
-        assert_eq!(check(&good()), Ok(()));
+        assert_eq!(check(&good(), &READERS), Ok(()));
         let mut without_the_unknown = good();
         for reads in without_the_unknown.reads.values_mut() {
             reads.pop();
         }
-        assert_eq!(check(&without_the_unknown), Ok(()));
-        assert_eq!(check(&History::new()), Ok(()));
+        assert_eq!(check(&without_the_unknown, &READERS), Ok(()));
+        let mut refused_at_first = good();
+        refused_at_first.sends[0].outcome = Outcome::Refused;
+        assert_eq!(check(&refused_at_first, &READERS), Ok(()));
     }
 
     #[test]
@@ -350,7 +429,8 @@ mod tests {
         assert_eq!(kinds(&history), ["lost", "order differs"]);
         let mut history = good();
         history.reads.values_mut().for_each(Vec::clear);
-        assert_eq!(kinds(&history), ["lost"; 4]);
+        let lost = ["absent", "absent", "lost", "lost", "lost", "lost"];
+        assert_eq!(kinds(&history), lost);
     }
 
     #[test]
@@ -413,5 +493,52 @@ mod tests {
         let mut differing = good();
         bob(&mut differing)[2].seq = 9;
         assert_eq!(kinds(&differing), ["order differs"]);
+    }
+
+    #[test]
+    fn a_reader_who_never_read_is_found() {
+        let mut history = good();
+        history.reads.remove(READERS[1]);
+        assert_eq!(kinds(&history), ["absent"]);
+        history.reads.clear();
+        assert_eq!(kinds(&history), ["absent"; 2]);
+    }
+
+    #[test]
+    #[should_panic(expected = "needs readers")]
+    fn a_history_without_readers_is_not_judged() {
+        let _ = check(&good(), &[]);
+    }
+
+    #[test]
+    fn an_id_that_changes_is_found() {
+        let mut history = good();
+        history.sends[2].id = Some("id of a2".to_owned());
+        assert_eq!(check(&history, &READERS), Ok(()));
+        history.sends[2].id = Some("another".to_owned());
+        assert_eq!(kinds(&history), ["id changed"; 2]);
+    }
+
+    #[test]
+    fn tries_that_were_told_different_things_are_found() {
+        let told = |id: &str, seq| Send {
+            id: Some(id.to_owned()),
+            seq: Some(seq),
+            ..send("a1", Outcome::Acknowledged)
+        };
+        let mut history = good();
+        history.sends[1] = told("id of a1", 1);
+        history.sent(told("id of a1", 1));
+        assert_eq!(check(&history, &READERS), Ok(()));
+        history.sent(told("id of a1", 4));
+        history.sent(told("another", 1));
+        assert_eq!(kinds(&history), ["told twice"; 2]);
+    }
+
+    #[test]
+    fn a_message_refused_after_it_was_acknowledged_is_found() {
+        let mut history = good();
+        history.sent(send("a2", Outcome::Refused));
+        assert_eq!(kinds(&history), ["refused after all"]);
     }
 }

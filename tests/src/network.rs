@@ -8,9 +8,15 @@
 
 use crate::{privilege::tool, process::Place, sandbox::Sandbox};
 use std::{
+    fs,
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::Path,
+    process::Command,
     sync::atomic::{AtomicU32, Ordering},
 };
+
+/// What every namespace's name begins with; the pid of the test process follows.
+const PREFIX: &str = "chat-tests-";
 
 /// A network of namespaces, gone when dropped.
 #[derive(Debug)]
@@ -29,13 +35,17 @@ pub struct Link {
 }
 
 impl Network {
-    /// An empty one: a bridge without cables.
+    /// An empty one: a bridge without cables. Removes what test processes left behind that were
+    /// killed before they could.
     #[must_use]
     pub fn new() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
+        for left in namespaces().filter(|name| is_left(name)) {
+            delete_namespace(&left);
+        }
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let mut network = Self {
-            prefix: format!("chat{}-{count}", std::process::id()),
+            prefix: format!("{PREFIX}{}-{count}", std::process::id()),
             namespaces: Vec::new(),
         };
         let hub = network.add_namespace("hub");
@@ -92,11 +102,29 @@ impl Drop for Network {
     fn drop(&mut self) {
         // The virtual cables go with the namespaces they end in.
         for name in &self.namespaces {
-            let _ = std::process::Command::new("ip")
-                .args(["netns", "delete", name])
-                .output();
+            delete_namespace(name);
         }
     }
+}
+
+/// The names of this machine's namespaces.
+fn namespaces() -> impl Iterator<Item = String> {
+    // The directory is made with the first of them.
+    let entries = fs::read_dir("/run/netns").into_iter().flatten();
+    entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+}
+
+/// Whether `name` is of a test process that is gone.
+fn is_left(name: &str) -> bool {
+    let pid = name
+        .strip_prefix(PREFIX)
+        .and_then(|rest| rest.split_once('-'));
+    pid.is_some_and(|(pid, _)| !Path::new("/proc").join(pid).exists())
+}
+
+fn delete_namespace(name: &str) {
+    // Another process may be quicker.
+    let _ = Command::new("ip").args(["netns", "delete", name]).output();
 }
 
 impl Link {
@@ -147,5 +175,19 @@ impl Link {
     pub fn lose_nothing(&self) {
         let netns = format!("--net=/run/netns/{}", self.namespace);
         tool(&["nsenter", &netns, "--", "nft", "delete table inet loss"]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_namespaces_of_ended_test_processes_are_left_over() {
+        let mut child = Command::new("true").spawn().expect("a process");
+        child.wait().expect("its end");
+        assert!(is_left(&format!("{PREFIX}{}-0-hub", child.id())));
+        assert!(!is_left(&format!("{PREFIX}{}-0-hub", std::process::id())));
+        assert!(!is_left("somebody-elses"));
     }
 }

@@ -175,7 +175,11 @@ impl Place {
     }
 }
 
-/// A process with its output in files. Killed when dropped.
+/// What no process may ever say on standard error, whatever is done to it.
+pub const SIGNS_OF_BUGS: [&str; 2] = ["panicked at", "messages are missing in"];
+
+/// A process with its output in files. Killed when dropped, and then searched for
+/// [`SIGNS_OF_BUGS`].
 #[derive(Debug)]
 pub struct Process {
     name: String,
@@ -414,6 +418,18 @@ impl Drop for Process {
                 "--- {} ({ending}) said:\n{}",
                 self.name,
                 tail(&self.stderr())
+            );
+            return;
+        }
+        // A task that panicked may have taken nobody with it, and what heals itself goes unseen.
+        let said = self.stderr();
+        for sign in SIGNS_OF_BUGS {
+            let line = said.lines().find(|line| line.contains(sign));
+            assert!(
+                line.is_none(),
+                "{}: {}",
+                self.name,
+                line.unwrap_or_default()
             );
         }
     }

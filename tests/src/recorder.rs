@@ -28,6 +28,8 @@ pub struct Send {
     pub outcome: Outcome,
     /// The place it was told, if it was.
     pub seq: Option<u64>,
+    /// The id it was told, if it was.
+    pub id: Option<String>,
 }
 
 /// A message that a reader printed.
@@ -124,6 +126,7 @@ mod tests {
             body: "alice@ada 1".to_owned(),
             outcome: Outcome::Acknowledged,
             seq: Some(1),
+            id: None,
         });
         history.reads.insert("bob@bee".to_owned(), Vec::new());
         let dir = tempfile::tempdir().expect("directory");

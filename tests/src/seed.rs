@@ -1,7 +1,9 @@
 //! Randomness that can be repeated.
 
 use std::{
+    env::{self, VarError},
     hash::{BuildHasher, RandomState},
+    io::{self, Write},
     ops::Range,
     time::Duration,
 };
@@ -15,13 +17,23 @@ pub struct Random {
 
 impl Random {
     /// Starts from `CHAT_SEED`, or from a fresh seed, and prints which.
+    ///
+    /// # Panics
+    ///
+    /// If `CHAT_SEED` is no number: another run than the one asked for would be a lie.
     #[must_use]
     pub fn from_env(test: &str) -> Self {
-        let seed = std::env::var("CHAT_SEED")
-            .ok()
-            .and_then(|text| text.parse().ok())
-            .unwrap_or_else(|| RandomState::new().hash_one(test));
-        eprintln!("{test}: seed {seed} (CHAT_SEED={seed} repeats it)");
+        let given = match env::var("CHAT_SEED") {
+            Err(VarError::NotPresent) => None,
+            given => Some(given.expect("CHAT_SEED is text")),
+        };
+        let seed = choose(given.as_deref(), test);
+        // Not eprintln!, which the test runner shows for failed tests only.
+        writeln!(
+            io::stderr(),
+            "{test}: seed {seed} (CHAT_SEED={seed} repeats it)"
+        )
+        .expect("standard error takes a line");
         Self::new(seed)
     }
 
@@ -74,9 +86,30 @@ impl Random {
     }
 }
 
+fn choose(given: Option<&str>, test: &str) -> u64 {
+    given.map_or_else(
+        || RandomState::new().hash_one(test),
+        |text| {
+            text.parse()
+                .unwrap_or_else(|error| panic!("CHAT_SEED={text} is no seed: {error}"))
+        },
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_given_seed_is_taken() {
+        assert_eq!(choose(Some("18446744073709551615"), "test"), u64::MAX);
+    }
+
+    #[test]
+    #[should_panic(expected = "CHAT_SEED=x7 is no seed")]
+    fn a_seed_that_is_none_is_told() {
+        choose(Some("x7"), "test");
+    }
 
     #[test]
     fn a_seed_repeats() {

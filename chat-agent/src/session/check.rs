@@ -17,13 +17,27 @@ pub(super) fn may_use(room: &Room, user: &UserName) -> Result<(), Refusal> {
     }
 }
 
-pub(super) fn is_joinable(room: &Room, user: &UserName) -> Result<(), Refusal> {
+/// Whether there can be members here; `lack` is what a conversation cannot do or have without.
+pub(super) fn is_joinable(
+    room: &Room,
+    user: &UserName,
+    lack: &'static str,
+) -> Result<(), Refusal> {
+    may_use(room, user)?;
     match room {
-        Room::Direct(_) => Err(Refusal::NotYours {
-            room: room.clone(),
-            user: user.clone(),
+        Room::Direct(_) => Err(Refusal::BadText {
+            reason: format!("a conversation with {} {lack}", room.seen_by(user)),
         }),
         Room::Federated(_) | Room::Local(_) => Ok(()),
+    }
+}
+
+/// Whether OS user `uid` may change the server of the whole host.
+pub(super) const fn may_federate(uid: u32, owner: u32) -> Result<(), Refusal> {
+    if uid == owner {
+        Ok(())
+    } else {
+        Err(Refusal::NotOwner { uid, owner })
     }
 }
 
@@ -124,7 +138,27 @@ mod tests {
             may_use(&room, &user("eve@ada")),
             Err(Refusal::NotYours { .. })
         ));
-        assert!(is_joinable(&room, &user("bob@ada")).is_err());
+    }
+
+    #[test]
+    fn a_conversation_has_no_topic_which_is_no_lack_of_a_right() {
+        let room = Room::parse("alice@ada,bob@ada").unwrap();
+        let me = UserName::parse("alice@ada").unwrap();
+        let refused = is_joinable(&room, &me, "has no topic").unwrap_err();
+        let words = "a conversation with bob has no topic";
+        assert_eq!(refused.to_string(), words);
+        assert!(!refused.is_permission());
+        let eve = UserName::parse("eve@ada").unwrap();
+        let refused = is_joinable(&room, &eve, "has no topic").unwrap_err();
+        assert!(refused.is_permission(), "{refused}");
+    }
+
+    #[test]
+    fn another_uid_than_the_agents_may_not_federate_the_host() {
+        assert_eq!(may_federate(998, 998), Ok(()));
+        let refused = may_federate(0, 998).unwrap_err();
+        assert!(refused.is_permission());
+        assert!(refused.to_string().contains("only uid 998"), "{refused}");
     }
 
     #[test]

@@ -216,8 +216,15 @@ impl Services {
                     Ok(federation::Reply::Members { members, more }) => {
                         return Ok(Reply::Members { members, more });
                     }
-                    // Without the server only this host's members are known.
-                    Ok(_) | Err(_) => here,
+                    // Without the server only this host's members are known. It may not have
+                    // heard yet of a room that is new.
+                    Ok(_) | Err(Refusal::Offline | Refusal::LocalOnly) => here,
+                    Err(Refusal::ByServer(federation::Refusal::NoSuchRoom { .. }))
+                        if !here.is_empty() =>
+                    {
+                        here
+                    }
+                    Err(refusal) => return Err(refusal),
                 }
             }
             Room::Local(_) => here,

@@ -2,7 +2,8 @@
 
 use super::{
     Opening, Session,
-    check::{check_servers, check_topic, is_joinable, may_use},
+    greeting::owner,
+    check::{check_servers, check_topic, is_joinable, may_federate, may_use},
     lookup::Start,
 };
 use crate::{answer::Answer, store::Command};
@@ -105,14 +106,14 @@ impl<W: AsyncWrite + Unpin> Session<W> {
                     Done::Answered(answer, services.history(room, &user, before, limit).await)
                 }),
             },
-            Request::Join { room } => match is_joinable(&room, &user) {
+            Request::Join { room } => match is_joinable(&room, &user, "needs no joining") {
                 Err(refusal) => answer.give(Err(refusal)),
                 Ok(()) => self.work.push(Box::pin(async move {
                     let joined = services.join(&room, &user).await;
                     Done::Answered(answer, joined.map(|()| Reply::Done))
                 })),
             },
-            Request::Leave { room } => match is_joinable(&room, &user) {
+            Request::Leave { room } => match is_joinable(&room, &user, "cannot be left") {
                 Err(refusal) => answer.give(Err(refusal)),
                 Ok(()) => self.submit(Command::Leave { room, user, answer }),
             },
@@ -126,7 +127,8 @@ impl<W: AsyncWrite + Unpin> Session<W> {
                 }),
             },
             Request::SetTopic { room, topic } => {
-                let checked = is_joinable(&room, &user).and_then(|()| check_topic(&topic));
+                let checked = is_joinable(&room, &user, "has no topic")
+                    .and_then(|()| check_topic(&topic));
                 match (checked, &room) {
                     (Err(refusal), _) => answer.give(Err(refusal)),
                     (Ok(()), Room::Federated(name)) => {
@@ -157,16 +159,20 @@ impl<W: AsyncWrite + Unpin> Session<W> {
                     .pages
                     .push(async move { Done::Answered(answer, services.who(room, after).await) }),
             },
-            Request::Federate { servers } => match check_servers(servers) {
+            Request::Federate { servers } => {
+                let checked = may_federate(self.uid, owner()).and_then(|()| check_servers(servers));
+                match checked {
+                    Err(refusal) => answer.give(Err(refusal)),
+                    Ok(servers) => self.submit(Command::SetServers { servers, answer }),
+                }
+            }
+            Request::Defederate => match may_federate(self.uid, owner()) {
                 Err(refusal) => answer.give(Err(refusal)),
-                Ok(servers) => self.submit(Command::SetServers { servers, answer }),
-            },
-            Request::Defederate => {
-                self.submit(Command::SetServers {
+                Ok(()) => self.submit(Command::SetServers {
                     servers: Vec::new(),
                     answer,
-                });
-            }
+                }),
+            },
         }
     }
 

@@ -18,6 +18,18 @@ pub enum Claim {
     TooMany,
 }
 
+/// Whose nick it is, if somebody's.
+///
+/// # Errors
+///
+/// [`StoreError`].
+pub fn owner(connection: &Connection, nick: &Nick) -> Result<Option<u32>, StoreError> {
+    let mut statement = connection.prepare_cached("SELECT uid FROM nicks WHERE nick = ?1")?;
+    Ok(statement
+        .query_row([nick.as_str()], |row| row.get(0))
+        .optional()?)
+}
+
 /// Lets OS user `uid` own `nick`, unless somebody else does or they own `limit` already.
 ///
 /// # Errors
@@ -29,11 +41,7 @@ pub fn claim(
     uid: u32,
     limit: usize,
 ) -> Result<Claim, StoreError> {
-    let owner = transaction
-        .prepare_cached("SELECT uid FROM nicks WHERE nick = ?1")?
-        .query_row([nick.as_str()], |row| row.get(0))
-        .optional()?;
-    if let Some(owner) = owner {
+    if let Some(owner) = owner(transaction, nick)? {
         return Ok(if owner == uid {
             Claim::Owned
         } else {

@@ -1,9 +1,10 @@
 use super::*;
-use protocol::{Content, RequestId};
+use crate::answer::Answer;
+use protocol::{Content, MessageId, RequestId, Seq};
 use room_log::{Database, Outbound};
 use schema::APPLICATION;
 use tempfile::TempDir;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 
 /// An agent's store, without the thread that writes and with one transaction for all.
 struct Desk {

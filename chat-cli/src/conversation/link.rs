@@ -162,7 +162,12 @@ impl Link {
     }
 
     fn search(&mut self, pause: Duration) {
-        let search = find_again(self.settings.clone(), self.options, self.lost.clone(), pause);
+        let search = find_again(
+            self.settings.clone(),
+            self.options,
+            self.lost.clone(),
+            pause,
+        );
         self.state = State::Down(Box::pin(search));
     }
 

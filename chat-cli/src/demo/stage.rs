@@ -383,6 +383,7 @@ async fn connect(place: &Place, name: &str) -> Result<(UserName, Conversation<()
     let nick = name.split('@').next().unwrap_or(name);
     let settings = Settings {
         socket: place.socket.clone(),
+        socket_given: true,
         state_dir: place.state.clone(),
         nick: Nick::parse(nick).map_err(Failure::failed)?,
     };

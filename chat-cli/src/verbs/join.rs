@@ -3,13 +3,13 @@
 use crate::{
     args::JoinArgs,
     client::{CallError, Incoming, Session},
-    exit::{Failure, say},
+    exit::{Exit, Failure, say},
     output::Output,
     paths::Settings,
     render,
 };
 use protocol::{
-    HostName, Target, Timestamp,
+    HostName, Target, Timestamp, federation,
     limits::{DEFAULT_PORT, MAX_SERVER_ADDRS},
     local::{Event, LinkStatus, Reply, Request},
 };
@@ -24,6 +24,14 @@ const CONNECT_WAIT: Duration = Duration::from_secs(5);
 
 /// How often it asks for the state of the link; changes are also told, but may be skipped.
 const ASK_EVERY: Duration = Duration::from_millis(200);
+
+/// How the handshake ends with something that is no server, or of no common version.
+const NO_PEERS: [&str; 4] = [
+    "the peer does not speak this protocol",
+    "the peer's preface is malformed",
+    "the peer speaks protocol",
+    "this end talks to",
+];
 
 /// Runs the verb.
 ///
@@ -46,52 +54,94 @@ pub async fn run(settings: &Settings, args: &JoinArgs) -> Result<(), Failure> {
             servers.len()
         )));
     }
-    let mut session = super::session(settings).await?;
-    if !servers.is_empty() {
-        federate(&mut session, &servers).await?;
-    }
+    let mut session = super::session_or_start(settings).await?;
+    // What a room needs first: memberships are durable without a server.
     for room in rooms {
         let room = room.resolve(session.user());
         session.command(Request::Join { room }).await?;
     }
-    Ok(())
+    if servers.is_empty() {
+        return Ok(());
+    }
+    federate(&mut session, &servers).await
 }
 
 async fn federate(session: &mut Session, servers: &[String]) -> Result<(), Failure> {
+    let Reply::Status(before) = session.call(Request::Status).await? else {
+        return Err(CallError::Misfit.into());
+    };
+    let before = before.link;
     let asked_at = Timestamp::from(SystemTime::now());
     let request = Request::Federate {
         servers: servers.to_vec(),
     };
     session.command(request).await?;
+    if let Some(replaced) = before.server().filter(|old| !is_among(old, servers)) {
+        say(&format!("{} instead of {replaced}", named(servers)));
+    }
     let deadline = Instant::now() + CONNECT_WAIT;
     let mut last = LinkStatus::LocalOnly;
     let watched = watch(session, |link| {
         last = link.clone();
-        // Another server's connection may still be on its way out.
-        matches!(link, LinkStatus::Online { server, since, .. }
-            if servers.contains(server) || *since >= asked_at)
+        match link {
+            // Another server's connection may still be on its way out.
+            LinkStatus::Online { server, since, .. } => {
+                servers.contains(server) || *since >= asked_at
+            }
+            LinkStatus::Waiting { error, .. } => is_refusal(error) && *link != before,
+            LinkStatus::LocalOnly | LinkStatus::Connecting { .. } => false,
+        }
     });
     match timeout_at(deadline, watched).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => return Err(error.into()),
         Err(_) => {
-            say(&format!(
-                "remembered; not reachable yet: {}",
-                why(&last, servers)
+            return Err(Failure::new(
+                Exit::NotCommitted,
+                format_args!(
+                    "{} is remembered and tried again, but was not reached yet: {}",
+                    named(servers),
+                    why(&last, servers)
+                ),
             ));
-            return Ok(());
         }
     }
-    let LinkStatus::Online {
-        server, software, ..
-    } = &last
-    else {
-        return Ok(());
+    match &last {
+        LinkStatus::Online {
+            server, software, ..
+        } => {
+            let (server, software) = (render::line(server), render::line(software));
+            let mut output = Output::default();
+            let printed = output.line(&format!("connected to {server} ({software})"));
+            output.finish(printed).await
+        }
+        link => Err(Failure::failed(format_args!(
+            "{}; it is remembered and tried again until `chat leave` or another `chat join`",
+            why(link, servers)
+        ))),
+    }
+}
+
+/// Whether the server was reached and will not have this host, as told by the agent's link.
+fn is_refusal(error: &str) -> bool {
+    let by_server = error.strip_prefix("the server refused: ");
+    by_server.map_or_else(
+        || NO_PEERS.iter().any(|words| error.starts_with(words)),
+        |refusal| refusal != federation::Refusal::ShuttingDown.to_string(),
+    )
+}
+
+fn is_among(server: &str, servers: &[String]) -> bool {
+    servers.iter().any(|one| one == server)
+}
+
+fn named(servers: &[String]) -> String {
+    let noun = if servers.len() == 1 {
+        "server"
+    } else {
+        "servers"
     };
-    let (server, software) = (render::line(server), render::line(software));
-    let mut output = Output::default();
-    let printed = output.line(&format!("connected to {server} ({software})"));
-    output.finish(printed).await
+    format!("{noun} {}", servers.join(", "))
 }
 
 /// Shows every state of the link to `enough` until it is.
@@ -124,10 +174,10 @@ async fn watch(
 
 fn why(link: &LinkStatus, servers: &[String]) -> String {
     match link {
-        LinkStatus::Waiting { server, error, .. } => format!("{server}: {error}"),
-        LinkStatus::Connecting { server } => format!("{server} has not answered yet"),
+        LinkStatus::Waiting { server, error, .. } => format!("server {server}: {error}"),
+        LinkStatus::Connecting { server } => format!("server {server} has not answered"),
         LinkStatus::LocalOnly | LinkStatus::Online { .. } => {
-            format!("{} has not answered yet", servers.join(", "))
+            format!("no answer from {}", servers.join(", "))
         }
     }
 }
@@ -173,6 +223,7 @@ fn server_address(text: &str) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use protocol::{HandshakeError, PrefaceError, Vocabulary};
 
     #[test]
     fn a_server_is_completed_with_the_default_port() {
@@ -184,6 +235,42 @@ mod tests {
             ("[::1]:99", "[::1]:99"),
         ] {
             assert_eq!(server_address(typed).as_deref(), Ok(meant));
+        }
+    }
+
+    #[test]
+    fn a_refusal_is_told_from_a_server_that_is_away() {
+        let host = HostName::parse("ada").unwrap();
+        let in_use = federation::Refusal::HostInUse { host };
+        let versions = PrefaceError::NoCommonVersion {
+            our_oldest: 1,
+            our_newest: 1,
+            their_oldest: 2,
+            their_newest: 3,
+        };
+        let vocabulary = PrefaceError::WrongVocabulary {
+            ours: Vocabulary::Federation,
+            theirs: Vocabulary::Local,
+        };
+        let found = *b"HTTP";
+        for (error, refusal) in [
+            (format!("the server refused: {in_use}"), true),
+            (versions.to_string(), true),
+            (vocabulary.to_string(), true),
+            (PrefaceError::Malformed.to_string(), true),
+            (PrefaceError::BadMagic { found }.to_string(), true),
+            (
+                format!("the server refused: {}", federation::Refusal::ShuttingDown),
+                false,
+            ),
+            (HandshakeError::Closed.to_string(), false),
+            (
+                "cannot connect: Connection refused (os error 111)".to_owned(),
+                false,
+            ),
+            ("no answer within 5 s".to_owned(), false),
+        ] {
+            assert_eq!(is_refusal(&error), refusal, "{error}");
         }
     }
 

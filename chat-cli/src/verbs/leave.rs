@@ -1,7 +1,16 @@
 //! `chat leave`: ends a membership, or forgets the server.
 
-use crate::{args::LeaveArgs, exit::Failure, paths::Settings};
-use protocol::local::Request;
+use crate::{
+    args::LeaveArgs,
+    client::{CallError, Session},
+    exit::{Failure, say},
+    paths::Settings,
+    render,
+};
+use protocol::{
+    Room,
+    local::{LinkStatus, Reply, Request},
+};
 
 /// Runs the verb.
 ///
@@ -10,12 +19,49 @@ use protocol::local::Request;
 /// [`Failure`] with the exit code.
 pub async fn run(settings: &Settings, args: &LeaveArgs) -> Result<(), Failure> {
     let mut session = super::session(settings).await?;
-    let request = match &args.room {
-        Some(room) => Request::Leave {
-            room: room.resolve(session.user()),
-        },
-        None => Request::Defederate,
+    match &args.room {
+        Some(room) => {
+            let room = room.resolve(session.user());
+            leave(&mut session, room).await
+        }
+        None => forget_server(&mut session).await,
+    }
+}
+
+async fn leave(session: &mut Session, room: Room) -> Result<(), Failure> {
+    let me = session.user().clone();
+    super::refuse_direct(&room, &me, "cannot be left")?;
+    let mut joined = false;
+    super::rooms::each(session, async |info| {
+        joined |= info.joined && info.room == room;
+        Ok(())
+    })
+    .await?;
+    if !joined {
+        say(&format!(
+            "{} is no member of {}",
+            me.nick,
+            room.seen_by(&me)
+        ));
+    }
+    // Whatever the list says: this is how it is to be.
+    session.command(Request::Leave { room }).await?;
+    Ok(())
+}
+
+async fn forget_server(session: &mut Session) -> Result<(), Failure> {
+    let Reply::Status(status) = session.call(Request::Status).await? else {
+        return Err(CallError::Misfit.into());
     };
-    session.command(request).await?;
+    session.command(Request::Defederate).await?;
+    if status.link == LinkStatus::LocalOnly {
+        say("this host was on its own already");
+    }
+    if status.outbox_messages > 0 {
+        let messages = render::count(status.outbox_messages, "message");
+        say(&format!(
+            "{messages} for other hosts stay in the outbox, until `chat join` names a server again"
+        ));
+    }
     Ok(())
 }

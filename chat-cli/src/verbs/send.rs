@@ -4,7 +4,8 @@
 //! without an answer is sent again under its id, so that it is posted once.
 //!
 //! The timeout is for each message. One that is durable but not committed by then is let go, and
-//! the input goes on: what is accepted comes first, that it is late is told at the end.
+//! the input goes on: what is accepted comes first, that it is late is told at the end. So it is
+//! with a line that is no message, which is left out.
 
 use crate::{
     args::{SendArgs, Wait},
@@ -12,7 +13,7 @@ use crate::{
     conversation::{Conversation, Happening, Options},
     exit::{Exit, Failure, say},
     json,
-    lines::{self, Line, LineError},
+    lines::{self, Line, LineError, Skipped},
     news,
     outbound::{Fate, Until, WINDOW},
     output::Output,
@@ -42,6 +43,7 @@ pub async fn run(settings: &Settings, args: &SendArgs) -> Result<(), Failure> {
         )));
     }
     let options = Options {
+        autostart: super::may_start(settings),
         reconnect: true,
         ..Options::default()
     };
@@ -66,6 +68,7 @@ pub async fn run(settings: &Settings, args: &SendArgs) -> Result<(), Failure> {
         results: VecDeque::new(),
         last_line: None,
         late: 0,
+        skipped: Skipped::default(),
         failure: None,
         output: Output::optional(),
     };
@@ -97,6 +100,7 @@ struct Sending<'a> {
     last_line: Option<u64>,
     /// Messages that were accepted, but not committed in time.
     late: u64,
+    skipped: Skipped,
     /// The first thing that went wrong; nothing more is taken after that.
     failure: Option<Failure>,
     output: Output,
@@ -123,7 +127,7 @@ impl Sending<'_> {
                 return match self.failure.take() {
                     Some(failure) if !input_ended => Err(self.name_last_line(failure)),
                     Some(failure) => Err(failure),
-                    None => Ok(()),
+                    None => self.skipped.result(),
                 };
             }
             let mut has_room = self.has_room();
@@ -139,8 +143,10 @@ impl Sending<'_> {
                 line = input.recv(), if has_room && printable && !done => match line {
                     Some(Ok(line)) => self.say(Some(line.number), line.text),
                     Some(Err(error)) => {
-                        input_ended = true;
-                        self.fail(Failure::failed(error));
+                        if let Err(failure) = self.skipped.skip(&error) {
+                            input_ended = true;
+                            self.fail(failure);
+                        }
                     }
                     None => input_ended = true,
                 },

@@ -57,10 +57,14 @@ pub async fn run(settings: &Settings, args: &TailArgs) -> Result<(), Failure> {
 }
 
 /// Where each room begins.
-fn beginnings(rooms: BTreeSet<Room>, since: Option<&ResumePoint>) -> Vec<(Room, From)> {
+fn beginnings(
+    rooms: BTreeSet<Room>,
+    since: Option<&ResumePoint>,
+    newest: u32,
+) -> Vec<(Room, From)> {
     let begin = |room: Room| {
         let from = match since {
-            None => From::Newest(NEWEST),
+            None => From::Newest(newest),
             Some(since) => since.of(&room).map_or(From::Beginning, From::After),
         };
         (room, from)
@@ -80,6 +84,7 @@ impl Tail<'_> {
     async fn read_to_end(&mut self, settings: &Settings) -> Result<(), Failure> {
         let live = self.args.follow || self.args.count.is_some();
         let options = Options {
+            autostart: super::may_start(settings),
             reconnect: live,
             patience: Some(PATIENCE),
             ..Options::default()
@@ -95,7 +100,9 @@ impl Tail<'_> {
         let rooms = self.args.rooms.iter().map(|room| room.resolve(&me));
         let rooms: BTreeSet<Room> = rooms.collect();
         let mut positions = Positions::new(rooms.iter().cloned());
-        for (room, from) in beginnings(rooms, self.args.since.as_ref()) {
+        let count = self.args.count;
+        let newest = count.map_or(NEWEST, |count| u32::try_from(count).unwrap_or(u32::MAX));
+        for (room, from) in beginnings(rooms, self.args.since.as_ref(), newest) {
             conversation.read(room, from);
         }
         while live || !conversation.follow().all_caught_up() {
@@ -159,7 +166,7 @@ mod tests {
             epoch: crate::sample::epoch(1),
             seq: Seq::new(3),
         };
-        let begin = |since: Option<ResumePoint>| beginnings(both.clone(), since.as_ref());
+        let begin = |since: Option<ResumePoint>| beginnings(both.clone(), since.as_ref(), 10);
         assert_eq!(begin(None)[0].1, From::Newest(10));
         assert_eq!(begin(Some(ResumePoint::Beginning))[1].1, From::Beginning);
         let each = ResumePoint::Each(BTreeMap::from([(room("#b"), cursor)]));

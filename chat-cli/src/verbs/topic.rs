@@ -1,6 +1,12 @@
 //! `chat topic`: shows or sets a room's topic.
 
-use crate::{args::TopicArgs, exit::Failure, output::Output, paths::Settings, render};
+use crate::{
+    args::TopicArgs,
+    exit::{Failure, say},
+    output::Output,
+    paths::Settings,
+    render,
+};
 use protocol::local::Request;
 
 /// Runs the verb.
@@ -11,6 +17,7 @@ use protocol::local::Request;
 pub async fn run(settings: &Settings, args: &TopicArgs) -> Result<(), Failure> {
     let mut session = super::session(settings).await?;
     let room = args.room.resolve(session.user());
+    super::refuse_direct(&room, session.user(), "has no topic")?;
     if let Some(text) = &args.text {
         let topic = text.clone();
         session.command(Request::SetTopic { room, topic }).await?;
@@ -31,7 +38,12 @@ pub async fn run(settings: &Settings, args: &TopicArgs) -> Result<(), Failure> {
             room.seen_by(me)
         )));
     };
+    super::say_if_offline(&mut session, &room, "only the topic known here is shown").await?;
     if topic.is_empty() {
+        say(&format!(
+            "no topic is set in {}",
+            room.seen_by(session.user())
+        ));
         return Ok(());
     }
     let mut output = Output::default();

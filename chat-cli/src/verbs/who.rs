@@ -22,6 +22,7 @@ use protocol::{
 pub async fn run(settings: &Settings, args: &WhoArgs) -> Result<(), Failure> {
     let mut session = super::session(settings).await?;
     let room = args.room.resolve(session.user());
+    super::say_if_offline(&mut session, &room, "only members on this host are known").await?;
     let mut output = Output::default();
     let result = print(&mut session, &room, args.json, &mut output).await;
     output.finish(result).await

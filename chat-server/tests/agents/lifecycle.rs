@@ -141,7 +141,7 @@ async fn an_agent_that_shows_no_life_is_taken_for_dead() {
     tokio::time::pause();
     let begin = tokio::time::Instant::now();
     assert_eq!(ada.closing().await, Refusal::TimedOut);
-    assert!(begin.elapsed() <= std::time::Duration::from_secs(12));
+    assert!(begin.elapsed() <= std::time::Duration::from_secs(10));
 }
 
 #[tokio::test]

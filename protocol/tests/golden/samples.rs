@@ -563,5 +563,9 @@ pub(crate) fn local_refusals() -> Vec<local::Refusal> {
         Refusal::Unreadable {
             reason: "bad author".to_owned(),
         },
+        Refusal::NotOwner {
+            uid: 1_001,
+            owner: 998,
+        },
     ]
 }

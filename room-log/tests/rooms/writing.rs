@@ -5,8 +5,15 @@ use room_log::{Durability, Store, StoreError, SubmitError, Writer};
 use rusqlite::Connection;
 use std::{
     fs,
-    sync::mpsc::{Receiver, Sender, channel},
+    sync::{
+        Arc,
+        mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+    },
+    time::Duration,
 };
+
+/// Bounds a hang; measures nothing.
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// What the writer is asked to do.
 #[derive(Debug)]
@@ -109,6 +116,21 @@ impl Running {
         self.writer.try_submit(command).unwrap();
     }
 
+    fn next(&self) -> Told {
+        self.told.recv_timeout(LIMIT).unwrap()
+    }
+
+    /// Waits for the end of the thread.
+    fn assert_nobody_else_told(&self) {
+        let ended = Err(RecvTimeoutError::Disconnected);
+        assert_eq!(self.told.recv_timeout(LIMIT), ended);
+    }
+
+    async fn fatal(&self) -> Arc<StoreError> {
+        let fatal = tokio::time::timeout(LIMIT, self.writer.fatal());
+        fatal.await.expect("the writer ends")
+    }
+
     /// Holds the writer in a transaction; dropping what this returns lets it go on.
     fn hold(&self) -> Held {
         let (holding, held) = channel();
@@ -142,9 +164,9 @@ fn whatever_has_queued_up_becomes_one_transaction() {
     }
     assert_eq!(running.stored(), 0);
     drop(held);
-    assert_eq!(running.told.recv().unwrap(), Told::Committed(vec![0]));
+    assert_eq!(running.next(), Told::Committed(vec![0]));
     let all = (0..500).collect();
-    assert_eq!(running.told.recv().unwrap(), Told::Committed(all));
+    assert_eq!(running.next(), Told::Committed(all));
     assert_eq!(running.stored(), 500);
 }
 
@@ -156,16 +178,16 @@ fn a_rollback_answers_all_and_the_next_transaction_is_clean() {
     running.submit(Command::FillTheDisk);
     running.submit(Command::Put(2));
     drop(held);
-    assert_eq!(running.told.recv().unwrap(), Told::Committed(vec![0]));
-    assert_eq!(running.told.recv().unwrap(), Told::RolledBack(3));
+    assert_eq!(running.next(), Told::Committed(vec![0]));
+    assert_eq!(running.next(), Told::RolledBack(3));
     assert_eq!(running.stored(), 0);
     running.submit(Command::Put(1));
-    assert_eq!(running.told.recv().unwrap(), Told::Committed(vec![1]));
+    assert_eq!(running.next(), Told::Committed(vec![1]));
     // What SQLite itself refuses is rolled back just so.
     running.submit(Command::Put(1));
-    assert_eq!(running.told.recv().unwrap(), Told::RolledBack(1));
+    assert_eq!(running.next(), Told::RolledBack(1));
     running.submit(Command::Put(2));
-    assert_eq!(running.told.recv().unwrap(), Told::Committed(vec![2]));
+    assert_eq!(running.next(), Told::Committed(vec![2]));
     assert_eq!(running.stored(), 2);
 }
 
@@ -180,8 +202,8 @@ fn a_transaction_is_as_durable_as_its_most_demanding_command() {
             running.submit(Command::Look(*durability));
         }
         drop(held);
-        assert_eq!(running.told.recv().unwrap(), Told::Committed(vec![0]));
-        match running.told.recv().unwrap() {
+        assert_eq!(running.next(), Told::Committed(vec![0]));
+        match running.next() {
             Told::Committed(levels) => levels,
             other => panic!("{other:?}"),
         }
@@ -205,7 +227,7 @@ fn an_answer_that_rests_on_an_earlier_commit_waits_for_its_fsync() {
     let aside = running.dir.path().join("aside");
     let after = |command| {
         running.submit(command);
-        running.told.recv().unwrap()
+        running.next()
     };
     let look = |durability| match after(Command::Look(durability)) {
         Told::Committed(_) => true,
@@ -239,9 +261,9 @@ fn a_full_queue_gives_the_command_back() {
     };
     assert!(matches!(refused, SubmitError::Full(Command::Put(number)) if number == queued));
     drop(held);
-    assert_eq!(running.told.recv().unwrap(), Told::Committed(vec![0]));
+    assert_eq!(running.next(), Told::Committed(vec![0]));
     let all = (0..queued).collect();
-    assert_eq!(running.told.recv().unwrap(), Told::Committed(all));
+    assert_eq!(running.next(), Told::Committed(all));
 }
 
 #[tokio::test]
@@ -293,12 +315,9 @@ async fn finishing_writes_what_was_queued_and_leaves_one_whole_file() {
     drop(held);
     finished.await.unwrap();
     assert!(matches!(*fatal.await, StoreError::Closed));
-    assert_eq!(running.told.recv().unwrap(), Told::Committed(vec![0]));
-    assert_eq!(
-        running.told.recv().unwrap(),
-        Told::Committed((0..=100).collect())
-    );
-    assert!(running.told.recv().is_err(), "the thread has ended");
+    assert_eq!(running.next(), Told::Committed(vec![0]));
+    assert_eq!(running.next(), Told::Committed((0..=100).collect()));
+    running.assert_nobody_else_told();
     // The file alone is enough, also before its last reader is gone.
     let wal = fs::metadata(running.dir.path().join("test.db-wal"));
     assert!(wal.map_or(0, |wal| wal.len()) == 0);
@@ -317,21 +336,15 @@ async fn a_failed_sync_ends_the_writer_without_an_answer_to_anybody() {
     running.submit(Command::Put(1));
     running.submit(Command::FailToSync);
     drop(held);
-    assert!(matches!(
-        *running.writer.fatal().await,
-        StoreError::SyncFailed(_)
-    ));
+    assert!(matches!(*running.fatal().await, StoreError::SyncFailed(_)));
     assert!(running.writer.reserve().await.is_err());
     let refused = running.writer.try_submit(Command::Put(2)).unwrap_err();
     assert!(matches!(refused, SubmitError::Closed(Command::Put(2))));
-    assert_eq!(running.told.recv().unwrap(), Told::Committed(vec![0]));
-    assert!(running.told.recv().is_err(), "nobody else was told");
+    assert_eq!(running.next(), Told::Committed(vec![0]));
+    running.assert_nobody_else_told();
     assert_eq!(running.stored(), 0);
     // Whoever asks later hears the same, and finishing does not hang.
-    assert!(matches!(
-        *running.writer.fatal().await,
-        StoreError::SyncFailed(_)
-    ));
+    assert!(matches!(*running.fatal().await, StoreError::SyncFailed(_)));
     running.writer.finish().await;
 }
 
@@ -339,7 +352,7 @@ async fn a_failed_sync_ends_the_writer_without_an_answer_to_anybody() {
 async fn a_panic_of_the_writer_is_noticed() {
     let running = Running::new();
     running.submit(Command::Panic);
-    assert!(matches!(*running.writer.fatal().await, StoreError::Closed));
+    assert!(matches!(*running.fatal().await, StoreError::Closed));
     running.writer.finish().await;
-    assert!(running.told.recv().is_err());
+    running.assert_nobody_else_told();
 }

@@ -95,14 +95,18 @@ impl Conversation {
                     body,
                     outcome: Outcome::Acknowledged,
                     seq: line.seq,
+                    id: Some(line.id),
                 });
             }
         }
+        let mut readers = Vec::new();
         for (user, mut tail) in self.readers {
             history.read(&user, tail.messages());
             assert!(tail.others().is_empty(), "{:?}", tail.others());
+            readers.push(user);
         }
-        if let Err(violations) = check(&history) {
+        let readers: Vec<&str> = readers.iter().map(String::as_str).collect();
+        if let Err(violations) = check(&history, &readers) {
             panic!(
                 "{} broken promises, the first: {:?}",
                 violations.len(),

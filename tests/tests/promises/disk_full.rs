@@ -1,6 +1,7 @@
 //! Promise 1 when the disk is full: a clear error, nothing acknowledged is lost, and no restart
 //! is needed once there is room again.
 
+use protocol::{Seq, local::From};
 use std::{
     fs::{self, File},
     io::Write,
@@ -165,6 +166,8 @@ fn an_agent_with_a_full_disk_refuses_clearly_and_recovers_by_itself() {
         let mut bob = bee.terminal("bob").tail(&["#ops"], "0");
         alice.send_committed("#ops", &body(0));
         alice.send("&den", &body(0));
+        let mut live = alice.tail(&["&den"], "0");
+        live.wait_for(&body(0));
 
         disk.fill(96 * 1024);
         let ops = send_until_refused(&alice, "#ops", 1, &disk.path);
@@ -197,6 +200,17 @@ fn an_agent_with_a_full_disk_refuses_clearly_and_recovers_by_itself() {
             .map(|line| line.body)
             .collect();
         assert_eq!(numbers(&local), (0..=den).collect::<Vec<_>>());
+        live.wait_for(&body(den));
+        assert_eq!(numbers(&live.bodies()), (0..=den).collect::<Vec<_>>());
+        // No transaction that was taken back has left a place in the order.
+        let mut session = ada.session("bob");
+        session.open_room("&den", From::Beginning);
+        let mut before = Seq::START;
+        for _ in 0..=den {
+            let message = session.next_message();
+            assert_eq!(message.prev_seq, before, "{message:?}");
+            before = message.seq;
+        }
         server.kill();
     });
 }

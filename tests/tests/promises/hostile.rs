@@ -3,6 +3,7 @@
 mod frames;
 mod limits;
 mod names;
+mod versions;
 
 use protocol::{
     Content, Vocabulary, encode_frame, federation,

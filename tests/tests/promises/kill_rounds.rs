@@ -15,34 +15,71 @@ use std::{
     thread,
 };
 use tests::{
-    Host, Outcome, Random, Sandbox, Server, check, eventually, heavy,
+    Host, Outcome, Place, Random, Sandbox, Server, check, eventually, heavy,
+    server::free_loopback,
     wait::{eventually_within, limit},
 };
 
 #[test]
 fn acknowledged_messages_survive_every_kill_exactly_once_in_one_order() {
-    let _turn = heavy();
     let rounds = std::env::var("CHAT_KILL_ROUNDS").ok();
     let rounds: u32 = rounds.map_or(100, |text| {
         text.parse().expect("CHAT_KILL_ROUNDS: a number")
     });
-    let mut random = Random::from_env("kill_rounds");
     let sandbox = Sandbox::new();
-    let mut server = Server::start(&sandbox);
-    let mut hosts = ["ada", "bee"].map(|name| Host::start(&sandbox, name, server.address()));
+    kill_everybody("kill_rounds", rounds, &sandbox, &sandbox.place());
+}
+
+/// As above, with milliseconds before each write to a database: now most kills hit a
+/// transaction that is under way, and whoever tells of it too soon is found out.
+#[test]
+fn acknowledged_messages_survive_kills_while_the_disk_writes_slowly() {
+    let sandbox = Sandbox::new();
+    let slow = [
+        "strace",
+        "-D",
+        "-f",
+        "-qq",
+        "--seccomp-bpf",
+        "-o",
+        "/dev/null",
+        "-e",
+        "trace=pwrite64",
+        "-e",
+        "inject=pwrite64:delay_enter=4000",
+        "--",
+    ];
+    let daemons = sandbox.place().through(slow);
+    kill_everybody("kill_rounds, slowly", 50, &sandbox, &daemons);
+}
+
+/// Lets everybody talk, kills somebody in each of `rounds` and judges what was told and read.
+fn kill_everybody(test: &str, rounds: u32, sandbox: &Sandbox, daemons: &Place) {
+    let _turn = heavy();
+    let mut random = Random::from_env(test);
+    let mut server = Server::new(sandbox, free_loopback()).in_place(daemons.clone());
+    server.restart();
+    let mut hosts = ["ada", "bee"].map(|name| {
+        let mut host = Host::new(sandbox, name)
+            .with_server(server.address())
+            .in_place(daemons.clone());
+        host.restart();
+        host
+    });
+    let terminal = |host: &Host, nick: &str| host.terminal(nick).in_place(sandbox.place());
 
     let shared = Arc::new(Shared::default());
     let mut senders = Vec::new();
     let mut readers = Vec::new();
     for host in &hosts {
-        let script = Actor::new(host.terminal("script"), &shared, &mut random);
-        let pipe = Actor::new(host.terminal("pipe"), &shared, &mut random);
+        let script = Actor::new(terminal(host, "script"), &shared, &mut random);
+        let pipe = Actor::new(terminal(host, "pipe"), &shared, &mut random);
         senders.extend([
             script.spawn(Actor::send_as_script),
             pipe.spawn(Actor::send_as_pipe),
         ]);
         for nick in ["early", "late"] {
-            let reader = Actor::new(host.terminal(nick), &shared, &mut random);
+            let reader = Actor::new(terminal(host, nick), &shared, &mut random);
             readers.push(reader.spawn(Actor::read));
         }
     }
@@ -93,7 +130,7 @@ fn acknowledged_messages_survive_every_kill_exactly_once_in_one_order() {
         host.wait_online();
         for nick in ["script", "pipe"] {
             for room in ROOMS {
-                let terminal = host.terminal(nick);
+                let terminal = terminal(host, nick);
                 let body = format!("{} ends in {room}", terminal.user());
                 let line = terminal.send_committed(room, &body);
                 shared.sent(
@@ -119,7 +156,8 @@ fn acknowledged_messages_survive_every_kill_exactly_once_in_one_order() {
         history.acknowledged(),
         history.sends.len()
     );
-    if let Err(violations) = check(&history) {
+    let readers: Vec<&str> = readers.iter().map(|reader| reader.user.as_str()).collect();
+    if let Err(violations) = check(&history, &readers) {
         let path = sandbox.path().join("history.json");
         history.save(&path).expect("history saved");
         let some: Vec<_> = violations.iter().take(10).collect();

@@ -1,9 +1,12 @@
 //! Signals, heartbeats, several servers, and logs that began a new life.
 
 use crate::conversation::two_hosts;
-use protocol::local::{Event, From, LinkStatus};
-use std::fs;
-use tests::{Host, Sandbox, Server, Signal, eventually, server::free_loopback};
+use protocol::{
+    Timestamp,
+    local::{Event, From, LinkStatus},
+};
+use std::{fs, net::SocketAddr};
+use tests::{Host, Sandbox, Server, Signal, eventually, limit, server::free_loopback};
 
 #[test]
 fn any_free_port_is_told_on_standard_output() {
@@ -12,7 +15,7 @@ fn any_free_port_is_told_on_standard_output() {
     let server = Server::new(&sandbox, address);
     let mut process = server.launch();
     let told = process.wait_for_line("listening on ");
-    let told: std::net::SocketAddr = told.parse().expect("an address");
+    let told: SocketAddr = told.parse().expect("an address");
     assert_ne!(told.port(), 0);
     let ada = Host::start(&sandbox, "ada", told);
     ada.wait_online();
@@ -55,17 +58,112 @@ fn a_terminating_agent_says_so_and_removes_its_socket() {
 }
 
 #[test]
+fn terminals_go_on_after_an_orderly_restart_of_their_agent() {
+    let sandbox = Sandbox::new();
+    let (_server, mut ada, bee) = two_hosts(&sandbox);
+    let alice = ada.terminal("alice");
+    let mut tails = ["&den", "#ops"].map(|room| ada.terminal("carol").tail(&[room], "0"));
+    let mut pipes = ["&den", "#ops"].map(|room| alice.pipe(room));
+    for round in 0..3 {
+        for (pipe, tail) in pipes.iter_mut().zip(&mut tails) {
+            let text = format!("before restart {round}");
+            pipe.write(&text).expect("chat send reads its input");
+            tail.wait_for(&text);
+        }
+        ada.terminate_agent().expect_code(0);
+        // One is written while nobody is there to take it.
+        for pipe in &mut pipes {
+            let text = format!("during restart {round}");
+            pipe.write(&text).expect("chat send reads its input");
+        }
+        ada.restart();
+        for tail in &mut tails {
+            tail.wait_for(&format!("during restart {round}"));
+        }
+    }
+    let said = |round| ["before", "during"].map(|when| format!("{when} restart {round}"));
+    let expected: Vec<String> = (0..3).flat_map(said).collect();
+    for (mut pipe, mut tail) in pipes.into_iter().zip(tails) {
+        pipe.finish(limit()).expect_code(0);
+        assert_eq!(pipe.sent().len(), expected.len());
+        assert_eq!(tail.bodies(), expected);
+        assert!(tail.process().is_running());
+    }
+    let all = bee.terminal("bob").read_all("#ops").into_iter();
+    assert_eq!(all.map(|line| line.body).collect::<Vec<_>>(), expected);
+}
+
+fn online_since(host: &Host) -> Timestamp {
+    match host.status().link {
+        LinkStatus::Online { since, .. } => since,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn sighup_takes_over_settings_on_the_same_connections() {
+    let sandbox = Sandbox::new();
+    let server = Server::start(&sandbox);
+    let second = free_loopback();
+    let settings = sandbox.path().join("agent.toml");
+    let write = |servers: &[SocketAddr], outbox_limit: u32, log: &str| {
+        let servers: Vec<String> = servers.iter().map(|server| format!("'{server}'")).collect();
+        let servers = servers.join(", ");
+        let text = format!("servers = [{servers}]\noutbox_limit = {outbox_limit}\nlog = '{log}'\n");
+        fs::write(&settings, text).expect("settings");
+    };
+    let reload = |ada: &mut Host| {
+        let before = ada.agent().stderr().len();
+        ada.agent().signal(Signal::HUP);
+        eventually("new settings", || {
+            let log = ada.agent().stderr();
+            let reloaded = log[before..].contains("settings reloaded");
+            if reloaded { Ok(()) } else { Err(log) }
+        });
+    };
+    write(&[server.address()], 2_000_000, "info");
+    let config = settings.to_str().expect("a plain path");
+    let mut ada = Host::new(&sandbox, "ada").with_args(&["--config", config]);
+    ada.restart();
+    ada.wait_online();
+    let mut alice = ada.session("alice");
+    let since = online_since(&ada);
+    let debug = |ada: &mut Host| ada.agent().stderr().contains("DEBUG");
+    assert!(!debug(&mut ada));
+
+    write(&[server.address()], 200_000, "debug");
+    reload(&mut ada);
+    assert_eq!(online_since(&ada), since, "the same connection");
+    alice.send("#ops", "before").expect("accepted");
+    ada.wait_outbox_empty();
+    assert!(debug(&mut ada), "the log tells more");
+
+    // Another server, and one that is not there: the outbox fills up to its new limit.
+    write(&[second], 200_000, "info");
+    reload(&mut ada);
+    ada.wait_offline();
+    let text = "x".repeat(10_000);
+    let refusal = (0..100).find_map(|_| alice.send("#ops", &text).err());
+    let refusal = refusal.expect("the new limit is kept").to_string();
+    assert!(refusal.contains("200000"), "{refusal}");
+    let mut moved = Server::new(&sandbox, second);
+    moved.restart();
+    ada.wait_outbox_empty();
+    let server = match alice.status().link {
+        LinkStatus::Online { server, .. } => server,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(server, second.to_string());
+}
+
+#[test]
 fn sighup_drops_no_connection() {
     let sandbox = Sandbox::new();
     let (mut server, mut ada, bee) = two_hosts(&sandbox);
     let mut alice = ada.session("alice");
     let mut bob = bee.session("bob");
     bob.open_room("#ops", From::Beginning);
-    let since = |host: &Host| match host.status().link {
-        LinkStatus::Online { since, .. } => since,
-        other => panic!("{other:?}"),
-    };
-    let before = [since(&ada), since(&bee)];
+    let before = [online_since(&ada), online_since(&bee)];
     for number in 0..3 {
         server.process().signal(Signal::HUP);
         ada.agent().signal(Signal::HUP);
@@ -73,7 +171,8 @@ fn sighup_drops_no_connection() {
         alice.send("#ops", &text).expect("accepted");
         assert_eq!(bob.next_message().author.to_string(), "alice@ada");
     }
-    assert_eq!([since(&ada), since(&bee)], before, "the same connections");
+    let after = [online_since(&ada), online_since(&bee)];
+    assert_eq!(after, before, "the same connections");
 }
 
 #[test]
@@ -107,12 +206,25 @@ fn sigusr1_writes_the_state_to_the_log() {
 #[test]
 fn a_server_that_stands_still_is_noticed_and_taken_back() {
     let sandbox = Sandbox::new();
-    let (mut server, ada, bee) = two_hosts(&sandbox);
+    let (mut server, mut ada, mut bee) = two_hosts(&sandbox);
     let alice = ada.terminal("alice");
     let mut bob = bee.terminal("bob").tail(&["#ops"], "0");
     alice.send_committed("#ops", "before");
     server.process().stop();
     // The connection is open and even accepts bytes; only the heartbeat tells.
+    for host in [&mut ada, &mut bee] {
+        let silence = eventually("the silence is noticed", || {
+            let log = host.agent().stderr();
+            let silence = log.split_once("nothing heard for ");
+            let seconds = silence.and_then(|(_, rest)| rest.split_once(" s"));
+            match seconds {
+                Some((seconds, _)) => Ok(seconds.to_owned()),
+                None => Err(log),
+            }
+        });
+        let seconds: f32 = silence.parse().expect("seconds");
+        assert!(seconds <= 10.0, "noticed after {seconds} s");
+    }
     ada.wait_offline();
     bee.wait_offline();
     assert_eq!(alice.send("#ops", "meanwhile").state, "queued");

@@ -3,7 +3,7 @@
 use crate::conversation::{Conversation, two_hosts};
 use std::time::Duration;
 use tests::{
-    Chaos, ChaosProxy, Host, Network, Random, Sandbox, Server, heavy,
+    Chaos, ChaosProxy, Host, Network, Random, Sandbox, Server, eventually, heavy, limit,
     network::Link,
     privilege::{Need, privileged},
 };
@@ -116,12 +116,60 @@ fn delayed_sliced_and_cut_streams_lose_nothing() {
         conversation.say(40);
         proxies[0].cut_all();
     }
+    // What was said waits on disk: it is the lines that take their time.
+    eventually("both lines are cut by their own bad luck", || {
+        conversation.say(5);
+        let cuts = proxies.each_ref().map(ChaosProxy::cuts);
+        match cuts.contains(&0) {
+            false => Ok(()),
+            true => Err(format!("{cuts:?} times")),
+        }
+    });
     // Lines that break every few frames may need longer than a test has: mend them to finish.
     for proxy in &proxies {
-        eprintln!("the line was cut {} times", proxy.cuts());
         proxy.set(Chaos::CALM);
     }
     conversation.finish(WITHIN);
+}
+
+#[test]
+fn a_host_that_comes_back_gets_what_it_missed_and_not_everything() {
+    const MESSAGES: usize = 1_000;
+    let mut random = Random::from_env("coming back");
+    let sandbox = Sandbox::new();
+    let server = Server::start(&sandbox);
+    let proxy = ChaosProxy::start(server.address(), Chaos::CALM, random.fork());
+    let ada = Host::start(&sandbox, "ada", server.address());
+    let bee = Host::start(&sandbox, "bee", proxy.address());
+    let alice = ada.terminal("alice");
+    let mut bob = bee.terminal("bob").tail(&["#ops"], "0");
+    let mut pipe = alice.pipe("#ops");
+    for number in 0..MESSAGES {
+        pipe.write(&format!("{number} {:.<100}", ""))
+            .expect("chat send reads its input");
+    }
+    pipe.finish(limit()).expect_code(0);
+    bob.wait_count(MESSAGES);
+    let history = proxy.bytes_down();
+    assert!(
+        history > 100_000,
+        "the history came this way: {history} bytes"
+    );
+
+    let connections = proxy.connections();
+    proxy.cut_all();
+    eventually("bee comes back", || match proxy.connections() {
+        more if more > connections => Ok(()),
+        same => Err(same),
+    });
+    alice.send_committed("#ops", "and one more");
+    bob.wait_for("and one more");
+    assert_eq!(bob.messages().len(), MESSAGES + 1);
+    let missed = proxy.bytes_down() - history;
+    assert!(
+        missed < history / 10,
+        "{missed} bytes for one message after {history}"
+    );
 }
 
 #[test]

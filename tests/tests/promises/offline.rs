@@ -98,6 +98,34 @@ fn an_agent_that_never_met_its_server_accepts_and_delivers_later() {
 }
 
 #[test]
+fn a_direct_message_waits_for_a_host_that_was_never_there() {
+    let sandbox = Sandbox::new();
+    let address = free_loopback();
+    let ada = Host::start(&sandbox, "ada", address);
+    let alice = ada.terminal("alice");
+    assert_eq!(alice.send("bob@bee", "before the server").state, "queued");
+    let mut server = Server::new(&sandbox, address);
+    server.restart();
+    ada.wait_outbox_empty();
+    alice.send_committed("bob@bee", "before its host");
+    server.terminate().expect_code(0);
+    server.restart();
+    ada.wait_online();
+    alice.send_committed("bob@bee", "before its host again");
+    let bee = Host::start(&sandbox, "bee", address);
+    let mut bob = bee.terminal("bob").tail(&["alice@ada"], "0");
+    bob.wait_for("before its host again");
+    let expected = [
+        "before the server",
+        "before its host",
+        "before its host again",
+    ];
+    assert_eq!(bob.bodies(), expected);
+    let problems = ada.status().problems;
+    assert!(problems.is_empty(), "{problems:?}");
+}
+
+#[test]
 fn a_server_is_remembered_and_forgotten_as_told() {
     let sandbox = Sandbox::new();
     let server = Server::start(&sandbox);

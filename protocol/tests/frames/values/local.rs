@@ -228,5 +228,6 @@ fn refusal_of_a_session() -> impl Strategy<Value = Refusal> {
         any::<u32>().prop_map(|seconds| Refusal::TimedOut { seconds }),
         Just(Refusal::ShuttingDown),
         text().prop_map(|reason| Refusal::Unreadable { reason }),
+        (any::<u32>(), any::<u32>()).prop_map(|(uid, owner)| Refusal::NotOwner { uid, owner }),
     ]
 }

@@ -8,12 +8,15 @@ use tempfile::TempDir;
 
 pub(super) struct SqliteFile {
     dir: TempDir,
+    /// Of killed processes: whoever still reads what they wrote does so to the end.
+    abandoned: Vec<TempDir>,
 }
 
 impl Backing for SqliteFile {
     fn new() -> Self {
         Self {
             dir: tempfile::tempdir().unwrap(),
+            abandoned: Vec::new(),
         }
     }
 
@@ -24,9 +27,7 @@ impl Backing for SqliteFile {
 
     async fn kill(&mut self, log: Arc<dyn Log>) {
         let image = disk::killed(self.dir.path(), "server");
-        let abandoned = std::mem::replace(&mut self.dir, image);
-        // The old directory is used to the end by the thread that writes there.
+        self.abandoned.push(std::mem::replace(&mut self.dir, image));
         log.close().await;
-        drop(abandoned);
     }
 }

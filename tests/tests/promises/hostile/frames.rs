@@ -32,24 +32,20 @@ fn bytes_that_are_no_preface_are_closed() {
     ];
     for (what, bytes) in cases {
         for target in [Target::Agent(&scene.ada), Target::Server(&scene.server)] {
-            // It closes; whether with a reason depends on how much of a peer is left.
-            target.provoke(what, false, &bytes, true);
+            // There is nobody to tell a reason: the preface that it sent has to do.
+            let reasons = target.provoke(what, false, &bytes, true);
+            assert_eq!(reasons, [""; 0], "{what}");
         }
         scene.assert_undisturbed(what);
     }
     // Each other's vocabulary.
-    Target::Agent(&scene.ada).provoke(
-        "agents' words",
-        false,
-        b"chatF\0\0\x01\0\x01\0\0\0\0\0\0",
-        false,
-    );
-    Target::Server(&scene.server).provoke(
-        "terminals' words",
-        false,
-        b"chatL\0\0\x01\0\x01\0\0\0\0\0\0",
-        false,
-    );
+    let agents = b"chatF\0\0\x01\0\x01\0\0\0\0\0\0";
+    let reasons = Target::Agent(&scene.ada).provoke("agents' words", false, agents, false);
+    assert_eq!(reasons, [""; 0]);
+    let terminals = b"chatL\0\0\x01\0\x01\0\0\0\0\0\0";
+    let server = Target::Server(&scene.server);
+    let reasons = server.provoke("terminals' words", false, terminals, false);
+    assert_eq!(reasons, [""; 0]);
     scene.assert_undisturbed("the wrong vocabulary");
     scene.assert_memory_bounded();
 }

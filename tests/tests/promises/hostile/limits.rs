@@ -217,11 +217,12 @@ fn connections_that_say_nothing_are_closed_in_time() {
         // Nor may one begin and then stop.
         let seconds = HANDSHAKE_TIMEOUT.as_secs().to_string();
         let reasons = target.provoke("a preface and no more", true, &[], false);
+        let [reason] = reasons.as_slice() else {
+            panic!("one reason is given: {reasons:?}");
+        };
         assert!(
-            reasons
-                .iter()
-                .all(|reason| reason.contains(&seconds) || reason.contains("heard")),
-            "{reasons:?}"
+            reason.contains(&seconds) || reason.contains("heard"),
+            "{reason}"
         );
     }
     eventually("the silent ones are closed", || {

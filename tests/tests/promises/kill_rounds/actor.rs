@@ -46,6 +46,7 @@ impl Shared {
             body: body.to_owned(),
             outcome,
             seq: line.and_then(|line| line.seq),
+            id: line.map(|line| line.id.clone()),
         });
     }
 
