@@ -98,6 +98,9 @@ pub enum Verb {
     /// is looked up in the environment, then in the settings file.
     Agent(chat_agent::AgentArgs),
     /// Run a server
+    ///
+    /// It orders, stores and fans out the messages of #rooms. What is not given here is looked up
+    /// in the environment, then in the configuration file.
     Server(chat_server::ServerArgs),
     /// Watch a 30-second tour with a server and two hosts
     Demo,

@@ -421,16 +421,20 @@ impl Drop for Process {
             );
             return;
         }
-        // A task that panicked may have taken nobody with it, and what heals itself goes unseen.
-        let said = self.stderr();
-        for sign in SIGNS_OF_BUGS {
-            let line = said.lines().find(|line| line.contains(sign));
-            assert!(
-                line.is_none(),
-                "{}: {}",
-                self.name,
-                line.unwrap_or_default()
-            );
+        assert_no_bugs(&self.name, &self.stderr());
+    }
+}
+
+/// Looks for [`SIGNS_OF_BUGS`] in what `name` has said: a task that panicked may have taken
+/// nobody with it, and what heals itself goes unseen.
+///
+/// # Panics
+///
+/// If there is one.
+pub fn assert_no_bugs(name: &str, said: &str) {
+    for sign in SIGNS_OF_BUGS {
+        if let Some(line) = said.lines().find(|line| line.contains(sign)) {
+            panic!("{name} said: {line}");
         }
     }
 }
@@ -468,4 +472,19 @@ fn tail(text: &str) -> &str {
     const LINES: usize = 25;
     let start = text.rmatch_indices('\n').nth(LINES);
     start.map_or(text, |(index, _)| &text[index + 1..])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[should_panic(expected = "daemon said: thread 'task' panicked at lib.rs")]
+    fn a_task_that_panicked_fails_the_test() {
+        let dir = tempfile::tempdir().expect("directory");
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo \"thread 'task' panicked at lib.rs\" >&2"]);
+        let mut process = Process::start("daemon", &mut command, dir.path());
+        process.wait().expect_code(0);
+    }
 }

@@ -28,8 +28,15 @@ impl Background {
 
 impl Drop for Background {
     fn drop(&mut self) {
-        if let Some(pid) = self.pid() {
-            signal(pid, Signal::TERM);
+        let Ok(mut session) = Session::open(&self.socket, "observer", false) else {
+            return;
+        };
+        let status = session.status();
+        signal(status.pid, Signal::TERM);
+        if !thread::panicking() {
+            let log = Path::new(&status.state_dir).join("agent.log");
+            let said = fs::read_to_string(log).expect("the log");
+            assert_no_bugs("the agent", &said);
         }
     }
 }
@@ -155,6 +162,43 @@ fn an_agent_can_be_started_while_the_last_one_is_ending() {
     drop(ending);
     process.wait().expect_code(0);
     assert!(agent.pid().is_some(), "the agent runs");
+}
+
+#[test]
+fn a_socket_that_another_agent_serves_is_no_success() {
+    let sandbox = Sandbox::new();
+    let dir = sandbox.dir("run");
+    let agent = Background::at(dir.join("agent.sock"));
+    let run = |words: &[&str]| {
+        let mut starter = starter(&sandbox, &dir);
+        starter.args(words);
+        Process::start("starter", &mut starter, &sandbox.dir("logs")).wait()
+    };
+    run(&[]).expect_code(0);
+    let pid = agent.pid().expect("an agent");
+    run(&[]).expect_code(0);
+    let text = |path: &Path| path.to_str().expect("a plain path").to_owned();
+    let link = dir.join("link");
+    std::os::unix::fs::symlink(dir.join("state"), &link).expect("a link");
+    run_with(&sandbox, &dir, &["--state-dir", "link"]).expect_code(0);
+
+    let refused = run_with(&sandbox, &dir, &["--state-dir", "other"]).expect_code(1);
+    let facts = [
+        text(&agent.socket),
+        format!("process {pid}"),
+        text(&dir.join("state")),
+        text(&dir.join("other")),
+        format!("`kill {pid}`"),
+    ];
+    for fact in facts {
+        assert!(refused.stderr.contains(&fact), "{fact}: {refused:?}");
+    }
+    assert!(!dir.join("other").exists(), "nothing was begun");
+    let refused = run_with(&sandbox, &dir, &["--host", "bee"]).expect_code(1);
+    assert!(refused.stderr.contains("host bee"), "{refused:?}");
+    // Whoever names neither takes what is there.
+    run_with(&sandbox, &dir, &[]).expect_code(0);
+    assert_eq!(agent.pid(), Some(pid));
 }
 
 #[test]
