@@ -26,7 +26,8 @@ pub struct AgentArgs {
     #[arg(long = "server", value_name = "HOST[:PORT]")]
     pub servers: Vec<String>,
 
-    /// Let members of this group use the agent too (socket mode 0660) [env: CHAT_GROUP]
+    /// Let members of this group use the agent too (socket mode 0660), but neither other users'
+    /// login names nor `chat join HOST` [env: CHAT_GROUP]
     #[arg(long, value_name = "GROUP")]
     pub group: Option<String>,
 
@@ -42,11 +43,11 @@ pub struct AgentArgs {
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 
-    /// Print each setting with where it comes from, and exit
+    /// Print each setting with where it comes from, as a settings file, and exit
     #[arg(long)]
     pub print_config: bool,
 
-    /// Start in the background, and return once the agent answers
+    /// Start in the background unless this agent runs already, and return once it answers
     #[arg(long, conflicts_with = "print_config")]
     pub background: bool,
 

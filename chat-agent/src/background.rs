@@ -49,7 +49,7 @@ pub fn start(config: &Config) -> anyhow::Result<()> {
     let socket = &config.socket.value;
     prepare_dir(socket, Access::of_group(config.group.value.as_deref())?)?;
     let my_turn = take_turn(socket, STARTER_PATIENCE);
-    if let Some(incumbent) = incumbent::ask(socket)? {
+    if let Some(incumbent) = incumbent::ask(socket, LONGEST_START)? {
         return incumbent.check(config);
     }
     let _one_at_a_time = my_turn?;

@@ -363,7 +363,11 @@ mod tests {
         );
         assert_eq!(config.servers.value, ["bee:7667"]);
         assert_eq!(config.outbox_limit_bytes.origin, Origin::Default);
-        assert!(config.to_string().contains("host = \"ada\"  # settings file"));
+        assert!(
+            config
+                .to_string()
+                .contains("host = \"ada\"  # settings file")
+        );
     }
 
     #[test]
@@ -372,7 +376,11 @@ mod tests {
             let text = config.to_string();
             let lines = text.lines().skip(1);
             lines
-                .map(|line| line.rsplit_once("  # ").map_or(line, |(it, _)| it).to_owned())
+                .map(|line| {
+                    line.rsplit_once("  # ")
+                        .map_or(line, |(it, _)| it)
+                        .to_owned()
+                })
                 .collect()
         };
         let full = load("log = 'warn'\nservers = ['bee', '[::1]:99']", |args| {

@@ -12,7 +12,10 @@ impl Hub {
         let (rooms, followers) = self.feed().size();
         let outbox = self.outbox().usage();
         let roll = self.roll();
-        let epoch = Some(self.server_epoch()).filter(|epoch| has_epoch(*epoch));
+        let epoch = match self.server_epoch() {
+            epoch if has_epoch(epoch) => epoch.to_string(),
+            _ => "none".to_owned(),
+        };
         info!(
             sessions,
             queued_bytes,
@@ -22,7 +25,7 @@ impl Hub {
             outbox_bytes = outbox.bytes,
             federated_rooms = roll.members.len(),
             present = roll.present.len(),
-            server_epoch = epoch.map_or_else(|| "none".to_owned(), |epoch| epoch.to_string()),
+            server_epoch = %epoch,
             "state"
         );
         let link = in_words(&self.link().borrow(), SystemTime::now().into());

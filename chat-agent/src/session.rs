@@ -24,8 +24,8 @@ use protocol::{
     CodecError, FrameCodec, HandshakeError, Nick, Preface, RequestId, Room, UserName, Vocabulary,
     handshake,
     limits::{
-        HANDSHAKE_TIMEOUT, MAX_IN_FLIGHT, MAX_PAGE_BYTES, MAX_PAGE_ENTRIES,
-        SESSION_QUEUE_BYTES, SHUTDOWN_DEADLINE,
+        HANDSHAKE_TIMEOUT, MAX_IN_FLIGHT, MAX_PAGE_BYTES, MAX_PAGE_ENTRIES, SESSION_QUEUE_BYTES,
+        SHUTDOWN_DEADLINE,
     },
     local::{AgentFrame, Event, LinkStatus, Refusal, Reply, Request, TerminalFrame},
 };
@@ -34,10 +34,15 @@ use room_log::{
     CaughtUp, Delivery, Outbound, Page, PageFuture, PageSource, Progress, ReaderId, Readers,
     SubmitError, Unreadable, log,
 };
-use std::{collections::HashMap, io, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    io::{self, Cursor},
+    sync::Arc,
+    time::Duration,
+};
 use thiserror::Error;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     sync::{OwnedSemaphorePermit, Semaphore, watch},
     time::timeout,
 };
@@ -153,8 +158,9 @@ where
         }
     };
     let (read, write) = tokio::io::split(stream);
-    let mut frames = FramedRead::new(read, FrameCodec::new());
-    *frames.read_buffer_mut() = rest;
+    // What came behind the hello is read again: a buffer that is put in place is only looked at
+    // when more comes.
+    let frames = FramedRead::new(Cursor::new(rest).chain(read), FrameCodec::new());
     Session::begin((nick, uid), services, write, interactive, hello.id)
         .run(frames, stop)
         .await

@@ -281,7 +281,7 @@ mod tests {
             ("rooms", "conversations"),
             ("who", "standard error"),
             ("status", "what to do"),
-            ("join", "in turn"),
+            ("join", "are remembered"),
             ("leave", "outbox"),
         ] {
             let verb = command.find_subcommand_mut(verb).unwrap();

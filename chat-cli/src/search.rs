@@ -125,7 +125,7 @@ pub(crate) fn backoff(attempt: u32) -> Duration {
 /// What a search for the agent came to.
 #[derive(Debug)]
 pub(crate) enum Found {
-    Session(Session, Origin),
+    Session(Box<Session>, Origin),
     /// It is gone and there is no other, for this reason; search on.
     NotStarted(String),
 }
@@ -175,7 +175,7 @@ pub(crate) async fn find_again(
         let error = match connect(&settings.socket, &settings.nick, options.interactive).await {
             Ok(session) => {
                 let (session, origin) = meet(session, &settings, options).await;
-                return Ok(Found::Session(session, origin));
+                return Ok(Found::Session(Box::new(session), origin));
             }
             Err(error) => error,
         };

@@ -9,10 +9,9 @@ use anyhow::{Context, bail};
 use futures_util::StreamExt;
 use protocol::{
     FrameCodec, HandshakeError, HostName, Nick, RequestId, Vocabulary, encode_frame, handshake,
-    limits::HANDSHAKE_TIMEOUT,
     local::{AgentFrame, Event, Refusal, Reply, Request, TerminalFrame},
 };
-use std::{fs, io, path::Path};
+use std::{fs, io, path::Path, time::Duration};
 use thiserror::Error;
 use tokio::{io::AsyncWriteExt, net::UnixStream, time::timeout};
 use tokio_util::codec::FramedRead;
@@ -34,8 +33,8 @@ enum Unheard {
     /// There is none, or none any more.
     #[error("nobody is there")]
     Gone,
-    #[error("no answer within {} s", HANDSHAKE_TIMEOUT.as_secs())]
-    TooSlow,
+    #[error("no answer within {} s", .0.as_secs())]
+    TooSlow(Duration),
     #[error(transparent)]
     Handshake(HandshakeError),
     #[error(transparent)]
@@ -44,12 +43,13 @@ enum Unheard {
     Refused(Refusal),
 }
 
-/// Asks who serves `socket`; `None` if nobody does.
+/// Asks who serves `socket`; `None` if nobody does. An agent that is only coming up gets as long as
+/// `patience` to answer.
 ///
 /// # Errors
 ///
 /// If somebody does, and does not say who it is.
-pub(super) fn ask(socket: &Path) -> anyhow::Result<Option<Incumbent>> {
+pub(super) fn ask(socket: &Path, patience: Duration) -> anyhow::Result<Option<Incumbent>> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -61,8 +61,8 @@ pub(super) fn ask(socket: &Path) -> anyhow::Result<Option<Incumbent>> {
         };
         let peer = stream.peer_cred().ok().and_then(|peer| peer.pid());
         let pid = peer.unwrap_or_default();
-        let asked = timeout(HANDSHAKE_TIMEOUT, question(&mut stream, nick)).await;
-        match asked.unwrap_or(Err(Unheard::TooSlow)) {
+        let asked = timeout(patience, question(&mut stream, nick)).await;
+        match asked.unwrap_or(Err(Unheard::TooSlow(patience))) {
             Ok((host, state_dir)) => Ok(Some(Incumbent {
                 pid,
                 host,
@@ -71,7 +71,8 @@ pub(super) fn ask(socket: &Path) -> anyhow::Result<Option<Incumbent>> {
             Err(Unheard::Gone) => Ok(None),
             Err(error) => Err(error).with_context(|| {
                 format!(
-                    "{} is served by process {pid}, which does not say which agent it is",
+                    "{} is served by process {pid}, which does not say which agent it is (name \
+                     another --socket, or end it with `kill {pid}`)",
                     socket.display()
                 )
             }),
@@ -138,15 +139,20 @@ impl Incumbent {
         if state_dir.origin != Origin::Default && !is_same(&state_dir.value, &self.state_dir) {
             wanted.push(format!("state in {}", state_dir.value.display()));
         }
-        if let Some(host) = config.host.value.as_ref().filter(|host| **host != self.host) {
+        if let Some(host) = config
+            .host
+            .value
+            .as_ref()
+            .filter(|host| **host != self.host)
+        {
             wanted.push(format!("host {host}"));
         }
         if wanted.is_empty() {
             return Ok(());
         }
         bail!(
-            "{} is served by process {pid} with state in {}, for host {}, and was asked for with \
-             {}: name another --socket, or end that agent with `kill {pid}` and try again",
+            "{} is served by process {pid} with state in {} for host {}, but {} was asked for: name \
+             another --socket, or end that agent with `kill {pid}` and try again",
             config.socket.value.display(),
             self.state_dir,
             self.host,
@@ -160,4 +166,45 @@ fn is_same(wanted: &Path, told: &str) -> bool {
     let canonical = |path: &Path| fs::canonicalize(path).ok();
     wanted.display().to_string() == told
         || canonical(wanted).is_some_and(|wanted| canonical(Path::new(told)) == Some(wanted))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{io::Write, os::unix::net::UnixListener, thread};
+
+    #[test]
+    fn nobody_at_the_socket_is_no_agent() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("agent.sock");
+        assert!(ask(&socket, Duration::from_secs(60)).unwrap().is_none());
+        // A killed agent's.
+        drop(UnixListener::bind(&socket).unwrap());
+        assert!(ask(&socket, Duration::from_secs(60)).unwrap().is_none());
+    }
+
+    #[test]
+    fn what_is_no_agent_is_named_instead_of_taken_for_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("agent.sock");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let other = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            stream.write_all(b"220 mail.example ESMTP\r\n").unwrap();
+        });
+        let refused = ask(&socket, Duration::from_secs(60)).unwrap_err();
+        let process = format!("process {}", std::process::id());
+        assert!(refused.to_string().contains(&process), "{refused}");
+        other.join().unwrap();
+    }
+
+    #[test]
+    fn an_agent_that_hangs_up_is_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("agent.sock");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let ending = thread::spawn(move || drop(listener.accept().unwrap()));
+        assert!(ask(&socket, Duration::from_secs(60)).unwrap().is_none());
+        ending.join().unwrap();
+    }
 }

@@ -18,11 +18,7 @@ pub(super) fn may_use(room: &Room, user: &UserName) -> Result<(), Refusal> {
 }
 
 /// Whether there can be members here; `lack` is what a conversation cannot do or have without.
-pub(super) fn is_joinable(
-    room: &Room,
-    user: &UserName,
-    lack: &'static str,
-) -> Result<(), Refusal> {
+pub(super) fn is_joinable(room: &Room, user: &UserName, lack: &'static str) -> Result<(), Refusal> {
     may_use(room, user)?;
     match room {
         Room::Direct(_) => Err(Refusal::BadText {

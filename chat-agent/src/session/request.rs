@@ -2,8 +2,8 @@
 
 use super::{
     Opening, Session,
-    greeting::owner,
     check::{check_servers, check_topic, is_joinable, may_federate, may_use},
+    greeting::owner,
     lookup::Start,
 };
 use crate::{answer::Answer, store::Command};
@@ -127,8 +127,8 @@ impl<W: AsyncWrite + Unpin> Session<W> {
                 }),
             },
             Request::SetTopic { room, topic } => {
-                let checked = is_joinable(&room, &user, "has no topic")
-                    .and_then(|()| check_topic(&topic));
+                let checked =
+                    is_joinable(&room, &user, "has no topic").and_then(|()| check_topic(&topic));
                 match (checked, &room) {
                     (Err(refusal), _) => answer.give(Err(refusal)),
                     (Ok(()), Room::Federated(name)) => {

@@ -171,11 +171,11 @@ impl Link {
         self.state = State::Down(Box::pin(search));
     }
 
-    fn on_found(&mut self, session: Session, origin: Origin) -> News {
+    fn on_found(&mut self, session: Box<Session>, origin: Origin) -> News {
         self.lost.origin = origin;
         let me = session.user().clone();
         self.trouble = None;
-        self.state = State::Up(Box::new(session));
+        self.state = State::Up(session);
         self.up_since = Instant::now();
         News::Found(me)
     }

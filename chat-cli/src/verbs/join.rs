@@ -88,7 +88,9 @@ async fn federate(session: &mut Session, servers: &[String]) -> Result<(), Failu
             LinkStatus::Online { server, since, .. } => {
                 servers.contains(server) || *since >= asked_at
             }
-            LinkStatus::Waiting { error, .. } => is_refusal(error) && *link != before,
+            LinkStatus::Waiting { server, error, .. } => {
+                is_among(server, servers) && is_refusal(error) && *link != before
+            }
             LinkStatus::LocalOnly | LinkStatus::Connecting { .. } => false,
         }
     });
@@ -116,7 +118,8 @@ async fn federate(session: &mut Session, servers: &[String]) -> Result<(), Failu
             output.finish(printed).await
         }
         link => Err(Failure::failed(format_args!(
-            "{}; it is remembered and tried again until `chat leave` or another `chat join`",
+            "{}: {}; it is remembered and tried again until `chat leave` or another `chat join`",
+            named(servers),
             why(link, servers)
         ))),
     }
@@ -174,8 +177,9 @@ async fn watch(
 
 fn why(link: &LinkStatus, servers: &[String]) -> String {
     match link {
-        LinkStatus::Waiting { server, error, .. } => format!("server {server}: {error}"),
-        LinkStatus::Connecting { server } => format!("server {server} has not answered"),
+        LinkStatus::Waiting { error, .. } if servers.len() == 1 => error.clone(),
+        LinkStatus::Waiting { server, error, .. } => format!("{server}: {error}"),
+        LinkStatus::Connecting { server } => format!("{server} has not answered"),
         LinkStatus::LocalOnly | LinkStatus::Online { .. } => {
             format!("no answer from {}", servers.join(", "))
         }

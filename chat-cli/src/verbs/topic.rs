@@ -31,6 +31,7 @@ pub async fn run(settings: &Settings, args: &TopicArgs) -> Result<(), Failure> {
         Ok(())
     })
     .await?;
+    super::say_if_offline(&mut session, &room, "only what is known here is shown").await?;
     let Some(topic) = topic else {
         let me = session.user();
         return Err(Failure::failed(format_args!(
@@ -38,7 +39,6 @@ pub async fn run(settings: &Settings, args: &TopicArgs) -> Result<(), Failure> {
             room.seen_by(me)
         )));
     };
-    super::say_if_offline(&mut session, &room, "only the topic known here is shown").await?;
     if topic.is_empty() {
         say(&format!(
             "no topic is set in {}",

@@ -116,16 +116,6 @@ impl Running {
         self.writer.try_submit(command).unwrap();
     }
 
-    fn next(&self) -> Told {
-        self.told.recv_timeout(LIMIT).unwrap()
-    }
-
-    /// Waits for the end of the thread.
-    fn assert_nobody_else_told(&self) {
-        let ended = Err(RecvTimeoutError::Disconnected);
-        assert_eq!(self.told.recv_timeout(LIMIT), ended);
-    }
-
     async fn fatal(&self) -> Arc<StoreError> {
         let fatal = tokio::time::timeout(LIMIT, self.writer.fatal());
         fatal.await.expect("the writer ends")
@@ -147,6 +137,16 @@ impl Running {
     }
 }
 
+fn next(told: &Receiver<Told>) -> Told {
+    told.recv_timeout(LIMIT).unwrap()
+}
+
+/// Waits for the end of the thread.
+fn assert_nobody_else_told(told: &Receiver<Told>) {
+    let ended = Err(RecvTimeoutError::Disconnected);
+    assert_eq!(told.recv_timeout(LIMIT), ended);
+}
+
 struct Held(Sender<()>);
 
 impl Drop for Held {
@@ -164,9 +164,9 @@ fn whatever_has_queued_up_becomes_one_transaction() {
     }
     assert_eq!(running.stored(), 0);
     drop(held);
-    assert_eq!(running.next(), Told::Committed(vec![0]));
+    assert_eq!(next(&running.told), Told::Committed(vec![0]));
     let all = (0..500).collect();
-    assert_eq!(running.next(), Told::Committed(all));
+    assert_eq!(next(&running.told), Told::Committed(all));
     assert_eq!(running.stored(), 500);
 }
 
@@ -178,16 +178,16 @@ fn a_rollback_answers_all_and_the_next_transaction_is_clean() {
     running.submit(Command::FillTheDisk);
     running.submit(Command::Put(2));
     drop(held);
-    assert_eq!(running.next(), Told::Committed(vec![0]));
-    assert_eq!(running.next(), Told::RolledBack(3));
+    assert_eq!(next(&running.told), Told::Committed(vec![0]));
+    assert_eq!(next(&running.told), Told::RolledBack(3));
     assert_eq!(running.stored(), 0);
     running.submit(Command::Put(1));
-    assert_eq!(running.next(), Told::Committed(vec![1]));
+    assert_eq!(next(&running.told), Told::Committed(vec![1]));
     // What SQLite itself refuses is rolled back just so.
     running.submit(Command::Put(1));
-    assert_eq!(running.next(), Told::RolledBack(1));
+    assert_eq!(next(&running.told), Told::RolledBack(1));
     running.submit(Command::Put(2));
-    assert_eq!(running.next(), Told::Committed(vec![2]));
+    assert_eq!(next(&running.told), Told::Committed(vec![2]));
     assert_eq!(running.stored(), 2);
 }
 
@@ -202,8 +202,8 @@ fn a_transaction_is_as_durable_as_its_most_demanding_command() {
             running.submit(Command::Look(*durability));
         }
         drop(held);
-        assert_eq!(running.next(), Told::Committed(vec![0]));
-        match running.next() {
+        assert_eq!(next(&running.told), Told::Committed(vec![0]));
+        match next(&running.told) {
             Told::Committed(levels) => levels,
             other => panic!("{other:?}"),
         }
@@ -227,7 +227,7 @@ fn an_answer_that_rests_on_an_earlier_commit_waits_for_its_fsync() {
     let aside = running.dir.path().join("aside");
     let after = |command| {
         running.submit(command);
-        running.next()
+        next(&running.told)
     };
     let look = |durability| match after(Command::Look(durability)) {
         Told::Committed(_) => true,
@@ -261,9 +261,9 @@ fn a_full_queue_gives_the_command_back() {
     };
     assert!(matches!(refused, SubmitError::Full(Command::Put(number)) if number == queued));
     drop(held);
-    assert_eq!(running.next(), Told::Committed(vec![0]));
+    assert_eq!(next(&running.told), Told::Committed(vec![0]));
     let all = (0..queued).collect();
-    assert_eq!(running.next(), Told::Committed(all));
+    assert_eq!(next(&running.told), Told::Committed(all));
 }
 
 #[tokio::test]
@@ -275,7 +275,7 @@ async fn whoever_waits_for_room_gets_it_or_has_queued_nothing() {
         number += 1;
     }
     let given_up = tokio::time::timeout(
-        std::time::Duration::ZERO,
+        Duration::ZERO,
         running.writer.submit(Command::Put(u32::MAX)),
     );
     assert!(given_up.await.is_err());
@@ -315,9 +315,9 @@ async fn finishing_writes_what_was_queued_and_leaves_one_whole_file() {
     drop(held);
     finished.await.unwrap();
     assert!(matches!(*fatal.await, StoreError::Closed));
-    assert_eq!(running.next(), Told::Committed(vec![0]));
-    assert_eq!(running.next(), Told::Committed((0..=100).collect()));
-    running.assert_nobody_else_told();
+    assert_eq!(next(&running.told), Told::Committed(vec![0]));
+    assert_eq!(next(&running.told), Told::Committed((0..=100).collect()));
+    assert_nobody_else_told(&running.told);
     // The file alone is enough, also before its last reader is gone.
     let wal = fs::metadata(running.dir.path().join("test.db-wal"));
     assert!(wal.map_or(0, |wal| wal.len()) == 0);
@@ -340,8 +340,8 @@ async fn a_failed_sync_ends_the_writer_without_an_answer_to_anybody() {
     assert!(running.writer.reserve().await.is_err());
     let refused = running.writer.try_submit(Command::Put(2)).unwrap_err();
     assert!(matches!(refused, SubmitError::Closed(Command::Put(2))));
-    assert_eq!(running.next(), Told::Committed(vec![0]));
-    running.assert_nobody_else_told();
+    assert_eq!(next(&running.told), Told::Committed(vec![0]));
+    assert_nobody_else_told(&running.told);
     assert_eq!(running.stored(), 0);
     // Whoever asks later hears the same, and finishing does not hang.
     assert!(matches!(*running.fatal().await, StoreError::SyncFailed(_)));
@@ -354,5 +354,5 @@ async fn a_panic_of_the_writer_is_noticed() {
     running.submit(Command::Panic);
     assert!(matches!(*running.fatal().await, StoreError::Closed));
     running.writer.finish().await;
-    running.assert_nobody_else_told();
+    assert_nobody_else_told(&running.told);
 }

@@ -5,10 +5,14 @@ use rustix::process::{Pid, kill_process};
 use std::{
     fs::{self, File},
     io::Write,
+    os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::Command,
+    thread,
 };
-use tests::{Process, Sandbox, Server, Session, Signal, chat_binary, eventually};
+use tests::{
+    Process, Sandbox, Server, Session, Signal, chat_binary, eventually, process::assert_no_bugs,
+};
 
 /// An agent that `chat` started in the background: ended with the test, by its own pid.
 struct Background {
@@ -119,10 +123,14 @@ fn status_field(pid: u32, field: &str) -> Option<u32> {
 
 /// `chat agent --background` in `dir`, with its socket and state there, named as a person would.
 fn starter(sandbox: &Sandbox, dir: &Path) -> Command {
+    starter_with(sandbox, dir, &["--host", "ada", "--state-dir", "state"])
+}
+
+fn starter_with(sandbox: &Sandbox, dir: &Path, words: &[&str]) -> Command {
     let mut command = sandbox.place().chat();
-    command.args(["agent", "--background", "--host", "ada"]);
-    command.args(["--socket", "agent.sock", "--state-dir", "state"]);
-    command.args(["--config", "agent.toml"]).current_dir(dir);
+    command.args(["agent", "--background", "--socket", "agent.sock"]);
+    command.args(["--config", "agent.toml"]).args(words);
+    command.current_dir(dir);
     fs::write(dir.join("agent.toml"), "").expect("a settings file");
     command
 }
@@ -169,20 +177,20 @@ fn a_socket_that_another_agent_serves_is_no_success() {
     let sandbox = Sandbox::new();
     let dir = sandbox.dir("run");
     let agent = Background::at(dir.join("agent.sock"));
-    let run = |words: &[&str]| {
-        let mut starter = starter(&sandbox, &dir);
-        starter.args(words);
-        Process::start("starter", &mut starter, &sandbox.dir("logs")).wait()
+    let start = |words: &[&str]| {
+        let mut start = starter_with(&sandbox, &dir, words);
+        Process::start("starter", &mut start, &sandbox.dir("logs")).wait()
     };
-    run(&[]).expect_code(0);
+    start(&["--host", "ada", "--state-dir", "state"]).expect_code(0);
     let pid = agent.pid().expect("an agent");
-    run(&[]).expect_code(0);
-    let text = |path: &Path| path.to_str().expect("a plain path").to_owned();
-    let link = dir.join("link");
-    std::os::unix::fs::symlink(dir.join("state"), &link).expect("a link");
-    run_with(&sandbox, &dir, &["--state-dir", "link"]).expect_code(0);
+    symlink(dir.join("state"), dir.join("link")).expect("a link");
+    // Whoever names neither takes what is there.
+    for same in [&["--state-dir", "link"][..], &["--host", "ada"], &[]] {
+        start(same).expect_code(0);
+    }
 
-    let refused = run_with(&sandbox, &dir, &["--state-dir", "other"]).expect_code(1);
+    let refused = start(&["--state-dir", "other"]).expect_code(1);
+    let text = |path: &Path| path.to_str().expect("a plain path").to_owned();
     let facts = [
         text(&agent.socket),
         format!("process {pid}"),
@@ -194,10 +202,8 @@ fn a_socket_that_another_agent_serves_is_no_success() {
         assert!(refused.stderr.contains(&fact), "{fact}: {refused:?}");
     }
     assert!(!dir.join("other").exists(), "nothing was begun");
-    let refused = run_with(&sandbox, &dir, &["--host", "bee"]).expect_code(1);
+    let refused = start(&["--host", "bee"]).expect_code(1);
     assert!(refused.stderr.contains("host bee"), "{refused:?}");
-    // Whoever names neither takes what is there.
-    run_with(&sandbox, &dir, &[]).expect_code(0);
     assert_eq!(agent.pid(), Some(pid));
 }
 

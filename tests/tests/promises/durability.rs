@@ -124,7 +124,7 @@ fn the_agent_synchronises_before_it_acknowledges_or_publishes() {
                 alice.ask(Request::SetTopic { room, topic }).expect("set");
             }
         }
-        let last = topics.last().or(messages.last()).expect("one");
+        let last = topics.last().or_else(|| messages.last()).expect("one");
         let trace = Trace::new(trace, "agent.db", last, sigil == "&");
         trace.assert_synchronised_first(&messages, sigil == "&");
         trace.assert_synchronised_first(&rooms, false);

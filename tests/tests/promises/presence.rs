@@ -34,6 +34,29 @@ fn wait_for(session: &mut Session, room: &str, user: &str, expected: Option<Avai
 }
 
 #[test]
+fn who_passes_a_refusal_on_and_tells_when_it_knows_only_this_host() {
+    let sandbox = Sandbox::new();
+    let mut server = Server::start(&sandbox);
+    let ada = Host::start(&sandbox, "ada", server.address());
+    ada.wait_online();
+    let alice = ada.terminal("alice");
+    let refused = alice.run(["who", "#nowhere"]).expect_code(1);
+    assert!(refused.stderr.contains("no room #nowhere"), "{refused:?}");
+    alice.send_committed("#ops", "hello");
+    let whole = alice.run(["who", "#ops"]).expect_code(0);
+    assert!(whole.stdout.contains("alice@ada"), "{whole:?}");
+    assert_eq!(whole.stderr, "");
+    server.kill();
+    ada.wait_offline();
+    let partial = alice.run(["who", "#ops"]).expect_code(0);
+    assert!(partial.stdout.contains("alice@ada"), "{partial:?}");
+    assert!(
+        partial.stderr.contains("only members on this host"),
+        "{partial:?}"
+    );
+}
+
+#[test]
 fn joining_leaving_and_being_away_are_seen_on_the_other_host() {
     let sandbox = Sandbox::new();
     let (_server, ada, bee) = two_hosts(&sandbox);

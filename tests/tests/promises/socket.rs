@@ -1,5 +1,9 @@
 //! Whose socket it is, and who may use it.
 
+use protocol::{
+    Nick, RequestId, Vocabulary, encode_frame,
+    local::{AgentFrame, Reply, Request, TerminalFrame},
+};
 use std::{
     fs,
     os::unix::fs::{FileTypeExt, PermissionsExt},
@@ -8,6 +12,7 @@ use std::{
 use tests::{
     Host, Place, Sandbox, chat_binary,
     privilege::{Need, privileged},
+    wire::{Stream, Wire},
 };
 
 /// A uid and gid that own nothing.
@@ -30,6 +35,8 @@ fn a_second_agent_on_the_same_socket_or_state_names_the_first() {
             "who holds it? {}",
             finished.stderr
         );
+        let remedy = format!("end it with `kill {pid}`");
+        assert!(finished.stderr.contains(&remedy), "{}", finished.stderr);
     }
     first.terminal("alice").send("&den", "undisturbed");
 }
@@ -118,6 +125,32 @@ fn public_place(sandbox: &Sandbox) -> Place {
 }
 
 #[test]
+fn what_is_asked_in_one_breath_with_the_hello_is_answered() {
+    let sandbox = Sandbox::new();
+    let host = Host::start_alone(&sandbox, "ada");
+    let stream = Stream::unix(host.socket()).expect("a connection");
+    let mut wire: Wire<AgentFrame, TerminalFrame> =
+        Wire::open(stream, Vocabulary::Local).expect("an agent");
+    let hello = Request::Hello {
+        nick: Nick::parse("alice").expect("a nick"),
+        software: "tests".to_owned(),
+        interactive: false,
+    };
+    let mut bytes = Vec::new();
+    for (id, request) in [(RequestId(0), hello), (RequestId(1), Request::Ping)] {
+        let frame = TerminalFrame { id, request };
+        bytes.extend_from_slice(&encode_frame(&frame).expect("a frame"));
+    }
+    wire.send_bytes(&bytes).expect("sent");
+    for expected in [0, 1] {
+        match wire.receive().expect("a frame") {
+            Some(AgentFrame::Reply { id, result: Ok(_) }) => assert_eq!(id, RequestId(expected)),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
 fn another_user_is_kept_out_by_default() {
     let name = "socket::another_user_is_kept_out_by_default";
     privileged(Need::OtherUsers, name, || {
@@ -148,31 +181,73 @@ fn another_user_is_kept_out_by_default() {
     });
 }
 
+/// A host whose agent serves [`GROUP`].
+fn shared_host(sandbox: &Sandbox) -> Host {
+    let mut host = Host::new(sandbox, "ada").with_args(&["--group", &GROUP.to_string()]);
+    host.restart();
+    let dir = host.socket().ancestors().nth(2).expect("a directory");
+    fs::set_permissions(dir, fs::Permissions::from_mode(0o755)).expect("chmod");
+    host
+}
+
+#[test]
+fn a_member_of_the_group_cannot_take_the_whole_host_elsewhere() {
+    let name = "socket::a_member_of_the_group_cannot_take_the_whole_host_elsewhere";
+    privileged(Need::OtherUsers, name, || {
+        let sandbox = Sandbox::new();
+        let place = public_place(&sandbox).as_uid(NOBODY, Some(GROUP));
+        let host = shared_host(&sandbox);
+        let guest = host.terminal("guest-54322").in_place(place);
+        let server = "127.0.0.1:9".to_owned();
+        let federate = Request::Federate {
+            servers: vec![server.clone()],
+        };
+        let mut owner = host.session("alice");
+        assert_eq!(owner.ask(federate), Ok(Reply::Done));
+        let words: [&[&str]; 2] = [&["join", "127.0.0.1:10"], &["leave"]];
+        for words in words {
+            let refused = guest.run(words).expect_code(77);
+            assert!(refused.stderr.contains("uid 0"), "who may? {refused:?}");
+        }
+        let link = format!("{:?}", owner.status().link);
+        assert!(link.contains(&server), "{link}");
+        assert_eq!(owner.ask(Request::Defederate), Ok(Reply::Done));
+    });
+}
+
+#[test]
+fn a_member_of_the_group_cannot_speak_as_another_users_login_name() {
+    let name = "socket::a_member_of_the_group_cannot_speak_as_another_users_login_name";
+    privileged(Need::OtherUsers, name, || {
+        let sandbox = Sandbox::new();
+        let place = public_place(&sandbox).as_uid(NOBODY, Some(GROUP));
+        let host = shared_host(&sandbox);
+        let squatter = host.terminal("root").in_place(place);
+        let refused = squatter.run(["send", "&den", "stolen"]).expect_code(77);
+        assert!(refused.stderr.contains("uid 0"), "{refused:?}");
+        // Nothing was taken: it is root's still.
+        host.terminal("root").send("&den", "mine");
+    });
+}
+
 #[test]
 fn users_of_one_group_share_an_agent_but_not_their_nicks() {
     let name = "socket::users_of_one_group_share_an_agent_but_not_their_nicks";
     privileged(Need::OtherUsers, name, || {
         let sandbox = Sandbox::new();
         let place = public_place(&sandbox);
-        let host = {
-            let mut host = Host::new(&sandbox, "ada").with_args(&["--group", &GROUP.to_string()]);
-            host.restart();
-            host
-        };
+        let host = shared_host(&sandbox);
         let mode = fs::metadata(host.socket())
             .expect("there")
             .permissions()
             .mode()
             & 0o777;
         assert_eq!(mode, 0o660);
-        for dir in host.socket().ancestors().skip(2).take(1) {
-            fs::set_permissions(dir, fs::Permissions::from_mode(0o755)).expect("chmod");
-        }
         let alice = host.terminal("alice");
         alice.send("&den", "mine");
         let member = place.as_uid(NOBODY, Some(GROUP));
-        let bob = host.terminal("bob").in_place(member.clone());
-        bob.send("&den", "ours");
+        let guest = host.terminal("guest-54322").in_place(member.clone());
+        guest.send("&den", "ours");
         assert_eq!(alice.read_all("&den").len(), 2);
 
         let thief = host.terminal("alice").in_place(member);

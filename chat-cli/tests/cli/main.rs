@@ -1,9 +1,13 @@
 //! The command line through the real binary: exit codes, streams, and the shapes that scripts
 //! rely on.
 
+mod federating;
+mod lost_agents;
+mod starting;
+
 use std::{
     io::{BufRead, BufReader, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, ChildStdout, Command, Output, Stdio},
 };
 
@@ -30,29 +34,17 @@ struct Host {
 impl Host {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let mut agent = chat()
-            .arg("agent")
-            .arg("--socket")
-            .arg(dir.path().join("agent.sock"))
-            .arg("--state-dir")
-            .arg(dir.path().join("state"))
-            .args(["--host", "ada"])
-            .env("XDG_CONFIG_HOME", dir.path())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut stdout = BufReader::new(agent.stdout.take().unwrap());
-        let mut line = String::new();
-        while !line.starts_with("ready on ") {
-            line.clear();
-            assert_ne!(stdout.read_line(&mut line).unwrap(), 0, "the agent ended");
-        }
+        let (agent, stdout) = start_agent(dir.path());
         Self {
             dir,
             agent,
             _stdout: stdout,
         }
+    }
+
+    /// Starts the agent again after it was killed.
+    fn restart(&mut self) {
+        (self.agent, self._stdout) = start_agent(self.dir.path());
     }
 
     fn chat(&self, args: &[&str]) -> Command {
@@ -87,6 +79,38 @@ impl Host {
     fn socket(&self) -> PathBuf {
         self.dir.path().join("agent.sock")
     }
+}
+
+/// Starts an agent with its files in `dir`, and returns when it answers.
+fn start_agent(dir: &Path) -> (Child, BufReader<ChildStdout>) {
+    let mut command = chat();
+    command
+        .arg("agent")
+        .arg("--socket")
+        .arg(dir.join("agent.sock"))
+        .arg("--state-dir")
+        .arg(dir.join("state"))
+        .args(["--host", "ada"])
+        .env("XDG_CONFIG_HOME", dir);
+    let (agent, stdout, _) = start(&mut command, "ready on ");
+    (agent, stdout)
+}
+
+/// Starts a daemon, and returns when it has said `ready`, with what it said behind that.
+fn start(command: &mut Command, ready: &str) -> (Child, BufReader<ChildStdout>, String) {
+    let mut daemon = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut stdout = BufReader::new(daemon.stdout.take().unwrap());
+    let mut line = String::new();
+    while !line.starts_with(ready) {
+        line.clear();
+        assert_ne!(stdout.read_line(&mut line).unwrap(), 0, "it ended");
+    }
+    let rest = line[ready.len()..].trim().to_owned();
+    (daemon, stdout, rest)
 }
 
 impl Drop for Host {
@@ -211,18 +235,79 @@ fn waiting_ends_with_the_code_for_what_was_waited_for() {
 }
 
 #[test]
-fn a_bad_line_is_named_and_what_came_before_it_is_sent() {
+fn one_stray_byte_does_not_end_a_pipe() {
     let host = Host::new();
-    let output = host.run_with_input(&["send", "&lobby"], b"good\nb\xffd\nnever\n");
-    assert_eq!(output.status.code(), Some(1));
-    assert!(stderr(&output).contains("line 2"), "{}", stderr(&output));
-    let all = json(&host.run(&["tail", "&lobby", "--since", "0", "--json"]));
-    assert_eq!(all.len(), 1);
-    assert_eq!(all[0]["body"], "good");
     let long = vec![b'x'; 64 * 1024 + 1];
-    let output = host.run_with_input(&["send", "&lobby"], &long);
-    assert_eq!(output.status.code(), Some(1));
-    assert!(stderr(&output).contains("line 1"), "{}", stderr(&output));
+    let input = [b"one\nb\xffd\nthree\n", &long[..], b"\nfive\n"].concat();
+    for args in [&["send", "&sent"][..], &["--room", "&piped"]] {
+        let output = host.run_with_input(args, &input);
+        let said = stderr(&output);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        for words in ["line 2", "line 4", "2 lines were not sent"] {
+            assert!(said.contains(words), "{said}");
+        }
+        let all = json(&host.run(&["tail", args[1], "--since", "0", "--json"]));
+        let bodies: Vec<_> = all.iter().map(|m| m["body"].as_str().unwrap()).collect();
+        assert_eq!(bodies, ["one", "three", "five"], "{args:?}");
+    }
+}
+
+#[test]
+fn a_count_begins_with_the_newest() {
+    let host = Host::new();
+    let input: String = (1..=12).map(|n| format!("{n}\n")).collect();
+    host.run_with_input(&["send", "&lobby"], input.as_bytes());
+    for (count, first) in [("2", "11"), ("12", "1")] {
+        let args = ["tail", "&lobby", "--count", count, "--json"];
+        let newest = json(&host.run(&args));
+        assert_eq!(newest[0]["body"], first);
+        assert_eq!(newest.last().unwrap()["body"], "12");
+    }
+}
+
+#[test]
+fn a_conversation_has_no_topic_and_is_not_left() {
+    let host = Host::new();
+    for args in [
+        &["topic", "carol", "x"][..],
+        &["topic", "carol"],
+        &["leave", "carol"],
+    ] {
+        let output = host.run(args);
+        let said = stderr(&output);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains("a conversation with carol"), "{said}");
+    }
+}
+
+#[test]
+fn leaving_what_was_never_joined_says_so() {
+    let host = Host::new();
+    host.run(&["join", "&den"]);
+    for (args, words) in [
+        (&["leave", "#never"][..], "no member of #never"),
+        (&["leave", "&den"], ""),
+        (&["leave", "&den"], "no member of &den"),
+        (&["leave"], "on its own already"),
+    ] {
+        let output = host.run(args);
+        let said = stderr(&output);
+        assert_eq!(output.status.code(), Some(0), "{said}");
+        assert!(said.contains(words), "{said}");
+        assert_eq!(said.is_empty(), words.is_empty(), "{said}");
+    }
+    host.run(&["send", "#ops", "hi"]);
+    let said = stderr(&host.run(&["leave"]));
+    assert!(said.contains("1 message"), "{said}");
+}
+
+#[test]
+fn a_cursor_for_a_server_that_was_never_met_says_so() {
+    let host = Host::new();
+    let output = host.run(&["tail", "#builds", "--since", "792512b72eb7e0ba.42"]);
+    let said = stderr(&output);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("has not met the server"), "{said}");
 }
 
 #[test]
@@ -302,13 +387,13 @@ fn all_input_is_accepted_before_75_is_reported() {
 #[test]
 fn a_bad_line_counts_for_more_than_a_late_one() {
     let host = Host::new();
-    let input = [b"good\n", &[b'x'; 70_000][..], b"\nnever\n"].concat();
+    let input = [b"good\n", &[b'x'; 70_000][..], b"\nnext\n"].concat();
     let args = ["send", "#ops", "--wait", "committed", "--timeout", "1"];
     let output = host.run_with_input(&args, &input);
     let said = stderr(&output);
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(
-        said.contains("line 2") && said.contains("1 message;"),
+        said.contains("line 2") && said.contains("2 messages;"),
         "{said}"
     );
 }

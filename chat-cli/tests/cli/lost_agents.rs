@@ -1,0 +1,148 @@
+//! An agent that ends under an open conversation: who may start another in its place, and when.
+
+use super::{Host, chat};
+use rustix::process::{Pid, Signal, kill_process};
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    path::Path,
+    process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+/// How long an agent may take to come back.
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// `chat` without a terminal, in `&lobby`.
+struct Pipe {
+    child: Child,
+    stdin: ChildStdin,
+    stdout: BufReader<ChildStdout>,
+    stderr: BufReader<ChildStderr>,
+}
+
+impl Pipe {
+    fn open(command: &mut Command) -> Self {
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        Self {
+            stdin: child.stdin.take().unwrap(),
+            stdout: BufReader::new(child.stdout.take().unwrap()),
+            stderr: BufReader::new(child.stderr.take().unwrap()),
+            child,
+        }
+    }
+
+    fn say(&mut self, text: &str) {
+        writeln!(self.stdin, "{text}").unwrap();
+    }
+
+    /// The next line that it prints is this message.
+    fn expect(&mut self, text: &str) {
+        let mut line = String::new();
+        self.stdout.read_line(&mut line).unwrap();
+        if !line.ends_with(&format!("{text}\n")) {
+            let mut said = String::new();
+            let _ = self.child.kill();
+            let _ = self.stderr.read_to_string(&mut said);
+            panic!("awaited {text:?}, got {line:?}; it said {said}");
+        }
+    }
+
+    /// It says this sometime.
+    fn expect_said(&mut self, words: &str) {
+        let mut line = String::new();
+        while !line.contains(words) {
+            line.clear();
+            let read = self.stderr.read_line(&mut line).unwrap();
+            assert_ne!(read, 0, "it ended without saying {words:?}");
+        }
+    }
+
+    fn end(self) {
+        let Self {
+            mut child, stdin, ..
+        } = self;
+        drop(stdin);
+        assert_eq!(child.wait().unwrap().code(), Some(0));
+    }
+}
+
+/// Ends the agent that a test has started, however the test ends.
+struct Ended<'a>(&'a Path);
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        if let Some(pid) = pid_of_agent(self.0) {
+            let _ = kill_process(pid, Signal::KILL);
+        }
+    }
+}
+
+fn pid_of_agent(socket: &Path) -> Option<Pid> {
+    let status = chat()
+        .args(["status", "--json", "--socket"])
+        .arg(socket)
+        .output()
+        .unwrap();
+    let status: serde_json::Value = serde_json::from_slice(&status.stdout).ok()?;
+    Pid::from_raw(i32::try_from(status["pid"].as_i64()?).unwrap())
+}
+
+#[test]
+fn an_agent_with_files_of_its_own_is_not_replaced_by_an_empty_one() {
+    let mut host = Host::new();
+    let elsewhere = host.dir.path().join("elsewhere");
+    let mut command = host.chat(&[]);
+    let mut pipe = Pipe::open(command.env("CHAT_STATE_DIR", &elsewhere));
+    pipe.say("before");
+    pipe.expect("before");
+    for (signal, text) in [(Signal::KILL, "killed"), (Signal::TERM, "ended")] {
+        kill_process(Pid::from_child(&host.agent), signal).unwrap();
+        host.agent.wait().unwrap();
+        pipe.say(text);
+        pipe.expect_said("is not one that this terminal starts");
+        assert_eq!(pid_of_agent(&host.socket()), None);
+        assert!(!elsewhere.exists(), "an agent was started");
+        host.restart();
+        pipe.expect(text);
+    }
+    pipe.end();
+}
+
+#[test]
+fn an_agent_of_ones_own_comes_back_after_a_crash_and_stays_ended_when_told_to_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("agent.sock");
+    let mut command = chat();
+    command
+        .arg("--socket")
+        .arg(&socket)
+        .arg("--state-dir")
+        .arg(dir.path().join("state"))
+        .env("XDG_CONFIG_HOME", dir.path());
+    let _agent = Ended(&socket);
+    let mut pipe = Pipe::open(&mut command);
+    let signal = |signal| kill_process(pid_of_agent(&socket).unwrap(), signal).unwrap();
+    pipe.say("one");
+    pipe.expect("one");
+    let crashed = pid_of_agent(&socket);
+    signal(Signal::KILL);
+    // Nothing is said that would ask for it.
+    pipe.expect_said("looking for it");
+    let deadline = Instant::now() + LIMIT;
+    while pid_of_agent(&socket).is_none_or(|pid| Some(pid) == crashed) {
+        assert!(Instant::now() < deadline, "no agent came");
+    }
+    pipe.say("two");
+    pipe.expect("two");
+    signal(Signal::TERM);
+    pipe.expect_said("started again for the next message");
+    assert_eq!(pid_of_agent(&socket), None);
+    pipe.say("three");
+    pipe.expect("three");
+    pipe.end();
+}
