@@ -122,7 +122,7 @@ pub enum LinkError {
     #[error("the server closed the connection")]
     ClosedByPeer,
     /// Nothing was heard from it.
-    #[error("nothing heard for {} s", .0.as_secs_f32())]
+    #[error("nothing heard for {:.1} s", .0.as_secs_f32())]
     Silent(Duration),
     /// The connection broke.
     #[error("the connection broke: {0}")]
@@ -190,7 +190,9 @@ impl Link {
             });
             let ended = self.connect(server, stop).await;
             match ended {
-                Ok(Closed::Stopping | Closed::ServersChanged) => return,
+                Ok(Closed::Stopping) => return,
+                // Others are not to blame for what these did.
+                Ok(Closed::ServersChanged) => return self.backoff.reset(),
                 Ok(Closed::GoingAway { reconnect_in }) => {
                     info!(%server, ?reconnect_in, "the server is going away");
                     let error = LinkError::Refused(federation::Refusal::ShuttingDown);
@@ -237,7 +239,7 @@ impl Link {
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = until(due) => return,
-                _ = self.servers.changed() => return,
+                _ = self.servers.changed() => return self.backoff.reset(),
                 Some(request) = self.requests.recv() => turn_away(request, refusal),
             }
         }

@@ -72,7 +72,12 @@ pub enum Happening<Q> {
     /// The next message of a room.
     Message(Committed),
     /// All that a room had has been told.
-    CaughtUp(Room),
+    CaughtUp {
+        /// Which room.
+        room: Room,
+        /// Whether the server, if the room is its to order, said that this is all.
+        complete: bool,
+    },
     /// A room's log has begun a new life.
     NewLife(Room),
     /// What became of an own message.

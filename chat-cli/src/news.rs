@@ -22,6 +22,13 @@ pub(crate) fn tell(happening: Happening<()>, me: &UserName) -> Result<(), Failur
              beginning",
             room.seen_by(me)
         )),
+        Happening::CaughtUp {
+            room,
+            complete: false,
+        } => say(&format!(
+            "{} may have more: the server could not be asked, see `chat status`",
+            room.seen_by(me)
+        )),
         Happening::Disconnected(reason) => say(&format!("{reason}; looking for it")),
         Happening::NotStarted(reason) => say(&reason),
         _ => {}

@@ -289,12 +289,6 @@ pub enum Refusal {
         /// The name.
         room: Room,
     },
-    /// A direct message to a host that never connected to this server.
-    #[error("no host {host} has ever connected to this server")]
-    UnknownHost {
-        /// The name.
-        host: HostName,
-    },
     /// The agent spoke for a user of another host, or about a conversation it has no end of.
     #[error("host {host} has no say in {room}")]
     NotYours {
@@ -398,7 +392,6 @@ impl Refusal {
             self,
             Self::IdConflict { .. }
                 | Self::NoSuchRoom { .. }
-                | Self::UnknownHost { .. }
                 | Self::NotYours { .. }
                 | Self::TooLong { .. }
                 | Self::BadText { .. }

@@ -7,8 +7,8 @@
 //! reorder or change one. Golden-byte tests hold the encoding still.
 
 use crate::{
-    Availability, Committed, Content, Cursor, Epoch, HostName, Member, MessageId, Nick, RequestId,
-    Room, Seq, Timestamp, UserName, federation, list::deserialize_page,
+    Availability, Committed, Content, Cursor, Epoch, Member, MessageId, Nick, RequestId, Room, Seq,
+    Timestamp, UserName, federation, list::deserialize_page,
 };
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -515,12 +515,6 @@ pub enum Refusal {
         room: Room,
         /// Who.
         user: UserName,
-    },
-    /// The recipient's host is spelled as this one's but is not it, or similar.
-    #[error("{host} is not a host this agent can reach")]
-    UnknownHost {
-        /// Which host.
-        host: HostName,
     },
     /// `Hello` twice, or something else before `Hello`. Fatal.
     #[error("the session must begin with exactly one Hello")]

@@ -23,10 +23,11 @@ use protocol::{
 use room_log::Heard;
 use std::{
     collections::HashMap,
+    io::Cursor,
     time::{Duration, SystemTime},
 };
 use tokio::{
-    io::AsyncWriteExt,
+    io::{AsyncReadExt, AsyncWriteExt, Chain},
     net::{
         TcpStream,
         tcp::{OwnedReadHalf, OwnedWriteHalf},
@@ -72,11 +73,14 @@ enum Pending {
     },
 }
 
+/// What is read of the connection: what is left of the opening, then the socket.
+type Incoming = Chain<Cursor<BytesMut>, OwnedReadHalf>;
+
 /// The connection's state.
 pub(super) struct Online<'l> {
     link: &'l mut Link,
     since: Instant,
-    frames: FramedRead<Heard<OwnedReadHalf>, FrameCodec<ServerFrame, AgentFrame>>,
+    frames: FramedRead<Heard<Incoming>, FrameCodec<ServerFrame, AgentFrame>>,
     socket: OwnedWriteHalf,
     out: BytesMut,
     pending: HashMap<RequestId, Pending>,
@@ -102,8 +106,10 @@ impl<'l> Online<'l> {
             since: Timestamp::from(SystemTime::now()),
         });
         let (read, socket) = stream.into_split();
-        let mut frames = FramedRead::new(Heard::new(read), FrameCodec::new());
-        *frames.read_buffer_mut() = welcome.rest;
+        // What came behind the welcome is read again: a buffer that is put in place is only
+        // looked at when more comes.
+        let read = AsyncReadExt::chain(Cursor::new(welcome.rest), read);
+        let frames = FramedRead::new(Heard::new(read), FrameCodec::new());
         let mut online = Self {
             link,
             since: Instant::now(),
@@ -244,7 +250,8 @@ impl<'l> Online<'l> {
         frame: Option<Result<ServerFrame, CodecError>>,
     ) -> Result<Option<Closed>, LinkError> {
         let mut next = frame;
-        for _ in 0..FRAMES_A_TURN {
+        let mut handled = 0;
+        loop {
             match next.ok_or(LinkError::ClosedByPeer)?? {
                 ServerFrame::Reply { id, result } => self.replied(id, result)?,
                 ServerFrame::Event(event) => {
@@ -253,15 +260,16 @@ impl<'l> Online<'l> {
                     }
                 }
             }
-            if !self.can_read() {
-                break;
+            handled += 1;
+            // Looked at first: a frame that was taken must be handled.
+            if handled == FRAMES_A_TURN || !self.can_read() {
+                return Ok(None);
             }
             match self.frames.next().now_or_never() {
                 Some(more) => next = more,
-                None => break,
+                None => return Ok(None),
             }
         }
-        Ok(None)
     }
 
     /// Takes what has arrived although nothing was heard for too long: parts of a long frame, or

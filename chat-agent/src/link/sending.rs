@@ -230,7 +230,8 @@ mod tests {
         let (attempt, _) = sending.next().unwrap();
         sending.next().unwrap();
         let host = HostName::parse("hopper").unwrap();
-        let refusal = Refusal::UnknownHost { host };
+        let room = "#ops".parse().unwrap();
+        let refusal = Refusal::NotYours { host, room };
         let now = Instant::now();
         let progress = sending.answered(attempt, ids[0], Err(refusal.clone()), now);
         assert_eq!(progress, Progress::Flowing);

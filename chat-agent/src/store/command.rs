@@ -16,7 +16,7 @@ pub enum Command {
     Send {
         /// The message, its author checked.
         message: Outgoing,
-        /// Gets [`Reply::Sent`].
+        /// Gets `Reply::Sent`.
         answer: Answer,
     },
     /// Take over what the server has committed. Need not survive a power cut: the server has it.
@@ -62,7 +62,7 @@ pub enum Command {
         room: Room,
         /// Who.
         user: UserName,
-        /// Gets [`Reply::Done`].
+        /// Gets `Reply::Done`.
         answer: Answer,
     },
     /// The server knows of a departure.
@@ -82,7 +82,7 @@ pub enum Command {
         user: UserName,
         /// The topic, checked.
         topic: String,
-        /// Gets [`Reply::Done`].
+        /// Gets `Reply::Done`.
         answer: Answer,
     },
     /// Keep a copy of the topic the server told.
@@ -100,7 +100,7 @@ pub enum Command {
         room: Room,
         /// The last message read.
         cursor: Cursor,
-        /// Gets [`Reply::Done`].
+        /// Gets `Reply::Done`.
         answer: Answer,
     },
     /// Take over the servers of the settings if they have changed.
@@ -112,7 +112,7 @@ pub enum Command {
     SetServers {
         /// `HOST:PORT` each; none for local only.
         servers: Vec<String>,
-        /// Gets [`Reply::Done`].
+        /// Gets `Reply::Done`.
         answer: Answer,
     },
 }

@@ -113,9 +113,9 @@ impl<Q> Conversation<Q> {
                 Take::Reopen(request) => self.send_opening(message.room, request),
                 Take::Drop => {}
             },
-            Event::CaughtUp { room, .. } => {
+            Event::CaughtUp { room, complete } => {
                 self.follow.on_caught_up(&room);
-                self.ready.push_back(Happening::CaughtUp(room));
+                self.ready.push_back(Happening::CaughtUp { room, complete });
             }
             Event::Outcome { id, room, result } => {
                 match self.outbound.on_outcome(id, result.clone()) {

@@ -66,7 +66,7 @@ pub(super) async fn live(
         };
         let at = Instant::now();
         let what = match happening {
-            Happening::CaughtUp(room) => Saw::Open(room),
+            Happening::CaughtUp { room, .. } => Saw::Open(room),
             Happening::Message(message) => Saw::Message {
                 id: message.id,
                 room: message.room,

@@ -24,7 +24,7 @@ impl Desk {
                 }
                 self.topics.insert(room, topic);
             }
-            Happening::CaughtUp(room) => {
+            Happening::CaughtUp { room, .. } => {
                 let empty = talk
                     .follow()
                     .reached(&room)

@@ -257,7 +257,6 @@ pub(crate) fn federation_refusals() -> Vec<federation::Refusal> {
         },
         Refusal::IdConflict { id: id() },
         Refusal::NoSuchRoom { room: room("#ops") },
-        Refusal::UnknownHost { host: host("bee") },
         Refusal::NotYours {
             host: host("bee"),
             room: pair(),
@@ -553,7 +552,6 @@ pub(crate) fn local_refusals() -> Vec<local::Refusal> {
             room: room("#ops"),
             user: user("alice@ada"),
         },
-        Refusal::UnknownHost { host: host("bee") },
         Refusal::HelloOutOfPlace,
         Refusal::Malformed {
             reason: "2 bytes after the end of the frame's value".to_owned(),

@@ -83,7 +83,8 @@ fn a_message_refused_for_good_is_named_to_its_author_until_it_is_taken() {
             return Ok(Reply::Appended { seq: Seq::new(1) });
         }
         let host = HostName::parse("hopper").unwrap();
-        Err(Refusal::UnknownHost { host })
+        let room = Room::parse("#ops").unwrap();
+        Err(Refusal::NotYours { host, room })
     });
     let mut ada = Host::start(&sandbox, "ada", address);
     let alice = ada.terminal("alice");

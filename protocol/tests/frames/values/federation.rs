@@ -132,7 +132,6 @@ pub(crate) fn refusal() -> impl Strategy<Value = Refusal> {
         }),
         message_id().prop_map(|id| Refusal::IdConflict { id }),
         room().prop_map(|room| Refusal::NoSuchRoom { room }),
-        host().prop_map(|host| Refusal::UnknownHost { host }),
         (host(), room()).prop_map(|(host, room)| Refusal::NotYours { host, room }),
         host().prop_map(|host| Refusal::HostInUse { host }),
         (limited_text(), any::<u32>(), any::<u32>())

@@ -1,8 +1,8 @@
 //! Random values of the vocabulary of terminals and agents.
 
 use super::{
-    availability, committed, content, cursor, epoch, federation, host, maybe, members, message_id,
-    nick, request_id, room, seq, text, time, user,
+    availability, committed, content, cursor, epoch, federation, maybe, members, message_id, nick,
+    request_id, room, seq, text, time, user,
 };
 use proptest::{collection::vec, prelude::*, result::maybe_ok};
 use protocol::local::{
@@ -222,7 +222,6 @@ fn refusal_of_a_session() -> impl Strategy<Value = Refusal> {
         Just(Refusal::LocalOnly),
         (text(), any::<u32>()).prop_map(|(what, max)| Refusal::TooMany { what, max }),
         (room(), user()).prop_map(|(room, user)| Refusal::Left { room, user }),
-        host().prop_map(|host| Refusal::UnknownHost { host }),
         Just(Refusal::HelloOutOfPlace),
         text().prop_map(|reason| Refusal::Malformed { reason }),
         any::<u32>().prop_map(|seconds| Refusal::TimedOut { seconds }),
