@@ -49,6 +49,8 @@ pub enum ConnectError {
         path: PathBuf,
         /// What the system said.
         reason: String,
+        /// Whether there is no socket at all: an agent that ends in order takes it away.
+        absent: bool,
     },
     /// Somebody listens and says nothing.
     #[error(
@@ -284,9 +286,10 @@ pub struct Session<S = UnixStream> {
 ///
 /// [`ConnectError`] names the path that was tried.
 pub async fn connect(path: &Path, nick: &Nick, interactive: bool) -> Result<Session, ConnectError> {
-    let unreachable = |reason: String| ConnectError::Unreachable {
+    let unreachable = |error: &io::Error| ConnectError::Unreachable {
         path: path.to_owned(),
-        reason,
+        reason: error.to_string(),
+        absent: error.kind() == io::ErrorKind::NotFound,
     };
     let began = async {
         let stream = UnixStream::connect(path).await.map_err(|error| {
@@ -296,12 +299,10 @@ pub async fn connect(path: &Path, nick: &Nick, interactive: bool) -> Result<Sess
                     uid: trust::uid(),
                 }
             } else {
-                unreachable(error.to_string())
+                unreachable(&error)
             }
         })?;
-        let agent = stream
-            .peer_cred()
-            .map_err(|error| unreachable(error.to_string()))?;
+        let agent = stream.peer_cred().map_err(|error| unreachable(&error))?;
         let pid = agent.pid();
         let agent = agent.uid();
         if !trust::is_trusted(agent, path) {
@@ -375,6 +376,7 @@ impl OpenError {
             error => ConnectError::Unreachable {
                 path,
                 reason: error.to_string(),
+                absent: false,
             },
         }
     }

@@ -462,6 +462,29 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_agent_lost_while_it_is_met_is_looked_for_again() {
+        let story = Story::new();
+        let options = Options {
+            autostart: true,
+            ..RECONNECT
+        };
+        let agent = async {
+            let mut agent = story.accept().await;
+            let met = agent.read().await;
+            assert_eq!(met.request, Request::Status);
+            drop(agent);
+            let mut agent = story.accept().await;
+            let again = agent.read().await;
+            assert_eq!(again.request, met.request);
+            agent.reply(again.id, Ok(Reply::Done)).await;
+            agent
+        };
+        let begin = Conversation::<()>::begin(&story.settings, options);
+        let (talk, _agent) = tokio::join!(begin, agent);
+        assert!(talk.unwrap().is_up());
+    }
+
+    #[tokio::test]
     async fn without_reconnecting_a_lost_agent_is_the_end() {
         let story = Story::new();
         let options = Options {

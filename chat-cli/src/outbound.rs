@@ -94,6 +94,12 @@ impl Outbound {
         self.entries.is_empty()
     }
 
+    /// Whether message `id` needs attention.
+    #[must_use]
+    pub fn contains(&self, id: MessageId) -> bool {
+        self.entries.iter().any(|entry| entry.id == id)
+    }
+
     /// How many messages are not durable on this host yet, as far as is known.
     #[must_use]
     pub fn unaccepted(&self) -> usize {

@@ -83,6 +83,11 @@ async fn converse(
                 Happening::Fate(fate) => pipe.on_fate(fate),
                 happening => {
                     match happening {
+                        // What was committed in the log's old life does not come back.
+                        Happening::NewLife(_) => {
+                            let outbound = conversation.outbound();
+                            pipe.awaited.retain(|id| outbound.contains(*id));
+                        }
                         Happening::NotStarted(_) => gone = true,
                         Happening::Reconnected => gone = false,
                         _ => {}

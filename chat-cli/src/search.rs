@@ -5,7 +5,7 @@
 //! said and without what waits in the outbox, and the right one could not come back.
 
 use crate::{
-    client::{ConnectError, Session, connect},
+    client::{CallError, ConnectError, Session, SessionError, connect},
     conversation::Options,
     exit::{Exit, Failure},
     paths::Settings,
@@ -36,6 +36,9 @@ const RESTART_AFTER: Duration = Duration::from_millis(1_500);
 /// if somebody ends them.
 const MAX_STARTS: u32 = 3;
 
+/// Sessions that may end while a conversation begins before it gives up.
+const MAX_LOST: u32 = 5;
+
 /// Whose an agent is that was met.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Origin {
@@ -45,23 +48,65 @@ pub(crate) enum Origin {
     Others(Option<String>),
 }
 
+/// Why an attempt came to nothing.
+enum Miss {
+    /// There was no session.
+    Connect(ConnectError),
+    /// It was over before it was known whose the agent is.
+    Session(SessionError),
+}
+
+impl Miss {
+    const fn may_pass(&self) -> bool {
+        match self {
+            Self::Connect(error) => error.may_pass(),
+            Self::Session(error) => error.may_pass(),
+        }
+    }
+}
+
+impl From<Miss> for Failure {
+    fn from(miss: Miss) -> Self {
+        match miss {
+            Miss::Connect(error) => error.into(),
+            Miss::Session(error) => error.into(),
+        }
+    }
+}
+
+/// One attempt: a session, and whose the agent is, if it tells.
+async fn attempt(settings: &Settings, options: Options) -> Result<(Session, Option<Origin>), Miss> {
+    let connected = connect(&settings.socket, &settings.nick, options.interactive).await;
+    let mut session = connected.map_err(Miss::Connect)?;
+    let origin = meet(&mut session, settings, options).await;
+    Ok((session, origin.map_err(Miss::Session)?))
+}
+
 /// Finds the agent, or starts one; an agent that is just ending is replaced, too.
 pub(crate) async fn find(
     settings: &Settings,
     options: Options,
-) -> Result<(Session, Origin), Failure> {
+) -> Result<(Session, Option<Origin>), Failure> {
     let mut starts = 0;
+    let mut lost = 0;
     loop {
-        let error = match connect(&settings.socket, &settings.nick, options.interactive).await {
-            Ok(session) => return Ok(meet(session, settings, options).await),
-            Err(error) => error,
+        let miss = match attempt(settings, options).await {
+            Ok(found) => return Ok(found),
+            Err(miss) => miss,
         };
+        if matches!(miss, Miss::Session(_)) && miss.may_pass() && lost < MAX_LOST {
+            sleep(backoff(lost)).await;
+            lost += 1;
+            continue;
+        }
         let gone = matches!(
-            error,
-            ConnectError::Unreachable { .. } | ConnectError::Refused(Refusal::ShuttingDown)
+            miss,
+            Miss::Connect(
+                ConnectError::Unreachable { .. } | ConnectError::Refused(Refusal::ShuttingDown)
+            )
         );
         if !gone || !options.autostart || starts == MAX_STARTS {
-            return Err(error.into());
+            return Err(miss.into());
         }
         if let Some(owner) = foreign_owner(&settings.socket) {
             return Err(Failure::new(
@@ -86,26 +131,30 @@ fn foreign_owner(socket: &Path) -> Option<u32> {
     (owner != trust::uid() && owner != 0).then_some(owner)
 }
 
-/// Asks a new session whose its agent is, for the time when it is lost.
-async fn meet(mut session: Session, settings: &Settings, options: Options) -> (Session, Origin) {
+/// Asks a new session whose its agent is, for the time when it is lost; `None` if it does not
+/// tell, or if that makes no difference.
+async fn meet(
+    session: &mut Session,
+    settings: &Settings,
+    options: Options,
+) -> Result<Option<Origin>, SessionError> {
     if !options.autostart {
-        return (session, Origin::Others(None));
+        return Ok(None);
     }
-    let asked = session.call(Request::Status).await;
-    let Ok(Reply::Status(status)) = asked else {
-        // If the session is over, the next to read it is told.
-        return (session, Origin::Others(None));
+    let status = match session.call(Request::Status).await {
+        Ok(Reply::Status(status)) => status,
+        Err(CallError::Session(error)) => return Err(error),
+        Ok(_) | Err(CallError::Refused(_) | CallError::Misfit) => return Ok(None),
     };
     // Others may use a shared one, and would be kept out by one that is started here.
     let private = fs::metadata(&settings.socket)
         .is_ok_and(|found| found.uid() == trust::uid() && found.mode() & 0o077 == 0);
     let same_files = resolved(Path::new(&status.state_dir)) == resolved(&settings.state_dir);
-    let origin = if private && same_files {
+    Ok(Some(if private && same_files {
         Origin::Ours
     } else {
         Origin::Others(Some(status.state_dir))
-    };
-    (session, origin)
+    }))
 }
 
 fn resolved(path: &Path) -> PathBuf {
@@ -125,7 +174,8 @@ pub(crate) fn backoff(attempt: u32) -> Duration {
 /// What a search for the agent came to.
 #[derive(Debug)]
 pub(crate) enum Found {
-    Session(Box<Session>, Origin),
+    /// A session, and whose the agent is, if it tells.
+    Session(Box<Session>, Option<Origin>),
     /// It is gone and there is no other, for this reason; search on.
     NotStarted(String),
 }
@@ -166,28 +216,32 @@ impl Lost {
 pub(crate) async fn find_again(
     settings: Settings,
     options: Options,
-    lost: Lost,
+    mut lost: Lost,
     pause: Duration,
 ) -> Result<Found, Failure> {
     sleep(pause).await;
-    let mut attempt = 0;
+    let mut attempts = 0;
     loop {
-        let error = match connect(&settings.socket, &settings.nick, options.interactive).await {
-            Ok(session) => {
-                let (session, origin) = meet(session, &settings, options).await;
-                return Ok(Found::Session(Box::new(session), origin));
-            }
-            Err(error) => error,
+        let miss = match attempt(&settings, options).await {
+            Ok((session, origin)) => return Ok(Found::Session(Box::new(session), origin)),
+            Err(miss) => miss,
         };
         let searched = lost.at.elapsed();
-        if !error.may_pass()
+        if !miss.may_pass()
             || options
                 .patience
                 .is_some_and(|patience| searched >= patience)
         {
-            return Err(error.into());
+            return Err(miss.into());
         }
-        let gone = matches!(error, ConnectError::Unreachable { .. });
+        let gone = if let Miss::Connect(ConnectError::Unreachable { absent, .. }) = miss {
+            // Who reads slowly may not have heard that the agent ends; it takes its socket away
+            // then, and leaves it in a crash.
+            lost.ended |= absent;
+            true
+        } else {
+            false
+        };
         if gone && options.autostart && searched >= pause + RESTART_AFTER {
             let objection = lost.objection(&settings.socket);
             let not_started = match objection {
@@ -201,8 +255,8 @@ pub(crate) async fn find_again(
                 return Ok(Found::NotStarted(reason));
             }
         }
-        sleep(backoff(attempt)).await;
-        attempt += 1;
+        sleep(backoff(attempts)).await;
+        attempts += 1;
     }
 }
 

@@ -71,7 +71,7 @@ impl Link {
             flaps: 0,
             up_since: Instant::now(),
             lost: Lost {
-                origin,
+                origin: origin.unwrap_or(Origin::Others(None)),
                 ended: false,
                 at: Instant::now(),
                 wanted: Arc::new(AtomicBool::new(false)),
@@ -171,8 +171,10 @@ impl Link {
         self.state = State::Down(Box::pin(search));
     }
 
-    fn on_found(&mut self, session: Box<Session>, origin: Origin) -> News {
-        self.lost.origin = origin;
+    fn on_found(&mut self, session: Box<Session>, origin: Option<Origin>) -> News {
+        if let Some(origin) = origin {
+            self.lost.origin = origin;
+        }
         let me = session.user().clone();
         self.trouble = None;
         self.state = State::Up(session);

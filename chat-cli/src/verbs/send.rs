@@ -28,6 +28,12 @@ use tokio::{
     time::{Instant, timeout},
 };
 
+/// A deadline noticed so much later was slept through: this process was stopped, or got no turn.
+const SLEPT: Duration = Duration::from_millis(100);
+
+/// How long what came meanwhile may then take to be read.
+const LAST_CALL: Duration = Duration::from_secs(1);
+
 /// Runs the verb.
 ///
 /// # Errors
@@ -67,6 +73,8 @@ pub async fn run(settings: &Settings, args: &SendArgs) -> Result<(), Failure> {
         patience,
         results: VecDeque::new(),
         last_line: None,
+        input_ended: false,
+        last_call: None,
         late: 0,
         skipped: Skipped::default(),
         failure: None,
@@ -98,6 +106,9 @@ struct Sending<'a> {
     results: VecDeque<Sent>,
     /// The last line of the input that was sent.
     last_line: Option<u64>,
+    input_ended: bool,
+    /// The time of the oldest message was slept through; until then its answer may be read.
+    last_call: Option<Instant>,
     /// Messages that were accepted, but not committed in time.
     late: u64,
     skipped: Skipped,
@@ -119,13 +130,12 @@ impl Sending<'_> {
         &mut self,
         mut input: mpsc::Receiver<Result<Line, LineError>>,
     ) -> Result<(), Failure> {
-        let mut input_ended = false;
         loop {
             self.print_settled();
-            let done = input_ended || self.failure.is_some();
+            let done = self.input_ended || self.failure.is_some();
             if done && self.conversation.outbound().is_empty() {
                 return match self.failure.take() {
-                    Some(failure) if !input_ended => Err(self.name_last_line(failure)),
+                    Some(failure) if !self.input_ended => Err(self.name_last_line(failure)),
                     Some(failure) => Err(failure),
                     None => self.skipped.result(),
                 };
@@ -136,19 +146,21 @@ impl Sending<'_> {
                 self.let_go(Instant::now());
                 has_room = self.has_room();
             }
-            let oldest = self.conversation.outbound().oldest();
-            let deadline = oldest.and_then(|said| said.checked_add(self.patience));
+            let deadline = self.last_call.or_else(|| {
+                let oldest = self.conversation.outbound().oldest()?;
+                oldest.checked_add(self.patience)
+            });
             let printable = self.output.has_room();
             tokio::select! {
                 line = input.recv(), if has_room && printable && !done => match line {
                     Some(Ok(line)) => self.say(Some(line.number), line.text),
                     Some(Err(error)) => {
                         if let Err(failure) = self.skipped.skip(&error) {
-                            input_ended = true;
+                            self.input_ended = true;
                             self.fail(failure);
                         }
                     }
-                    None => input_ended = true,
+                    None => self.input_ended = true,
                 },
                 happening = self.conversation.next() => self.on_happening(happening?)?,
                 printed = self.output.room(), if !printable => {
@@ -211,6 +223,7 @@ impl Sending<'_> {
     }
 
     fn settle(&mut self, id: MessageId, state: Option<Delivery>, settled: bool) -> Option<u64> {
+        self.last_call = None;
         let sent = self.results.iter_mut().find(|sent| sent.id == id)?;
         sent.state = state;
         sent.settled = settled;
@@ -249,16 +262,24 @@ impl Sending<'_> {
         }
     }
 
-    /// The time of the oldest message is over; fails if it was not even accepted.
+    /// The time of the oldest message is over; fails if it was not even accepted, unless it was
+    /// not this process's time.
     fn on_deadline(&mut self) -> Result<(), Failure> {
-        let Some(due) = Instant::now().checked_sub(self.patience) else {
+        let now = Instant::now();
+        let Some(due) = now.checked_sub(self.patience) else {
             return Ok(());
         };
+        let called = self.last_call.take().is_some();
         self.let_go(due);
-        match self.conversation.outbound().oldest() {
-            Some(said) if said <= due => Err(self.not_accepted()),
-            _ => Ok(()),
+        let oldest = self.conversation.outbound().oldest();
+        let Some(overdue) = oldest.and_then(|said| due.checked_duration_since(said)) else {
+            return Ok(());
+        };
+        if called || overdue < SLEPT {
+            return Err(self.not_accepted());
         }
+        self.last_call = Some(now + LAST_CALL);
+        Ok(())
     }
 
     fn not_accepted(&mut self) -> Failure {
@@ -275,16 +296,19 @@ impl Sending<'_> {
         let unsure = results.find(|sent| sent.state.is_none() && !sent.settled);
         let extent = match unsure.and_then(|sent| sent.line).zip(self.last_line) {
             None => "it is not known whether the message was accepted".to_owned(),
-            Some((unsure, last)) => format!(
-                "accepted up to line {}; not known of {}; line {} on was not sent",
-                unsure - 1,
-                if unsure == last {
+            Some((unsure, last)) => {
+                let lines = if unsure == last {
                     format!("line {unsure}")
                 } else {
                     format!("lines {unsure} to {last}")
-                },
-                last + 1
-            ),
+                };
+                let extent = format!("accepted up to line {}; not known of {lines}", unsure - 1);
+                if self.input_ended {
+                    extent
+                } else {
+                    format!("{extent}; line {} on was not sent", last + 1)
+                }
+            }
         };
         let message = format!(
             "{what} within {seconds} s: {extent}; a retry under the same --id posts nothing twice"

@@ -72,7 +72,7 @@ impl Pipe {
 }
 
 /// Ends the agent that a test has started, however the test ends.
-struct Ended<'a>(&'a Path);
+pub(super) struct Ended<'a>(pub(super) &'a Path);
 
 impl Drop for Ended<'_> {
     fn drop(&mut self) {
@@ -82,7 +82,7 @@ impl Drop for Ended<'_> {
     }
 }
 
-fn pid_of_agent(socket: &Path) -> Option<Pid> {
+pub(super) fn pid_of_agent(socket: &Path) -> Option<Pid> {
     let status = chat()
         .args(["status", "--json", "--socket"])
         .arg(socket)

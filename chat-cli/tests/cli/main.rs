@@ -4,6 +4,7 @@
 mod federating;
 mod lost_agents;
 mod starting;
+mod stopped;
 
 use std::{
     io::{BufRead, BufReader, Write},

@@ -15,8 +15,17 @@ const MAX_HELD_BYTES: usize = 1024 * 1024;
 #[derive(Debug)]
 pub(super) struct Positions {
     reached: BTreeMap<Room, Option<Cursor>>,
-    held: VecDeque<(Committed, Cursor)>,
+    held: VecDeque<Step>,
     held_bytes: usize,
+}
+
+/// What comes next in the order things were read.
+#[derive(Debug)]
+enum Step {
+    /// A message to print, and its place.
+    Message(Committed, Cursor),
+    /// A room was opened again: a log that began a new life has other places from here on.
+    Opened(Room, Cursor),
 }
 
 impl Positions {
@@ -32,17 +41,21 @@ impl Positions {
         self.reached.len()
     }
 
-    /// Notes where `room` begins; later openings change nothing.
+    /// Notes where `room` begins, or goes on in another life of its log.
     pub(super) fn begin(&mut self, room: &Room, at: Cursor) {
-        if let Some(reached) = self.reached.get_mut(room) {
-            reached.get_or_insert(at);
+        match self.reached.get_mut(room) {
+            Some(Some(reached)) if reached.epoch != at.epoch => {
+                self.held.push_back(Step::Opened(room.clone(), at));
+            }
+            Some(reached @ None) => *reached = Some(at),
+            _ => {}
         }
     }
 
     /// Takes a message that was read, and its place.
     pub(super) fn take(&mut self, message: Committed, at: Cursor) {
         self.held_bytes += message.body.as_bytes().len();
-        self.held.push_back((message, at));
+        self.held.push_back(Step::Message(message, at));
     }
 
     /// The next message to print, and what resumes after it.
@@ -51,10 +64,18 @@ impl Positions {
         if unknown && self.held.len() < MAX_HELD && self.held_bytes < MAX_HELD_BYTES {
             return None;
         }
-        let (message, at) = self.held.pop_front()?;
-        self.held_bytes -= message.body.as_bytes().len();
-        self.reached.insert(message.room.clone(), Some(at));
-        Some((message, self.resume_point(at)))
+        loop {
+            match self.held.pop_front()? {
+                Step::Opened(room, at) => {
+                    self.reached.insert(room, Some(at));
+                }
+                Step::Message(message, at) => {
+                    self.held_bytes -= message.body.as_bytes().len();
+                    self.reached.insert(message.room.clone(), Some(at));
+                    return Some((message, self.resume_point(at)));
+                }
+            }
+        }
     }
 
     fn resume_point(&self, alone: Cursor) -> ResumePoint {
@@ -115,6 +136,24 @@ mod tests {
         assert_eq!(next(&mut positions), Some(format!("#a={a4};#b={b90}")));
         assert_eq!(next(&mut positions), Some(format!("#a={a5};#b={b90}")));
         assert_eq!(next(&mut positions), Some(format!("#a={a5};#b={b91}")));
+    }
+
+    #[test]
+    fn a_quiet_room_with_a_new_life_is_resumed_in_that_one() {
+        let mut positions = Positions::new([room("#a"), room("#b")]);
+        positions.begin(&room("#a"), at(3));
+        take(&mut positions, "#a", 4);
+        let renewed = Cursor {
+            epoch: epoch(2),
+            seq: Seq::START,
+        };
+        // Told while a message of the old life is still to be printed.
+        positions.begin(&room("#b"), at(90));
+        positions.begin(&room("#a"), renewed);
+        take(&mut positions, "#b", 91);
+        let (a4, b90, b91) = (at(4), at(90), at(91));
+        assert_eq!(next(&mut positions), Some(format!("#a={a4};#b={b90}")));
+        assert_eq!(next(&mut positions), Some(format!("#a={renewed};#b={b91}")));
     }
 
     #[test]
