@@ -43,6 +43,11 @@ pub struct AgentArgs {
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 
+    /// Say that the state was restored from a backup: whoever reads this host's own rooms is told,
+    /// and reads them anew
+    #[arg(long, conflicts_with_all = ["background", "print_config"])]
+    pub new_epoch: bool,
+
     /// Print each setting with where it comes from, as a settings file, and exit
     #[arg(long)]
     pub print_config: bool,

@@ -86,7 +86,11 @@ fn run_here(args: &AgentArgs, dir: &Path, config: &Config) -> anyhow::Result<Exi
     // Both are held to the end: one agent a socket, and one a state directory.
     let _state_lock = Lock::take_within(&state_dir.join("agent.lock"), "--state-dir", patience)?;
     let (socket, listener) = Socket::bind(&config.socket.value, access, patience)?;
-    let (database, connection) = Database::open(state_dir, store::schema::APPLICATION)?;
+    let (database, mut connection) = Database::open(state_dir, store::schema::APPLICATION)?;
+    if args.new_epoch {
+        let epoch = store::identity::renew_local_epoch(&mut connection)?;
+        info!(%epoch, "this host's rooms begin a new epoch");
+    }
     let identity = identify(&connection, config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

@@ -318,11 +318,11 @@ impl Hub {
                 people.members.remove(room);
             }
         }
-        let readers: Vec<ReaderId> = people
+        let sessions: Vec<(ReaderId, Arc<Outbound>)> = people
             .sessions
             .iter()
             .filter(|(_, one)| one.nick == user.nick)
-            .map(|(reader, _)| *reader)
+            .map(|(reader, one)| (*reader, Arc::clone(&one.outbound)))
             .collect();
         drop(people);
         let event = Event::Left {
@@ -332,8 +332,8 @@ impl Hub {
         if room.is_local_to(&self.host) {
             self.feed.publish_soft([room], &answer::event(event));
         }
-        for reader in readers {
-            self.feed.unsubscribe(reader, room);
+        for (reader, outbound) in sessions {
+            self.end_following(reader, &outbound, room, user);
         }
         self.people_have_changed();
     }

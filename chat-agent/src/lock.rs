@@ -73,8 +73,16 @@ impl Lock {
     ///
     /// [`LockError`].
     pub fn take(path: &Path, flag: &'static str) -> Result<Self, LockError> {
-        let file = open(path, flag)?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        let mut file = open(path, flag)?;
+        let locked = loop {
+            let locked = flock(&file, FlockOperation::NonBlockingLockExclusive);
+            if locked.is_err() || is_at(&file, path).map_err(io_error(path))? {
+                break locked;
+            }
+            // Somebody removed it between opening and locking: whoever comes next finds another.
+            file = open(path, flag)?;
+        };
+        match locked {
             Ok(()) => Ok(Self::held(file)),
             Err(Errno::WOULDBLOCK) => Err(LockError::Held {
                 path: path.to_owned(),
@@ -155,6 +163,16 @@ fn open(path: &Path, flag: &'static str) -> Result<File, LockError> {
         return Err(foreign());
     }
     Ok(file)
+}
+
+/// Whether `file` is still what stands at `path`.
+fn is_at(file: &File, path: &Path) -> io::Result<bool> {
+    let held = file.metadata()?;
+    match std::fs::symlink_metadata(path) {
+        Ok(found) => Ok((found.dev(), found.ino()) == (held.dev(), held.ino())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 fn holder(mut file: File) -> Option<u32> {

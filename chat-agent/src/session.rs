@@ -213,6 +213,8 @@ struct Session<W> {
 /// How far an opened room has come.
 #[derive(Debug, Default)]
 struct Opening {
+    /// Whether it came to be followed. What is not any more was ended from elsewhere.
+    followed: bool,
     /// Whether the replica has what the server had, and whether the server could be asked.
     synced: Option<bool>,
     /// Whether the terminal was told that it has all of it.

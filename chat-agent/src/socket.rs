@@ -9,6 +9,11 @@ use crate::lock::{Lock, LockError};
 use nix::unistd::{Gid, Group};
 use rustix::{
     fs::Mode,
+    io::Errno,
+    net::{
+        AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with,
+        sockopt::socket_peercred,
+    },
     process::{getegid, geteuid, umask},
 };
 use std::{
@@ -35,6 +40,19 @@ pub enum SocketError {
     /// The lock beside the socket cannot be had.
     #[error(transparent)]
     Lock(#[from] LockError),
+    /// An agent answers there, whose lock file somebody removed.
+    #[error(
+        "an agent answers at {path}, though its lock {lock} is gone: end it{}, or name another \
+         --socket",
+        pid.map_or_else(String::new, |pid| format!(" with `kill {pid}`")),
+        path = path.display(), lock = lock_path(path).display()
+    )]
+    Alive {
+        /// The socket.
+        path: PathBuf,
+        /// Who answers, if the kernel knows.
+        pid: Option<i32>,
+    },
     /// The kernel takes no such path.
     #[error(
         "the path {path} has {len} bytes, a socket's may have {MAX_PATH_BYTES}: choose a shorter \
@@ -75,6 +93,20 @@ pub enum SocketError {
         path: PathBuf,
         /// Its permissions.
         mode: u32,
+    },
+    /// The group that is to share the agent cannot reach the socket.
+    #[error(
+        "nobody of group {gid} can get to a socket in {path} (mode {mode:03o}): \
+         `chgrp {gid} {path}` and `chmod g+x {path}`, or name another --socket",
+        path = path.display()
+    )]
+    ClosedDirectory {
+        /// The directory.
+        path: PathBuf,
+        /// Its permissions.
+        mode: u32,
+        /// Who was to get in.
+        gid: u32,
     },
     /// There is no such group.
     #[error("there is no group {name:?} on this host")]
@@ -183,6 +215,10 @@ impl Socket {
         let lock = Lock::take_within(&lock_path(path), "--socket", patience)?;
         match fs::symlink_metadata(path) {
             Ok(found) if found.file_type().is_socket() => {
+                if let Some(pid) = listener_of(path)? {
+                    let path = path.to_owned();
+                    return Err(SocketError::Alive { path, pid });
+                }
                 fs::remove_file(path).map_err(io_error("replace", path))?;
             }
             Ok(_) => {
@@ -233,6 +269,31 @@ impl Drop for Socket {
     }
 }
 
+/// Whether somebody listens at the socket, and which process, if the kernel knows.
+fn listener_of(path: &Path) -> Result<Option<Option<i32>>, SocketError> {
+    let socket = socket_with(
+        AddressFamily::UNIX,
+        SocketType::STREAM,
+        SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
+        None,
+    );
+    let connected = socket.and_then(|socket| {
+        let address = SocketAddrUnix::new(path)?;
+        connect(&socket, &address)?;
+        Ok(socket)
+    });
+    match connected {
+        Ok(socket) => {
+            let peer = socket_peercred(&socket).ok();
+            Ok(Some(peer.map(|peer| peer.pid.as_raw_pid())))
+        }
+        // Its queue of connections is full.
+        Err(Errno::AGAIN) => Ok(Some(None)),
+        Err(Errno::CONNREFUSED | Errno::NOENT) => Ok(None),
+        Err(error) => Err(io_error("ask who listens at", path)(error.into())),
+    }
+}
+
 /// The lock file that belongs to a socket.
 #[must_use]
 pub fn lock_path(socket: &Path) -> PathBuf {
@@ -277,13 +338,25 @@ pub fn prepare_dir(socket: &Path, access: Access) -> Result<(), SocketError> {
     }
     let mode = found.mode() & 0o7777;
     let sticky = mode & 0o1000 != 0;
-    // A user's own group has nobody else in it on many systems; a group that shares the agent has.
-    let own_group = access == Access::Owner && found.gid() == getegid().as_raw();
+    // Many systems give each user a group with their own number, and nobody else in it. Other
+    // groups, a user's first one too, have members.
+    let private_group = found.gid() == uid && getegid().as_raw() == uid;
+    let own_group = access == Access::Owner && private_group;
     let open = mode & 0o002 != 0 || (mode & 0o020 != 0 && !own_group);
     if open && !sticky {
         return Err(SocketError::OpenDirectory {
             path: dir.to_owned(),
             mode,
+        });
+    }
+    if let Access::Group(gid) = access
+        && mode & 0o001 == 0
+        && (found.gid() != gid || mode & 0o010 == 0)
+    {
+        return Err(SocketError::ClosedDirectory {
+            path: dir.to_owned(),
+            mode,
+            gid,
         });
     }
     Ok(())
@@ -306,6 +379,9 @@ fn make_dir(dir: &Path, access: Access) -> Result<(), SocketError> {
     }
     if let Access::Group(gid) = access {
         lchown(dir, None, Some(gid)).map_err(io_error("change the group of", dir))?;
+        // Whatever the umask took away.
+        fs::set_permissions(dir, fs::Permissions::from_mode(dir_mode))
+            .map_err(io_error("change the mode of", dir))?;
     }
     Ok(())
 }
@@ -322,8 +398,13 @@ fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Sock
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::{Mutex, PoisonError};
+
+    /// The umask, which binding changes, belongs to all threads of the tests.
+    static UMASK: Mutex<()> = Mutex::new(());
 
     fn bind(path: &Path) -> Result<(Socket, UnixListener), SocketError> {
+        let _alone = UMASK.lock().unwrap_or_else(PoisonError::into_inner);
         Socket::bind(path, Access::Owner, Duration::ZERO)
     }
 
@@ -339,7 +420,7 @@ mod tests {
             Err(SocketError::Lock(LockError::Held { .. }))
         ));
         // A killed agent leaves its socket and loses its lock.
-        std::mem::forget(listener);
+        rustix::net::shutdown(&listener, rustix::net::Shutdown::Both).unwrap();
         let Socket { _lock: lock, .. } = &socket;
         lock.release();
         let (again, _listener) = bind(&path).unwrap();
@@ -382,6 +463,24 @@ mod tests {
         let refused = prepare_dir(&path, group);
         assert!(matches!(refused, Err(SocketError::OpenDirectory { .. })));
         prepare_dir(&path, Access::Owner).unwrap();
+    }
+
+    #[test]
+    fn a_directory_that_keeps_out_the_sharing_group_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o700)).unwrap();
+        let path = dir.path().join("agent.sock");
+        let group = getegid().as_raw();
+        let refused = prepare_dir(&path, Access::Group(group)).unwrap_err();
+        assert!(refused.to_string().contains("chmod g+x"), "{refused}");
+        // One that is made here is open to it, whatever the umask.
+        let _alone = UMASK.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = umask(Mode::from_raw_mode(0o077));
+        let made = prepare_dir(&dir.path().join("made/agent.sock"), Access::Group(group));
+        umask(before);
+        made.unwrap();
+        let mode = fs::metadata(dir.path().join("made")).unwrap().mode();
+        assert_eq!(mode & 0o777, 0o750);
     }
 
     #[test]

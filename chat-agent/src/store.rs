@@ -306,7 +306,11 @@ impl Store for AgentStore {
             Command::MarkRead {
                 user, room, cursor, ..
             } => {
-                person::mark_read(transaction, user, room, *cursor)?;
+                // Nobody has read what is not here.
+                let head = log::head(transaction, cursor.epoch, room)?;
+                if head.is_some_and(|head| cursor.seq <= head.seq) {
+                    person::mark_read(transaction, user, room, *cursor)?;
+                }
             }
             Command::Configure { servers } => {
                 return identity::configure(transaction, servers).map(Outcome::Configured);

@@ -75,6 +75,10 @@ pub const MAX_NICKS_PER_UID: usize = 64;
 /// Sessions an agent serves at once. One more is told so and closed.
 pub const MAX_SESSIONS: usize = 4_096;
 
+/// Sessions of one OS user on an agent that several share, so that there are places for the
+/// others. The one who runs the agent may have all.
+pub const MAX_SESSIONS_PER_USER: usize = MAX_SESSIONS / 2;
+
 /// Rooms that one session may have open by name. Opening one more is refused. The conversations
 /// of `OpenDirects` do not count: they exist, and so are limited where they are begun.
 pub const MAX_OPEN_ROOMS: usize = 4_096;

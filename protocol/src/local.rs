@@ -550,6 +550,20 @@ pub enum Refusal {
         /// Who may.
         owner: u32,
     },
+    /// The cursor is beyond the newest message of a log that this host keeps.
+    #[error(
+        "the cursor is after message {given} of {room}, which ends with {head}: was this host's \
+         state restored from a backup? Then start its agent once with --new-epoch, and here again \
+         with --since 0"
+    )]
+    CursorAhead {
+        /// Which room.
+        room: Room,
+        /// The cursor's.
+        given: Seq,
+        /// The log's newest.
+        head: Seq,
+    },
 }
 
 fn other_epoch(room: &Room, given: Epoch, current: Epoch) -> String {

@@ -2,7 +2,10 @@
 
 use super::{Hub, lock};
 use crate::answer;
-use protocol::{Committed, Direct, Epoch, Room, Seq, UserName, local::Event};
+use protocol::{
+    Committed, Direct, Epoch, Room, Seq, UserName,
+    local::{Event, Refusal},
+};
 use room_log::{Outbound, ReaderId};
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -38,6 +41,25 @@ impl Hub {
             }));
             self.feed.subscribe(reader, outbound, room, Seq::START);
         }
+    }
+
+    /// Ends what a session follows of `room` because its user left it, and says so.
+    pub(crate) fn end_following(
+        &self,
+        reader: ReaderId,
+        outbound: &Outbound,
+        room: &Room,
+        user: &UserName,
+    ) {
+        if !self.feed.is_following(reader, room) {
+            return;
+        }
+        self.feed.unsubscribe(reader, room);
+        let (room, user) = (room.clone(), user.clone());
+        outbound.push_reply(answer::event(Event::Closed {
+            room: room.clone(),
+            reason: Refusal::Left { room, user },
+        }));
     }
 
     /// A session wants every direct conversation of its user. Those that exist are looked up

@@ -1,7 +1,8 @@
 //! What a request may name, checked before anything is done.
 
+use crate::hub::Hub;
 use protocol::{
-    Direct, Room, UserName,
+    Cursor, Direct, Room, UserName,
     limits::{DEFAULT_PORT, MAX_SERVER_ADDR_BYTES, MAX_SERVER_ADDRS, MAX_TOPIC_BYTES},
     local::Refusal,
 };
@@ -15,6 +16,29 @@ pub(super) fn may_use(room: &Room, user: &UserName) -> Result<(), Refusal> {
         }),
         _ => Ok(()),
     }
+}
+
+/// Whether `user` reads this life of the room's log, so that there can be a marker in it.
+pub(super) fn may_mark(
+    hub: &Hub,
+    room: &Room,
+    user: &UserName,
+    cursor: Cursor,
+) -> Result<(), Refusal> {
+    may_use(room, user)?;
+    let (room, user) = (room.clone(), user.clone());
+    if !matches!(room, Room::Direct(_)) && !hub.is_member(&room, &user.nick) {
+        return Err(Refusal::Left { room, user });
+    }
+    let current = hub.epoch_of(&room);
+    if cursor.epoch != current {
+        return Err(Refusal::EpochChanged {
+            room,
+            given: cursor.epoch,
+            current,
+        });
+    }
+    Ok(())
 }
 
 /// Whether there can be members here; `lack` is what a conversation cannot do or have without.

@@ -83,8 +83,10 @@ impl Services {
             From::After(_) | From::Beginning => Some(Seq::START),
             From::Newest(_) | From::Unread(_) => None,
         };
+        let is_local = room.is_local_to(self.hub.host());
+        let asked = room.clone();
         let (room, user) = (room.clone(), user.clone());
-        self.read(move |connection| {
+        let start = self.read(move |connection| {
             let read = person::read_marker(connection, &user, &room, epoch)?;
             let newest = |count: u32| log::before_newest(connection, epoch, &room, count);
             let after = match (after, from) {
@@ -103,8 +105,17 @@ impl Services {
                 read,
                 synced,
             })
-        })
-        .await
+        });
+        let start = start.await?;
+        // Of a server's log there may be less here for the time being.
+        if is_local && start.after > start.head {
+            return Err(Refusal::CursorAhead {
+                room: asked,
+                given: start.after,
+                head: start.head,
+            });
+        }
+        Ok(start)
     }
 
     async fn counts_from_the_end(

@@ -2,7 +2,7 @@
 
 use super::{
     Opening, Session,
-    check::{check_servers, check_topic, is_joinable, may_federate, may_use},
+    check::{check_servers, check_topic, is_joinable, may_federate, may_mark, may_use},
     greeting::owner,
     lookup::Start,
 };
@@ -117,7 +117,7 @@ impl<W: AsyncWrite + Unpin> Session<W> {
                 Err(refusal) => answer.give(Err(refusal)),
                 Ok(()) => self.submit(Command::Leave { room, user, answer }),
             },
-            Request::MarkRead { room, cursor } => match may_use(&room, &user) {
+            Request::MarkRead { room, cursor } => match may_mark(hub, &room, &user, cursor) {
                 Err(refusal) => answer.give(Err(refusal)),
                 Ok(()) => self.submit(Command::MarkRead {
                     user,
@@ -228,6 +228,12 @@ impl<W: AsyncWrite + Unpin> Session<W> {
             return Ok(());
         }
         if self.open.len() >= MAX_OPEN_ROOMS {
+            // The user may have left rooms in other sessions.
+            let (feed, reader) = (self.services.hub.feed(), self.reader);
+            self.open
+                .retain(|room, opening| !opening.followed || feed.is_following(reader, room));
+        }
+        if self.open.len() >= MAX_OPEN_ROOMS {
             return Err(Refusal::TooMany {
                 what: "rooms open in one session".to_owned(),
                 max: u32::try_from(MAX_OPEN_ROOMS).unwrap_or(u32::MAX),
@@ -251,11 +257,17 @@ impl<W: AsyncWrite + Unpin> Session<W> {
             return;
         };
         *opening = Opening {
+            followed: true,
             synced: start.synced,
             caught_up: false,
         };
         let (hub, outbound) = (&self.services.hub, &self.outbound);
         hub.follow(self.reader, outbound, &room, start.epoch, start.after);
+        if !matches!(room, Room::Direct(_)) && !hub.is_member(&room, &self.user.nick) {
+            // They left it, in another session, while it was being opened.
+            hub.end_following(self.reader, outbound, &room, &self.user);
+            return;
+        }
         if start.synced.is_none() {
             let link = self.services.link.clone();
             self.work.push(Box::pin(async move {

@@ -79,6 +79,28 @@ impl Identity {
     }
 }
 
+/// Gives this agent's own log a new epoch and keeps all that is in it. For state that was restored
+/// from a backup, and so may give seqs again that it gave before.
+///
+/// # Errors
+///
+/// [`StoreError`]; nothing was changed then.
+pub fn renew_local_epoch(connection: &mut Connection) -> Result<Epoch, StoreError> {
+    let new = Epoch::new();
+    let transaction = connection.transaction()?;
+    if let Some(old) = array::<8>(&transaction, "local_epoch")? {
+        put(&transaction, "local_epoch", &new.to_bytes())?;
+        for table in ["rooms", "read_markers"] {
+            transaction.execute(
+                &format!("UPDATE {table} SET epoch = ?1 WHERE epoch = ?2"),
+                params![new.to_bytes(), old],
+            )?;
+        }
+    }
+    transaction.commit()?;
+    Ok(new)
+}
+
 /// Remembers the servers to try in turn.
 ///
 /// # Errors

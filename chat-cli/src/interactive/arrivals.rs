@@ -35,7 +35,10 @@ impl Desk {
             }
             Happening::OpenRefused(room, refusal) => {
                 let label = self.label(&room, talk.me());
-                if matches!(refusal, Refusal::EpochChanged { .. }) {
+                if matches!(
+                    refusal,
+                    Refusal::EpochChanged { .. } | Refusal::CursorAhead { .. }
+                ) {
                     self.note(&format!("the log of {label} was recreated or restored"));
                     talk.read(room, From::Newest(NEWEST));
                 } else {

@@ -565,5 +565,10 @@ pub(crate) fn local_refusals() -> Vec<local::Refusal> {
             uid: 1_001,
             owner: 998,
         },
+        Refusal::CursorAhead {
+            room: room("&lobby"),
+            given: Seq::new(10),
+            head: Seq::new(5),
+        },
     ]
 }

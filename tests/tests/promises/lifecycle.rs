@@ -292,6 +292,37 @@ fn a_recreated_server_log_is_a_new_epoch_that_readers_are_told_of() {
 }
 
 #[test]
+fn a_restored_agent_resumes_no_cursor_in_the_wrong_place() {
+    let sandbox = Sandbox::new();
+    let mut ada = Host::start_alone(&sandbox, "ada");
+    let alice = ada.terminal("alice");
+    let backup = sandbox.dir("backup").join("agent.db");
+    alice.send("&den", "one");
+    ada.terminate_agent().expect_code(0);
+    fs::copy(ada.database(), &backup).expect("a backup");
+    ada.restart();
+    alice.send("&den", "two");
+    alice.send("&den", "three");
+    let cursor = alice.tail(&["&den"], "0").wait_for("three").cursor;
+    ada.terminate_agent().expect_code(0);
+    fs::copy(&backup, ada.database()).expect("restored");
+    ada.restart();
+    let words = ["tail", "&den", "--json", "--since", &cursor];
+    let refused = alice.run(words).expect_code(1);
+    assert!(refused.stderr.contains("--new-epoch"), "{refused:?}");
+    // Even where as much was said again.
+    ada.terminate_agent().expect_code(0);
+    let mut ada = ada.with_args(&["--new-epoch"]);
+    ada.restart();
+    for text in ["2", "3", "4"] {
+        alice.send("&den", text);
+    }
+    let refused = alice.run(words).expect_code(1);
+    assert!(refused.stderr.contains("--since 0"), "{refused:?}");
+    assert_eq!(alice.read_all("&den").len(), 4);
+}
+
+#[test]
 fn what_chat_leave_said_outlives_a_restart_with_the_same_flags() {
     let sandbox = Sandbox::new();
     let server = Server::start(&sandbox);

@@ -11,6 +11,7 @@ mod disk_full;
 mod durability;
 mod hostile;
 mod kill_rounds;
+mod leaving;
 mod lifecycle;
 mod network;
 mod offline;

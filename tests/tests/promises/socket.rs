@@ -42,6 +42,20 @@ fn a_second_agent_on_the_same_socket_or_state_names_the_first() {
 }
 
 #[test]
+fn a_live_agents_socket_is_not_taken_though_its_lock_file_was_removed() {
+    let sandbox = Sandbox::new();
+    let mut first = Host::start_alone(&sandbox, "ada");
+    let lock = format!("{}.lock", first.socket().display());
+    fs::remove_file(&lock).expect("a lock file");
+    let second = Host::new(&sandbox, "bee").with_socket(first.socket().to_owned());
+    let finished = second.launch().wait();
+    assert!(finished.code.is_some_and(|code| code != 0), "{finished:?}");
+    let remedy = format!("end it with `kill {}`", first.agent().pid());
+    assert!(finished.stderr.contains(&remedy), "{}", finished.stderr);
+    first.terminal("alice").send("&den", "undisturbed");
+}
+
+#[test]
 fn a_dead_agents_socket_is_replaced() {
     let sandbox = Sandbox::new();
     let mut host = Host::start_alone(&sandbox, "ada");

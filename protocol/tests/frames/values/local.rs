@@ -228,5 +228,10 @@ fn refusal_of_a_session() -> impl Strategy<Value = Refusal> {
         Just(Refusal::ShuttingDown),
         text().prop_map(|reason| Refusal::Unreadable { reason }),
         (any::<u32>(), any::<u32>()).prop_map(|(uid, owner)| Refusal::NotOwner { uid, owner }),
+        (room(), seq(), seq()).prop_map(|(room, given, head)| Refusal::CursorAhead {
+            room,
+            given,
+            head
+        }),
     ]
 }
