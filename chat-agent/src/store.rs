@@ -8,6 +8,7 @@ mod directs;
 pub mod identity;
 pub mod outbox;
 pub mod person;
+pub mod position;
 pub mod refused;
 pub mod schema;
 
@@ -18,7 +19,10 @@ use identity::NO_EPOCH;
 use outbox::Usage;
 use protocol::{
     Committed, Epoch, Outgoing, Room, Timestamp, UserName,
-    limits::{MAX_DIRECTS_PER_USER, MAX_NICKS_PER_UID, MAX_ROOMS, MAX_ROOMS_PER_USER},
+    limits::{
+        MAX_DIRECTS_PER_USER, MAX_NICKS_PER_UID, MAX_POSITIONS_PER_USER, MAX_ROOMS,
+        MAX_ROOMS_PER_USER,
+    },
     local::{Delivery, Refusal, Reply},
 };
 use refused::Refused;
@@ -260,6 +264,7 @@ impl Store for AgentStore {
             | Command::Join { .. }
             | Command::Leave { .. }
             | Command::SetTopic { .. }
+            | Command::Confirm { .. }
             | Command::Configure { .. }
             | Command::SetServers { .. } => Durability::Power,
         }
@@ -312,6 +317,16 @@ impl Store for AgentStore {
                     person::mark_read(transaction, user, room, *cursor)?;
                 }
             }
+            Command::Confirm {
+                user,
+                consumer,
+                room,
+                cursor,
+                ..
+            } => {
+                let confirmed = position::confirm(transaction, user, consumer, room, *cursor)?;
+                return Ok(Outcome::Confirmed(confirmed));
+            }
             Command::Configure { servers } => {
                 return identity::configure(transaction, servers).map(Outcome::Configured);
             }
@@ -357,6 +372,7 @@ impl Store for AgentStore {
                 | Command::Leave { answer, .. }
                 | Command::SetTopic { answer, .. }
                 | Command::MarkRead { answer, .. }
+                | Command::Confirm { answer, .. }
                 | Command::SetServers { answer, .. } => answer.give(Err(refusal)),
                 Command::Join { done, .. } => drop(done.send(Err(refusal))),
                 Command::Ingest { done, .. } => drop(done.send(Err(reason.clone()))),
@@ -450,7 +466,13 @@ impl AgentStore {
                 hub.set_servers(servers);
                 answer.give(Ok(Reply::Done));
             }
-            (Command::MarkRead { answer, .. }, _) => answer.give(Ok(Reply::Done)),
+            (Command::Confirm { answer, .. }, Outcome::Confirmed(false)) => {
+                let max = MAX_POSITIONS_PER_USER;
+                answer.give(Err(too_many("positions of one user's consumers", max)));
+            }
+            (Command::Confirm { answer, .. } | Command::MarkRead { answer, .. }, _) => {
+                answer.give(Ok(Reply::Done))
+            }
             (_, _) => {}
         }
     }

@@ -64,7 +64,7 @@ impl Follow {
     pub fn add(&mut self, room: Room, from: From) {
         let reached = match from {
             From::After(cursor) => Some(cursor),
-            From::Beginning | From::Newest(_) | From::Unread(_) => None,
+            From::Beginning | From::Newest(_) | From::Unread(_) | From::Since(_) => None,
         };
         self.rooms.insert(
             room,

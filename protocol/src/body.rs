@@ -1,8 +1,9 @@
 //! What the sender encodes once and only the terminal decodes.
 
 use crate::{
+    MessageId,
     codec::{self, CodecError},
-    limits::{MAX_BODY_BYTES, MAX_ENCODED_BODY_BYTES},
+    limits::{MAX_BODY_BYTES, MAX_ENCODED_BODY_BYTES, MAX_REACTION_BYTES},
 };
 use bytes::Bytes;
 use serde::{Deserialize, Deserializer, Serialize, de::Visitor};
@@ -24,6 +25,11 @@ pub enum BodyError {
     /// Nothing to say.
     #[error("a message cannot be empty")]
     Empty,
+    /// Not one short word or emoji.
+    #[error(
+        "a reaction is one emoji or word of at most {MAX_REACTION_BYTES} bytes, without spaces"
+    )]
+    BadReaction,
     /// Not something this version can read.
     #[error("the message body cannot be read: {reason}")]
     Unreadable {
@@ -38,6 +44,36 @@ pub enum BodyError {
 pub enum Content {
     /// Plain text as it was typed: any Unicode, lines separated by LF.
     Text(String),
+    /// What the author does, told of them in the third person.
+    Action(String),
+    /// An answer to another message of the room.
+    Reply {
+        /// Which message.
+        to: MessageId,
+        /// What is answered, as in [`Content::Text`].
+        text: String,
+    },
+    /// Other words for an earlier message. Readers heed it only from that message's author.
+    Edit {
+        /// Which message.
+        of: MessageId,
+        /// What it says from now on.
+        text: String,
+    },
+    /// An earlier message is taken back. Readers heed it only from that message's author.
+    Delete {
+        /// Which message.
+        of: MessageId,
+    },
+    /// A reaction to another message of the room, or its end.
+    React {
+        /// Which message.
+        to: MessageId,
+        /// One emoji or short word, without white space or control characters.
+        emoji: String,
+        /// Whether it is there from now on, or gone.
+        on: bool,
+    },
 }
 
 impl Content {
@@ -55,8 +91,40 @@ impl Content {
             })
     }
 
+    /// The words that were typed, if this has any of its own.
+    #[must_use]
+    pub fn text(&self) -> Option<&str> {
+        match self {
+            Self::Text(text)
+            | Self::Action(text)
+            | Self::Reply { text, .. }
+            | Self::Edit { text, .. } => Some(text),
+            Self::Delete { .. } | Self::React { .. } => None,
+        }
+    }
+
+    /// The message that this is about, if it is about one.
+    #[must_use]
+    pub const fn about(&self) -> Option<MessageId> {
+        match self {
+            Self::Text(_) | Self::Action(_) => None,
+            Self::Reply { to: id, .. }
+            | Self::Edit { of: id, .. }
+            | Self::Delete { of: id }
+            | Self::React { to: id, .. } => Some(*id),
+        }
+    }
+
     fn check(&self) -> Result<(), BodyError> {
-        let Self::Text(text) = self;
+        if let Self::React { emoji, .. } = self {
+            let odd = |c: char| c.is_whitespace() || c.is_control();
+            if emoji.is_empty() || emoji.len() > MAX_REACTION_BYTES || emoji.contains(odd) {
+                return Err(BodyError::BadReaction);
+            }
+        }
+        let Some(text) = self.text() else {
+            return Ok(());
+        };
         if text.is_empty() {
             return Err(BodyError::Empty);
         }
@@ -164,6 +232,19 @@ mod tests {
             })
         );
         assert_eq!(Content::Text(String::new()).encode(), Err(BodyError::Empty));
+    }
+
+    #[test]
+    fn a_reaction_is_one_short_word() {
+        let react = |emoji: &str| Content::React {
+            to: MessageId::from_bytes([7; 16]),
+            emoji: emoji.to_owned(),
+            on: true,
+        };
+        assert!(react("\u{1f469}\u{200d}\u{1f680}").encode().is_ok());
+        for bad in ["", "two words", "\u{1b}[2J", &"x".repeat(65)] {
+            assert_eq!(react(bad).encode(), Err(BodyError::BadReaction), "{bad:?}");
+        }
     }
 
     #[test]

@@ -35,7 +35,7 @@ pub use codec::{CodecError, FrameCodec, encode_frame};
 pub use cursor::{Cursor, CursorError, ResumePoint};
 pub use id::{AgentId, Epoch, IdError, MessageId, RequestId, Seq};
 pub use message::{Committed, Outgoing};
-pub use name::{HostName, NameError, Nick, UserName};
+pub use name::{ConsumerName, HostName, NameError, Nick, UserName};
 pub use preface::{
     HandshakeError, Preface, PrefaceError, ProtocolVersion, Vocabulary, handshake, negotiate,
 };

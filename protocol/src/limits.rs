@@ -17,6 +17,21 @@ pub const MAX_BODY_BYTES: usize = 64 * 1024;
 /// Longest encoded body: the text and room for the variant tags and lengths around it.
 pub const MAX_ENCODED_BODY_BYTES: usize = MAX_BODY_BYTES + 1024;
 
+/// Longest reaction, in UTF-8 bytes: an emoji of many parts, or a short word. Longer is refused.
+pub const MAX_REACTION_BYTES: usize = 64;
+
+/// Longest name of a consumer, in UTF-8 bytes.
+pub const MAX_CONSUMER_BYTES: usize = 64;
+
+/// Positions that the consumers of one user may confirm on an agent, one a consumer and room.
+/// Confirming one more is refused.
+pub const MAX_POSITIONS_PER_USER: usize = 1_000;
+
+/// Words that one search may look for, and bytes of one of them. More is refused.
+pub const MAX_SEARCH_WORDS: usize = 16;
+/// Bytes of one word of a search. See [`MAX_SEARCH_WORDS`].
+pub const MAX_SEARCH_WORD_BYTES: usize = 256;
+
 /// Longest nick, in UTF-8 bytes.
 pub const MAX_NICK_BYTES: usize = 32;
 

@@ -7,8 +7,8 @@
 //! reorder or change one. Golden-byte tests hold the encoding still.
 
 use crate::{
-    Availability, Committed, Content, Cursor, Epoch, Member, MessageId, Nick, RequestId, Room, Seq,
-    Timestamp, UserName, federation, list::deserialize_page,
+    Availability, Committed, ConsumerName, Content, Cursor, Epoch, Member, MessageId, Nick,
+    RequestId, Room, Seq, Timestamp, UserName, federation, list::deserialize_page,
 };
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -144,6 +144,73 @@ pub enum Request {
     Defederate,
     /// Answered by [`Reply::Done`].
     Ping,
+    /// Look for messages in what this host has of the rooms and conversations this user may
+    /// read, newest first. Answered by [`Reply::Found`].
+    Search {
+        /// What to look for.
+        query: SearchQuery,
+        /// Only what is older than the page before.
+        older_than: Option<SearchMark>,
+        /// At most so many, and at most
+        /// [`MAX_PAGE_ENTRIES`](crate::limits::MAX_PAGE_ENTRIES).
+        limit: u32,
+    },
+    /// Remember that a consumer of this user is done with `room` up to here. Answered by
+    /// [`Reply::Done`] once that is durable.
+    Confirm {
+        /// Which consumer.
+        consumer: ConsumerName,
+        /// Which room.
+        room: Room,
+        /// The last message it is done with. An earlier one than before is taken, too.
+        cursor: Cursor,
+    },
+    /// Ask what a consumer of this user confirmed last. Answered by [`Reply::Position`].
+    Position {
+        /// Which consumer.
+        consumer: ConsumerName,
+        /// Which room.
+        room: Room,
+    },
+}
+
+/// What a search looks for. Everything given must hold.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SearchQuery {
+    /// Texts that the message contains, in any case; at most
+    /// [`MAX_SEARCH_WORDS`](crate::limits::MAX_SEARCH_WORDS).
+    #[serde(deserialize_with = "deserialize_page")]
+    pub words: Vec<String>,
+    /// Only in this room.
+    pub room: Option<Room>,
+    /// Only by this author.
+    pub from: Option<Author>,
+    /// Only what was committed at this time or later.
+    pub since: Option<Timestamp>,
+    /// Only what was committed before this time.
+    pub before: Option<Timestamp>,
+}
+
+/// Whose messages a search looks for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Author {
+    /// Whoever is called so, on whichever host.
+    Nick(Nick),
+    /// This user.
+    User(UserName),
+}
+
+/// Where a page of found messages ended; means something to the agent that gave it only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SearchMark(pub u64);
+
+/// A message that was found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hit {
+    /// The life of the log it is in; with its seq the cursor to read on from.
+    pub epoch: Epoch,
+    /// The message.
+    pub message: Committed,
 }
 
 /// Where an opened room begins.
@@ -157,6 +224,8 @@ pub enum From {
     Newest(u32),
     /// After this user's read marker; with the newest so many if there is none.
     Unread(u32),
+    /// With the first message committed at this time or later.
+    Since(Timestamp),
 }
 
 /// What an agent answers.
@@ -217,6 +286,19 @@ pub enum Reply {
     },
     /// To `Status`.
     Status(Box<Status>),
+    /// To `Search`.
+    Found {
+        /// One page, newest first.
+        #[serde(deserialize_with = "deserialize_page")]
+        hits: Vec<Hit>,
+        /// Where to look on for older ones, if there may be any.
+        next: Option<SearchMark>,
+    },
+    /// To `Position`.
+    Position {
+        /// The last message the consumer confirmed, if it ever did.
+        cursor: Option<Cursor>,
+    },
 }
 
 /// How far a message has come.

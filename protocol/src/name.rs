@@ -1,7 +1,7 @@
 //! Names of people and hosts, parsed once at the edge.
 
 use crate::{
-    limits::{MAX_HOST_BYTES, MAX_NICK_BYTES},
+    limits::{MAX_CONSUMER_BYTES, MAX_HOST_BYTES, MAX_NICK_BYTES},
     text::{excerpt, serde_as_text},
 };
 use serde::{Deserialize, Serialize};
@@ -110,6 +110,29 @@ impl Nick {
     }
 
     /// The nick as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// What a consumer calls itself whose position the agent keeps: 1 to [`MAX_CONSUMER_BYTES`] bytes
+/// of letters, digits, `-`, `_` and `.`. Each user has their own.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConsumerName(Arc<str>);
+
+impl ConsumerName {
+    /// Parses a consumer's name.
+    ///
+    /// # Errors
+    ///
+    /// [`NameError`] names the rule that `text` breaks.
+    pub fn parse(text: &str) -> Result<Self, NameError> {
+        check_word("consumer's name", text, MAX_CONSUMER_BYTES)?;
+        Ok(Self(text.into()))
+    }
+
+    /// The name as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -237,8 +260,10 @@ macro_rules! text_name {
 }
 text_name!(Nick);
 text_name!(HostName);
+text_name!(ConsumerName);
 serde_as_text!(Nick);
 serde_as_text!(HostName);
+serde_as_text!(ConsumerName);
 
 #[cfg(test)]
 mod tests {

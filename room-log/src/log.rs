@@ -374,6 +374,38 @@ pub fn before_newest(
     found.map_or(Ok(Seq::START), to_seq)
 }
 
+/// Where to begin so that the first message committed at `time` or later follows; the end of what
+/// there is if none was.
+///
+/// Looks at each message before that: a clock may have been set back, so that times do not rise
+/// with seqs.
+///
+/// # Errors
+///
+/// [`StoreError`].
+pub fn before_time(
+    connection: &Connection,
+    epoch: Epoch,
+    room: &Room,
+    time: Timestamp,
+) -> Result<Seq, StoreError> {
+    let found = connection
+        .prepare_cached(
+            "SELECT prev_seq FROM messages
+             WHERE room_id = (SELECT room_id FROM rooms WHERE epoch = ?1 AND name = ?2)
+             AND committed_at >= ?3 ORDER BY seq LIMIT 1",
+        )?
+        .query_row(
+            params![epoch.to_bytes(), room.as_str(), from_time(time)],
+            |row| row.get(0),
+        )
+        .optional()?;
+    match found {
+        Some(prev_seq) => to_seq(prev_seq),
+        None => Ok(head(connection, epoch, room)?.unwrap_or_default().seq),
+    }
+}
+
 /// Counts the messages of `room` after `after`, up to `limit`.
 ///
 /// # Errors

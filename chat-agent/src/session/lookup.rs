@@ -1,9 +1,9 @@
 //! Answers that take a look at the disk or a question to the server.
 
 use super::Services;
-use crate::store::{Command, person};
+use crate::store::{Command, person, position};
 use protocol::{
-    Availability, Committed, Cursor, Epoch, Member, Room, Seq, UserName, federation,
+    Availability, Committed, ConsumerName, Cursor, Epoch, Member, Room, Seq, UserName, federation,
     limits::{MAX_PAGE_BYTES, MAX_PAGE_ENTRIES},
     local::{From, Refusal, Reply},
 };
@@ -81,7 +81,7 @@ impl Services {
                 Some(cursor.seq)
             }
             From::After(_) | From::Beginning => Some(Seq::START),
-            From::Newest(_) | From::Unread(_) => None,
+            From::Newest(_) | From::Unread(_) | From::Since(_) => None,
         };
         let is_local = room.is_local_to(self.hub.host());
         let asked = room.clone();
@@ -93,6 +93,7 @@ impl Services {
                 (Some(after), _) => after,
                 (None, From::Unread(count)) => read.map_or_else(|| newest(count), Ok)?,
                 (None, From::Newest(count)) => newest(count)?,
+                (None, From::Since(time)) => log::before_time(connection, epoch, &room, time)?,
                 (None, _) => Seq::START,
             };
             let head = log::head(connection, epoch, &room)?.unwrap_or_default().seq;
@@ -125,7 +126,7 @@ impl Services {
         from: From,
     ) -> Result<bool, Refusal> {
         match from {
-            From::Newest(_) => Ok(true),
+            From::Newest(_) | From::Since(_) => Ok(true),
             From::Beginning | From::After(_) => Ok(false),
             From::Unread(_) => {
                 let epoch = self.hub.epoch_of(room);
@@ -195,6 +196,19 @@ impl Services {
             epoch,
             messages,
             more,
+        })
+    }
+
+    pub(super) async fn position(
+        &self,
+        user: UserName,
+        consumer: ConsumerName,
+        room: Room,
+    ) -> Result<Reply, Refusal> {
+        let read =
+            self.read(move |connection| position::position(connection, &user, &consumer, &room));
+        Ok(Reply::Position {
+            cursor: read.await?,
         })
     }
 

@@ -126,6 +126,37 @@ impl<W: AsyncWrite + Unpin> Session<W> {
                     answer,
                 }),
             },
+            Request::Confirm {
+                consumer,
+                room,
+                cursor,
+            } => match may_mark(hub, &room, &user, cursor) {
+                Err(refusal) => answer.give(Err(refusal)),
+                Ok(()) => self.submit(Command::Confirm {
+                    user,
+                    consumer,
+                    room,
+                    cursor,
+                    answer,
+                }),
+            },
+            Request::Position { consumer, room } => match may_use(&room, &user) {
+                Err(refusal) => answer.give(Err(refusal)),
+                Ok(()) => self.work.push(Box::pin(async move {
+                    let found = services.position(user, consumer, room).await;
+                    Done::Answered(answer, found)
+                })),
+            },
+            Request::Search {
+                query,
+                older_than,
+                limit,
+            } => {
+                drop((query, older_than, limit));
+                answer.give(Err(Refusal::BadText {
+                    reason: "this agent cannot search yet".to_owned(),
+                }));
+            }
             Request::SetTopic { room, topic } => {
                 let checked =
                     is_joinable(&room, &user, "has no topic").and_then(|()| check_topic(&topic));

@@ -3,8 +3,8 @@
 use super::person::{Claim, DepartureNumber};
 use crate::answer::Answer;
 use protocol::{
-    Committed, Cursor, Epoch, FederatedRoom, MessageId, Nick, Outgoing, Room, Seq, UserName,
-    federation,
+    Committed, ConsumerName, Cursor, Epoch, FederatedRoom, MessageId, Nick, Outgoing, Room, Seq,
+    UserName, federation,
     local::{Delivery, Refusal},
 };
 use tokio::sync::oneshot;
@@ -103,6 +103,19 @@ pub enum Command {
         /// Gets `Reply::Done`.
         answer: Answer,
     },
+    /// Remember what a consumer of a user is done with.
+    Confirm {
+        /// Whose.
+        user: UserName,
+        /// Which consumer.
+        consumer: ConsumerName,
+        /// Which room.
+        room: Room,
+        /// The last message it is done with.
+        cursor: Cursor,
+        /// Gets `Reply::Done`.
+        answer: Answer,
+    },
     /// Take over the servers of the settings if they have changed.
     Configure {
         /// `HOST:PORT` each; none if the settings name none.
@@ -169,6 +182,8 @@ pub enum Outcome {
         /// What the server must be told.
         departure: Option<DepartureNumber>,
     },
+    /// Of `Confirm`: whether there was room for it.
+    Confirmed(bool),
     /// Of `Configure`: whether the settings won.
     Configured(bool),
     /// Of commands that have nothing to report.

@@ -7,7 +7,7 @@ pub const APPLICATION: Application = Application {
     name: "agent",
     // "ChAg" in ASCII.
     id: 0x4368_4167,
-    migrations: &[BASE_SCHEMA, VERSION_2, VERSION_3],
+    migrations: &[BASE_SCHEMA, VERSION_2, VERSION_3, VERSION_4],
 };
 
 const VERSION_2: &str = "
@@ -68,4 +68,16 @@ CREATE TABLE numbered_departures (
 INSERT INTO numbered_departures (room, user) SELECT room, user FROM departures;
 DROP TABLE departures;
 ALTER TABLE numbered_departures RENAME TO departures;
+";
+
+const VERSION_4: &str = "
+-- How far the consumers of each user have come.
+CREATE TABLE positions (
+    user     TEXT NOT NULL,
+    consumer TEXT NOT NULL,
+    room     TEXT NOT NULL,
+    epoch    BLOB NOT NULL,
+    seq      INTEGER NOT NULL,
+    PRIMARY KEY (user, consumer, room)
+) WITHOUT ROWID;
 ";

@@ -5,8 +5,9 @@ pub(crate) mod local;
 
 use proptest::{collection::vec, option, prelude::*};
 use protocol::{
-    Availability, Committed, Content, Cursor, Direct, EncodedBody, Epoch, FederatedRoom, HostName,
-    LocalRoom, Member, MessageId, Nick, Outgoing, RequestId, Room, Seq, Timestamp, UserName,
+    Availability, Committed, ConsumerName, Content, Cursor, Direct, EncodedBody, Epoch,
+    FederatedRoom, HostName, LocalRoom, Member, MessageId, Nick, Outgoing, RequestId, Room, Seq,
+    Timestamp, UserName,
 };
 use tokio_util::bytes::Bytes;
 
@@ -48,6 +49,10 @@ pub(crate) fn nick() -> impl Strategy<Value = Nick> {
     "[a-zA-Z0-9_äöüßλшא李雷가][a-zA-Z0-9_.äλш李-]{0,9}".prop_map(|text| Nick::parse(&text).unwrap())
 }
 
+pub(crate) fn consumer() -> impl Strategy<Value = ConsumerName> {
+    "[a-z0-9_][a-z0-9._-]{0,20}".prop_map(|text| ConsumerName::parse(&text).unwrap())
+}
+
 pub(crate) fn host() -> impl Strategy<Value = HostName> {
     "[a-zA-Z0-9][a-zA-Z0-9.-]{0,63}".prop_map(|text| HostName::parse(&text).unwrap())
 }
@@ -86,7 +91,13 @@ pub(crate) fn text() -> impl Strategy<Value = String> {
 
 pub(crate) fn content() -> impl Strategy<Value = Content> {
     prop_oneof![
-        12 => text().prop_map(Content::Text),
+        8 => text().prop_map(Content::Text),
+        1 => text().prop_map(Content::Action),
+        1 => (message_id(), text()).prop_map(|(to, text)| Content::Reply { to, text }),
+        1 => (message_id(), text()).prop_map(|(of, text)| Content::Edit { of, text }),
+        1 => message_id().prop_map(|of| Content::Delete { of }),
+        1 => (message_id(), text(), any::<bool>())
+            .prop_map(|(to, emoji, on)| Content::React { to, emoji, on }),
         1 => (0..=protocol::limits::MAX_BODY_BYTES)
             .prop_map(|len| Content::Text("x".repeat(len))),
     ]

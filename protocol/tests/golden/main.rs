@@ -103,6 +103,7 @@ fn add_local(table: &mut Table) {
     });
     table.variants("local::Event", samples::local_events(), AgentFrame::Event);
     table.variants("local::From", samples::froms(), identity);
+    table.variants("local::Author", samples::authors(), identity);
     table.variants("local::Delivery", samples::deliveries(), identity);
     table.variants("local::LinkStatus", samples::links(), identity);
 }

@@ -1,9 +1,9 @@
 //! One value of every variant, with numbers of every width that varints distinguish.
 
 use protocol::{
-    AgentId, Availability, Committed, Content, Cursor, Direct, Epoch, FederatedRoom, HostName,
-    Member, MessageId, Nick, Outgoing, RequestId, Room, Seq, Timestamp, UserName, federation,
-    local,
+    AgentId, Availability, Committed, ConsumerName, Content, Cursor, Direct, Epoch, FederatedRoom,
+    HostName, Member, MessageId, Nick, Outgoing, RequestId, Room, Seq, Timestamp, UserName,
+    federation, local,
 };
 
 pub(crate) const REQUEST: RequestId = RequestId(7);
@@ -81,8 +81,25 @@ fn members() -> Vec<Member> {
     ]
 }
 
-pub(crate) fn contents() -> [Content; 1] {
-    [text()]
+pub(crate) fn contents() -> [Content; 6] {
+    [
+        text(),
+        Content::Action("waves".to_owned()),
+        Content::Reply {
+            to: id(),
+            text: "yes".to_owned(),
+        },
+        Content::Edit {
+            of: id(),
+            text: "no".to_owned(),
+        },
+        Content::Delete { of: id() },
+        Content::React {
+            to: id(),
+            emoji: "\u{1f44d}".to_owned(),
+            on: true,
+        },
+    ]
 }
 
 pub(crate) fn availabilities() -> [Availability; 4] {
@@ -305,13 +322,23 @@ pub(crate) fn agent_frames() -> [local::AgentFrame; 2] {
     ]
 }
 
-pub(crate) fn froms() -> [local::From; 4] {
+fn consumer() -> ConsumerName {
+    ConsumerName::parse("backup.1").unwrap()
+}
+
+pub(crate) fn authors() -> [local::Author; 2] {
+    use local::Author;
+    [Author::Nick(nick("alice")), Author::User(user("alice@ada"))]
+}
+
+pub(crate) fn froms() -> [local::From; 5] {
     use local::From;
     [
         From::Beginning,
         From::After(cursor()),
         From::Newest(20),
         From::Unread(1_000),
+        From::Since(time()),
     ]
 }
 
@@ -348,7 +375,7 @@ pub(crate) fn links() -> [local::LinkStatus; 4] {
 }
 
 pub(crate) fn local_requests() -> Vec<local::Request> {
-    use local::{From, Request};
+    use local::{Author, From, Request, SearchMark, SearchQuery};
     vec![
         Request::Hello {
             nick: nick("alice"),
@@ -395,11 +422,31 @@ pub(crate) fn local_requests() -> Vec<local::Request> {
         },
         Request::Defederate,
         Request::Ping,
+        Request::Search {
+            query: SearchQuery {
+                words: vec!["grüße".to_owned()],
+                room: Some(room("#ops")),
+                from: Some(Author::Nick(nick("alice"))),
+                since: Some(time()),
+                before: None,
+            },
+            older_than: Some(SearchMark(300)),
+            limit: 20,
+        },
+        Request::Confirm {
+            consumer: consumer(),
+            room: room("#ops"),
+            cursor: cursor(),
+        },
+        Request::Position {
+            consumer: consumer(),
+            room: room("#ops"),
+        },
     ]
 }
 
 pub(crate) fn local_replies() -> Vec<local::Reply> {
-    use local::{Delivery, LinkStatus, Reply, RoomInfo, Status};
+    use local::{Delivery, Hit, LinkStatus, Reply, RoomInfo, SearchMark, Status};
     vec![
         Reply::Welcome {
             user: user("alice@ada"),
@@ -448,6 +495,16 @@ pub(crate) fn local_replies() -> Vec<local::Reply> {
             link: LinkStatus::LocalOnly,
             problems: vec!["the disk is full".to_owned()],
         })),
+        Reply::Found {
+            hits: vec![Hit {
+                epoch: epoch(),
+                message: committed(),
+            }],
+            next: Some(SearchMark(299)),
+        },
+        Reply::Position {
+            cursor: Some(cursor()),
+        },
     ]
 }
 

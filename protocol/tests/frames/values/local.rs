@@ -1,13 +1,13 @@
 //! Random values of the vocabulary of terminals and agents.
 
 use super::{
-    availability, committed, content, cursor, epoch, federation, maybe, members, message_id, nick,
-    request_id, room, seq, text, time, user,
+    availability, committed, consumer, content, cursor, epoch, federation, maybe, members,
+    message_id, nick, request_id, room, seq, text, time, user,
 };
 use proptest::{collection::vec, prelude::*, result::maybe_ok};
 use protocol::local::{
-    AgentFrame, Delivery, Event, From, LinkStatus, Refusal, Reply, Request, RoomInfo, Status,
-    TerminalFrame,
+    AgentFrame, Author, Delivery, Event, From, Hit, LinkStatus, Refusal, Reply, Request, RoomInfo,
+    SearchMark, SearchQuery, Status, TerminalFrame,
 };
 
 pub(crate) fn terminal_frame() -> impl Strategy<Value = TerminalFrame> {
@@ -57,7 +57,44 @@ fn request() -> impl Strategy<Value = Request> {
         vec(text(), 0..5).prop_map(|servers| Request::Federate { servers }),
         Just(Request::Defederate),
         Just(Request::Ping),
+        position(),
     ]
+}
+
+/// Apart from the others: one strategy tuple holds only so many.
+fn position() -> impl Strategy<Value = Request> {
+    prop_oneof![
+        (search_query(), maybe(any::<u64>()), any::<u32>()).prop_map(
+            |(query, older_than, limit)| Request::Search {
+                query,
+                older_than: older_than.map(SearchMark),
+                limit,
+            }
+        ),
+        (consumer(), room(), cursor()).prop_map(|(consumer, room, cursor)| Request::Confirm {
+            consumer,
+            room,
+            cursor,
+        }),
+        (consumer(), room()).prop_map(|(consumer, room)| Request::Position { consumer, room }),
+    ]
+}
+
+fn search_query() -> impl Strategy<Value = SearchQuery> {
+    let times = (maybe(time()), maybe(time()));
+    (vec(text(), 0..4), maybe(room()), maybe(author()), times).prop_map(
+        |(words, room, from, (since, before))| SearchQuery {
+            words,
+            room,
+            from,
+            since,
+            before,
+        },
+    )
+}
+
+fn author() -> impl Strategy<Value = Author> {
+    prop_oneof![nick().prop_map(Author::Nick), user().prop_map(Author::User)]
 }
 
 fn from() -> impl Strategy<Value = From> {
@@ -66,6 +103,7 @@ fn from() -> impl Strategy<Value = From> {
         cursor().prop_map(From::After),
         any::<u32>().prop_map(From::Newest),
         any::<u32>().prop_map(From::Unread),
+        time().prop_map(From::Since),
     ]
 }
 
@@ -96,6 +134,16 @@ fn reply() -> impl Strategy<Value = Reply> {
             .prop_map(|(rooms, more)| Reply::Rooms { rooms, more }),
         (members(), any::<bool>()).prop_map(|(members, more)| Reply::Members { members, more }),
         status().prop_map(|status| Reply::Status(Box::new(status))),
+        (vec((epoch(), committed()), 0..4), maybe(any::<u64>())).prop_map(|(hits, next)| {
+            Reply::Found {
+                hits: hits
+                    .into_iter()
+                    .map(|(epoch, message)| Hit { epoch, message })
+                    .collect(),
+                next: next.map(SearchMark),
+            }
+        }),
+        maybe(cursor()).prop_map(|cursor| Reply::Position { cursor }),
     ]
 }
 
