@@ -5,7 +5,10 @@
 //! | type | printed by | fields |
 //! | --- | --- | --- |
 //! | `sent` | `chat send` | `id`, `room`, `state` (`queued` or `committed`), `seq` (null while queued) |
-//! | `message` | `chat tail`, `chat history` | `room`, `seq`, `id`, `from` (`nick@host`), `body` (null if it cannot be read; then `unreadable` says why), `sent_at`, `committed_at`, `cursor` |
+//! | `message` | `chat tail`, `chat history` | `room`, `seq`, `id`, `from` (`nick@host`), `body` (null if it cannot be read; then `unreadable` says why), `sent_at`, `committed_at`, `cursor`; `kind` if it is no plain text (`action`, or `reply` with the id it answers in `to`) |
+//! | `edit` | `chat tail`, `chat history` | as `message`, where `body` is what message `of` says from now on |
+//! | `delete` | `chat tail`, `chat history` | as `message` without `body`; message `of` is taken back |
+//! | `reaction` | `chat tail`, `chat history` | as `message` without `body`; `emoji` is a reaction to message `to`, and `on` whether it came or went |
 //! | `room` | `chat rooms` | `room`, `joined`, `members` (null if the server cannot be asked), `head`, `unread`, `topic` |
 //! | `member` | `chat who` | `room`, `user`, `availability` (`online`, `away`, `offline`, `unknown`) |
 //! | `status` | `chat status` | `user`, `software`, `pid`, `state_dir`, `sessions`, `outbox` (`messages`, `bytes`, `limit_bytes`), `link` (`state`: `local-only`, `connecting`, `waiting` or `online`; `server`, `error`, `attempt`, `until`, `epoch`, `software`, `since` where they apply), `problems` |
@@ -31,18 +34,10 @@ enum Line<'a> {
         state: &'static str,
         seq: Option<u64>,
     },
-    Message {
-        room: String,
-        seq: u64,
-        id: String,
-        from: String,
-        body: Option<String>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        unreadable: Option<String>,
-        sent_at: String,
-        committed_at: String,
-        cursor: String,
-    },
+    Message(Event),
+    Edit(Event),
+    Delete(Event),
+    Reaction(Event),
     Room {
         room: String,
         joined: bool,
@@ -66,6 +61,32 @@ enum Line<'a> {
         link: Link<'a>,
         problems: &'a [String],
     },
+}
+
+/// What stands in a room's log.
+#[derive(Default, Serialize)]
+struct Event {
+    room: String,
+    seq: u64,
+    id: String,
+    from: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    body: Option<Option<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unreadable: Option<String>,
+    sent_at: String,
+    committed_at: String,
+    cursor: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kind: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    to: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    of: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    emoji: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    on: Option<bool>,
 }
 
 #[derive(Serialize)]
@@ -111,28 +132,68 @@ pub fn sent(id: MessageId, room: &Room, state: Delivery, me: &UserName) -> Strin
     })
 }
 
-/// One message; `cursor` is the text that resumes after it.
+/// One message, edit, deletion or reaction; `cursor` is the text that resumes after it.
 #[must_use]
 pub fn message(message: &Committed, me: &UserName, cursor: String) -> String {
-    let (body, unreadable) = match message.body.decode() {
-        Ok(Content::Text(text)) => (Some(text), None),
-        Ok(_) => (
-            None,
-            Some("this version does not know this kind of message".to_owned()),
-        ),
-        Err(error) => (None, Some(error.to_string())),
-    };
-    text(&Line::Message {
+    text(&event(message, me, cursor))
+}
+
+fn event(message: &Committed, me: &UserName, cursor: String) -> Line<'static> {
+    let event = Event {
         room: message.room.seen_by(me),
         seq: message.seq.number(),
         id: message.id.to_string(),
         from: message.author.to_string(),
-        body,
-        unreadable,
         sent_at: time(message.sent_at),
         committed_at: time(message.committed_at),
         cursor,
-    })
+        ..Event::default()
+    };
+    let says = |body| Some(Some(body));
+    let unreadable = |reason, event| {
+        Line::Message(Event {
+            body: Some(None),
+            unreadable: Some(reason),
+            ..event
+        })
+    };
+    match message.body.decode() {
+        Ok(Content::Text(text)) => Line::Message(Event {
+            body: says(text),
+            ..event
+        }),
+        Ok(Content::Action(text)) => Line::Message(Event {
+            body: says(text),
+            kind: Some("action"),
+            ..event
+        }),
+        Ok(Content::Reply { to, text }) => Line::Message(Event {
+            body: says(text),
+            kind: Some("reply"),
+            to: Some(to.to_string()),
+            ..event
+        }),
+        Ok(Content::Edit { of, text }) => Line::Edit(Event {
+            body: says(text),
+            of: Some(of.to_string()),
+            ..event
+        }),
+        Ok(Content::Delete { of }) => Line::Delete(Event {
+            of: Some(of.to_string()),
+            ..event
+        }),
+        Ok(Content::React { to, emoji, on }) => Line::Reaction(Event {
+            to: Some(to.to_string()),
+            emoji: Some(emoji),
+            on: Some(on),
+            ..event
+        }),
+        Ok(_) => unreadable(
+            "this version does not know this kind of message".to_owned(),
+            event,
+        ),
+        Err(error) => unreadable(error.to_string(), event),
+    }
 }
 
 /// The cursor after `seq` in a room read alone.
@@ -253,6 +314,48 @@ mod tests {
                 r#""from":"bob@bee","body":"hi \"there\"\n\u001b","sent_at":"2024-03-01T12:00:00.000042Z","#,
                 r#""committed_at":"2024-03-01T12:00:00.000042Z","cursor":"0000000000000003.7"}"#
             )
+        );
+    }
+
+    #[test]
+    fn what_is_about_another_message_has_a_type_or_a_kind() {
+        let about = MessageId::from_bytes([9; 16]);
+        let id = about.to_string();
+        let shown = |content: Content| -> serde_json::Value {
+            let mut committed = sample::message("#ops", 7, "bob@bee", "x");
+            committed.body = content.encode().unwrap();
+            serde_json::from_str(&message(&committed, &me(), "0".to_owned())).unwrap()
+        };
+        let text = "yes".to_owned();
+        let reply = shown(Content::Reply { to: about, text });
+        assert_eq!(
+            (&reply["type"], &reply["kind"]),
+            (&"message".into(), &"reply".into())
+        );
+        assert_eq!(
+            (&reply["body"], &reply["to"]),
+            (&"yes".into(), &id.as_str().into())
+        );
+        assert_eq!(shown(Content::Action("waves".to_owned()))["kind"], "action");
+        let text = "no".to_owned();
+        let edit = shown(Content::Edit { of: about, text });
+        assert_eq!(
+            (&edit["type"], &edit["of"]),
+            (&"edit".into(), &id.as_str().into())
+        );
+        let delete = shown(Content::Delete { of: about });
+        assert_eq!(delete["type"], "delete");
+        assert!(delete.get("body").is_none() && delete["of"] == id);
+        let emoji = "\u{1f44d}".to_owned();
+        let react = shown(Content::React {
+            to: about,
+            emoji,
+            on: true,
+        });
+        assert_eq!(react["type"], "reaction");
+        assert_eq!(
+            (&react["emoji"], &react["on"]),
+            (&"\u{1f44d}".into(), &true.into())
         );
     }
 
