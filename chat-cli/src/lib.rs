@@ -30,6 +30,7 @@ mod output;
 mod paths;
 mod pipe;
 mod prompt;
+mod recall;
 mod render;
 #[cfg(test)]
 mod sample;

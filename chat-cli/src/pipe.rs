@@ -15,7 +15,7 @@ use crate::{
     outbound::{Fate, Until, WINDOW},
     output::Output,
     paths::Settings,
-    render::Style,
+    render::{Setting, Style},
 };
 use protocol::{MessageId, Room, Target, local::From};
 use std::{collections::HashSet, io::IsTerminal};
@@ -76,7 +76,7 @@ async fn converse(
             printed = output.room(), if full => pipe.note(printed),
             happening = progress(&mut conversation, full) => match happening? {
                 Happening::Message(message) => {
-                    pipe.note(output.line(&style.message(&message, &me, None)));
+                    pipe.note(output.line(&style.message(&message, &me, Setting::DATED)));
                     pipe.awaited.remove(&message.id);
                 }
                 Happening::Opened { .. } => open = true,

@@ -4,22 +4,28 @@
 //! characters that a terminal would obey, or that make text look other than it is, become
 //! visible escapes such as `\x1b`.
 
-use jiff::{Timestamp as Instant, tz::TimeZone};
+mod colour;
+mod message;
+mod wrap;
+
+pub use colour::mentions;
+pub use message::{Quote, Setting, excerpt};
+
+use jiff::{Timestamp as Instant, civil::Date, tz::TimeZone};
 use protocol::{
-    Availability, Committed, Content, Timestamp, UserName,
+    Availability, Timestamp, UserName,
     local::{LinkStatus, RoomInfo, Status},
 };
 use std::{borrow::Cow, fmt::Write};
 use unicode_width::UnicodeWidthStr;
-
-/// Columns that a name takes at least, so that short names line up.
-const NAME_COLUMNS: usize = 8;
 
 /// How the terminal shows things.
 #[derive(Debug, Clone)]
 pub struct Style {
     /// Whether colours and weights may be used.
     pub colour: bool,
+    /// Whether addresses may be marked so that they can be clicked.
+    pub links: bool,
     /// The clock on the wall here.
     pub zone: TimeZone,
 }
@@ -30,8 +36,12 @@ impl Style {
     pub fn detect(terminal: bool) -> Self {
         let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         let dumb = std::env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb");
+        let colour = terminal && !unwanted && !dumb;
+        // The kernel's own console prints what it does not know.
+        let console = std::env::var_os("TERM").is_some_and(|term| term == "linux");
         Self {
-            colour: terminal && !unwanted && !dumb,
+            colour,
+            links: colour && !console,
             zone: TimeZone::system(),
         }
     }
@@ -56,33 +66,26 @@ impl Style {
         }
     }
 
-    /// One message as lines without a final line end; `room` is named if given.
+    /// The time of day here.
     #[must_use]
-    pub fn message(&self, message: &Committed, me: &UserName, room: Option<&str>) -> String {
-        let time = self.time(message.committed_at);
-        let name = name_seen_by(&message.author, me);
-        let room = room.map(|room| format!("{} ", line(room)));
-        let room = room.as_deref().unwrap_or_default();
-        let padding = NAME_COLUMNS.saturating_sub(name.width());
-        let indent = time.width() + 1 + room.width() + name.width() + padding + 2;
-        let body = match message.body.decode() {
-            Ok(Content::Text(text)) => lines(&text, indent),
-            Ok(_) => self.dim("(a kind of message that this version cannot show)"),
-            Err(error) => self.dim(&line(&format!("({error})"))),
-        };
-        format!(
-            "{} {}{}{:padding$}  {body}",
-            self.dim(&time),
-            self.dim(room),
-            self.bold(&name),
-            ""
-        )
+    pub fn clock(&self, at: Timestamp) -> String {
+        self.zoned(at).strftime("%H:%M").to_string()
+    }
+
+    /// The day here.
+    #[must_use]
+    pub fn day(&self, at: Timestamp) -> Date {
+        self.zoned(at).date()
+    }
+
+    fn zoned(&self, at: Timestamp) -> jiff::ZonedDateTime {
+        instant(at).to_zoned_datetime(self.zone.clone())
     }
 
     /// The time of day here, with the date if it is not today.
     #[must_use]
     pub fn time(&self, at: Timestamp) -> String {
-        let at = instant(at).to_zoned_datetime(self.zone.clone());
+        let at = self.zoned(at);
         let today = Instant::now().to_zoned_datetime(self.zone.clone()).date();
         let format = if at.date() == today {
             "%H:%M"
@@ -177,6 +180,13 @@ impl Style {
         }
         out
     }
+}
+
+/// Columns of the terminal that standard output is, if it is one.
+#[must_use]
+pub fn columns() -> Option<usize> {
+    let size = rustix::termios::tcgetwinsize(std::io::stdout()).ok()?;
+    (size.ws_col > 0).then(|| size.ws_col.into())
 }
 
 /// `1 message`, `2 messages`.
@@ -288,6 +298,7 @@ mod tests {
     fn style() -> Style {
         Style {
             colour: false,
+            links: false,
             zone: TimeZone::UTC,
         }
     }
@@ -320,12 +331,19 @@ mod tests {
         let me = "alice@ada".parse().unwrap();
         let message = sample::message("#ops", 7, "李雷@ada", "one\ntwo");
         assert_eq!(
-            style().message(&message, &me, None),
+            style().message(&message, &me, Setting::DATED),
             "2024-03-01 12:00 李雷      one\n                           two"
         );
         let message = sample::message("#ops", 7, "bob@bee", "hi\x1b[m");
         assert_eq!(
-            style().message(&message, &me, Some("#ops")),
+            style().message(
+                &message,
+                &me,
+                Setting {
+                    room: Some("#ops"),
+                    ..Setting::DATED
+                }
+            ),
             "2024-03-01 12:00 #ops bob@bee   hi\\x1b[m"
         );
     }
@@ -335,7 +353,7 @@ mod tests {
         let mut message = sample::message("#ops", 7, "bob@bee", "hi");
         message.body =
             protocol::EncodedBody::from_bytes(bytes::Bytes::from_static(&[9, 9])).unwrap();
-        let shown = style().message(&message, &"a@b".parse().unwrap(), None);
+        let shown = style().message(&message, &"a@b".parse().unwrap(), Setting::DATED);
         assert!(shown.contains("cannot be read"), "{shown}");
     }
 

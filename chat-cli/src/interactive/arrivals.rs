@@ -60,7 +60,14 @@ impl Desk {
     fn show(&mut self, talk: &Talk, message: &Committed) {
         let me = talk.me().clone();
         let room = (message.room != self.current).then(|| self.label(&message.room, &me));
-        let mut line = self.style.message(message, &me, room.as_deref());
+        let mut line = self.style.message(
+            message,
+            &me,
+            render::Setting {
+                room: room.as_deref(),
+                ..render::Setting::DATED
+            },
+        );
         let mine = self.mine.iter().position(|mine| mine.id == message.id);
         if let Some(mine) = mine.and_then(|index| self.mine.remove(index))
             && mine.shown
@@ -152,7 +159,7 @@ impl Desk {
                     self.label(&room, &me)
                 ));
                 for message in &messages {
-                    let line = self.style.message(message, &me, None);
+                    let line = self.style.message(message, &me, render::Setting::DATED);
                     self.backlog.push(line);
                 }
                 self.note("that was before");

@@ -7,7 +7,8 @@ use crate::{
     json,
     output::Output,
     paths::Settings,
-    render::Style,
+    recall::Recall,
+    render::{self, Setting, Style},
 };
 use protocol::{
     Committed, Cursor, Epoch, Room,
@@ -28,6 +29,8 @@ pub async fn run(settings: &Settings, args: &HistoryArgs) -> Result<(), Failure>
         session,
         json: args.json,
         style: Style::detect(std::io::stdout().is_terminal()),
+        columns: render::columns(),
+        recall: Recall::default(),
         output: Output::default(),
     };
     let result = history.print_last(args.before, args.limit).await;
@@ -39,6 +42,9 @@ struct History {
     room: Room,
     json: bool,
     style: Style,
+    /// Of the terminal, if it is one.
+    columns: Option<usize>,
+    recall: Recall,
     output: Output,
 }
 
@@ -97,12 +103,18 @@ impl History {
     }
 
     async fn print(&mut self, page: Page) -> Result<(), Failure> {
-        let me = self.session.user();
+        let me = self.session.user().clone();
         for message in &page.messages {
             let line = if self.json {
-                json::message(message, me, json::cursor(page.epoch, message.seq))
+                json::message(message, &me, json::cursor(page.epoch, message.seq))
             } else {
-                self.style.message(message, me, None)
+                let quote = self.recall.take(message);
+                let setting = Setting {
+                    columns: self.columns,
+                    quote: quote.as_ref(),
+                    ..Setting::DATED
+                };
+                self.style.message(message, &me, setting)
             };
             self.output.print(&line).await?;
         }

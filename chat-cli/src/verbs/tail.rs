@@ -9,7 +9,8 @@ use crate::{
     json, news,
     output::Output,
     paths::Settings,
-    render::Style,
+    recall::Recall,
+    render::{self, Setting, Style},
     wait::until,
 };
 use positions::Positions;
@@ -45,6 +46,8 @@ pub async fn run(settings: &Settings, args: &TailArgs) -> Result<(), Failure> {
     let mut tail = Tail {
         args,
         style: Style::detect(std::io::stdout().is_terminal()),
+        columns: render::columns(),
+        recall: Recall::default(),
         output: Output::default(),
         connected: false,
         printed: 0,
@@ -75,6 +78,9 @@ fn beginnings(
 struct Tail<'a> {
     args: &'a TailArgs,
     style: Style,
+    /// Of the terminal, if it is one.
+    columns: Option<usize>,
+    recall: Recall,
     output: Output,
     connected: bool,
     printed: u64,
@@ -129,7 +135,14 @@ impl Tail<'_> {
                     json::message(&message, &me, resume.to_string())
                 } else {
                     let room = (positions.rooms() > 1).then(|| message.room.seen_by(&me));
-                    self.style.message(&message, &me, room.as_deref())
+                    let quote = self.recall.take(&message);
+                    let setting = Setting {
+                        columns: self.columns,
+                        room: room.as_deref(),
+                        quote: quote.as_ref(),
+                        ..Setting::DATED
+                    };
+                    self.style.message(&message, &me, setting)
                 };
                 self.output.print(&line).await?;
                 self.printed += 1;

@@ -1,0 +1,214 @@
+//! What stands in a room, as lines of a terminal.
+//!
+//! ```text
+//! 14:02    alice  the text, wrapped under
+//!                 itself
+//! 14:03  bob@bee  ↳ alice: the text, wrapp…
+//!                 an answer
+//! 14:03        *  carol waves
+//! ```
+
+use super::{Style, colour, is_harmless, line, lines, name_seen_by, wrap};
+use protocol::{Committed, Content, UserName};
+use std::borrow::Cow;
+use unicode_segmentation::UnicodeSegmentation;
+use unicode_width::UnicodeWidthStr;
+
+/// Columns for names on terminals of the usual width and on narrow ones; longer names take what
+/// they need.
+const NAME_COLUMNS: usize = 12;
+const NARROW_NAME_COLUMNS: usize = 8;
+
+/// A terminal with fewer columns is narrow.
+const NARROW: usize = 60;
+
+/// Columns of an excerpt.
+const EXCERPT_COLUMNS: usize = 40;
+
+/// What an earlier message said, for one that is about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Quote {
+    /// Who said it.
+    pub author: UserName,
+    /// Its beginning, as it came; cleaned when it is shown.
+    pub excerpt: String,
+}
+
+/// How one message is to be shown.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Setting<'a> {
+    /// Columns of the terminal to wrap for; no wrapping without.
+    pub columns: Option<usize>,
+    /// Which room it is in, if that is not plain from what stands around it.
+    pub room: Option<&'a str>,
+    /// What it is about, if that is known.
+    pub quote: Option<&'a Quote>,
+    /// Whether it speaks to the reader.
+    pub is_mention: bool,
+    /// Whether the day is told with the time, if it is not today.
+    pub is_dated: bool,
+    /// What stands behind the text, such as that it was delivered; clean.
+    pub remark: &'a str,
+}
+
+impl Setting<'_> {
+    /// For output that is no terminal or scrolls by: with the day, not wrapped.
+    pub const DATED: Self = Self {
+        columns: None,
+        room: None,
+        quote: None,
+        is_mention: false,
+        is_dated: true,
+        remark: "",
+    };
+}
+
+/// The beginning of a text on one line.
+#[must_use]
+pub fn excerpt(text: &str) -> String {
+    let first = text.lines().find(|line| !line.trim().is_empty());
+    let first = first.unwrap_or_default().trim();
+    let mut columns = 0;
+    let kept: String = first
+        .graphemes(true)
+        .take_while(|grapheme| {
+            columns += grapheme.width();
+            columns <= EXCERPT_COLUMNS
+        })
+        .collect();
+    let is_all = kept.len() == text.trim().len();
+    if is_all { kept } else { format!("{kept}…") }
+}
+
+impl Style {
+    /// One message as lines without a final line end.
+    #[must_use]
+    pub fn message(&self, message: &Committed, me: &UserName, setting: Setting<'_>) -> String {
+        let content = message.body.decode();
+        let time = if setting.is_dated {
+            self.time(message.committed_at)
+        } else {
+            self.clock(message.committed_at)
+        };
+        let author = name_seen_by(&message.author, me);
+        let is_action = matches!(content, Ok(Content::Action(_)));
+        let name = if is_action { "*" } else { &author };
+        let wanted = match setting.columns {
+            Some(columns) if columns < NARROW => NARROW_NAME_COLUMNS,
+            _ => NAME_COLUMNS,
+        };
+        let room = setting.room.map(|room| format!("{} ", line(room)));
+        let room = room.as_deref().unwrap_or_default();
+        let padding = wanted.saturating_sub(room.width() + name.width());
+        let indent = time.width() + 1 + padding + room.width() + name.width() + 2;
+        let body = match content {
+            Ok(content) => self.body(&content, &message.author, me, setting, indent),
+            Err(error) => self.dim(&line(&format!("({error})"))),
+        };
+        format!(
+            "{} {:padding$}{}{}  {body}{}",
+            self.dim(&time),
+            "",
+            self.dim(room),
+            self.name(name, &message.author, setting.is_mention),
+            self.dim(setting.remark),
+        )
+    }
+
+    /// A person's name in their colour, standing out if they speak to the reader; `name` is clean.
+    fn name(&self, name: &str, user: &UserName, stands_out: bool) -> String {
+        let colour = colour::of_person(user);
+        if stands_out {
+            self.with(&format!("{colour};7"), name)
+        } else {
+            self.with(colour, name)
+        }
+    }
+
+    fn body(
+        &self,
+        content: &Content,
+        author: &UserName,
+        me: &UserName,
+        setting: Setting<'_>,
+        indent: usize,
+    ) -> String {
+        let text = |text: &str| self.text(text, setting, indent);
+        let about = |quote: &Quote| {
+            let name = name_seen_by(&quote.author, me);
+            format!("{name}: {}", line(&quote.excerpt))
+        };
+        let quoted = setting.quote.map(about);
+        // Only its author can change a message, whatever others send.
+        let by_another = setting.quote.is_some_and(|quote| quote.author != *author);
+        match content {
+            Content::Text(words) => text(words),
+            Content::Action(words) => text(&format!("{} {words}", name_seen_by(author, me))),
+            Content::Reply { text: words, .. } => {
+                let quoted = quoted.as_deref().unwrap_or("(an earlier message)");
+                let gap = format!("\n{:indent$}", "");
+                format!("{}{gap}{}", self.dim(&format!("↳ {quoted}")), text(words))
+            }
+            Content::Edit { .. } | Content::Delete { .. } if by_another => {
+                let quoted = quoted.as_deref().unwrap_or_default();
+                self.dim(&format!("(tried to change a message of {quoted})"))
+            }
+            Content::Edit { text: words, .. } => {
+                let was = setting.quote.map_or(String::new(), |quote| {
+                    format!(", was: {}", line(&quote.excerpt))
+                });
+                format!("{}{}", text(words), self.dim(&format!(" (edited{was})")))
+            }
+            Content::Delete { .. } => {
+                let what = setting
+                    .quote
+                    .map_or(Cow::Borrowed("an earlier message"), |quote| {
+                        Cow::Owned(line(&quote.excerpt).into_owned())
+                    });
+                self.dim(&format!("(took back: {what})"))
+            }
+            Content::React { emoji, on, .. } => {
+                let quoted = quoted.as_deref().unwrap_or("an earlier message");
+                let verb = if *on { "" } else { "(no more) " };
+                format!("{verb}{} {}", line(emoji), self.dim(&format!("→ {quoted}")))
+            }
+            _ => self.dim("(a kind of message that this version cannot show)"),
+        }
+    }
+
+    /// What somebody wrote: clean, wrapped under its beginning, with links that can be clicked.
+    fn text(&self, text: &str, setting: Setting<'_>, indent: usize) -> String {
+        let Some(columns) = setting.columns else {
+            return lines(text, indent);
+        };
+        let clean = lines(text, 0);
+        let room_for = columns.saturating_sub(indent);
+        let gap = format!("\n{:indent$}", "");
+        let wrapped: Vec<Cow<'_, str>> = clean
+            .split('\n')
+            .flat_map(|line| wrap::wrap(line, room_for))
+            .map(|line| self.with_links(line))
+            .collect();
+        wrapped.join(&gap)
+    }
+
+    /// Marks addresses as such (OSC 8): the target is the text itself, so that nothing can hide
+    /// behind it. `line` is clean.
+    fn with_links<'a>(&self, line: &'a str) -> Cow<'a, str> {
+        if !self.links || !line.split(' ').any(wrap::is_link) {
+            return Cow::Borrowed(line);
+        }
+        let mark = |word: &str| {
+            let link = word.trim_end_matches(['.', ',', ';', ':', '!', '?', ')', ']', '"', '\'']);
+            let plain = link.chars().all(|c| c.is_ascii_graphic() && is_harmless(c));
+            if wrap::is_link(link) && plain {
+                let rest = &word[link.len()..];
+                format!("\x1b]8;;{link}\x1b\\{link}\x1b]8;;\x1b\\{rest}")
+            } else {
+                word.to_owned()
+            }
+        };
+        let words: Vec<String> = line.split(' ').map(mark).collect();
+        Cow::Owned(words.join(" "))
+    }
+}
