@@ -25,7 +25,7 @@ use crate::{
 };
 use link::{Link, News};
 use protocol::{
-    Committed, MessageId, RequestId, Room, UserName,
+    Committed, Content, MessageId, RequestId, Room, UserName,
     local::{Event, From, Refusal, Reply, Request},
 };
 use std::{
@@ -176,8 +176,8 @@ impl<Q> Conversation<Q> {
     }
 
     /// Says something; the caller asked [`Outbound::has_room`] before.
-    pub fn say(&mut self, id: MessageId, room: Room, text: String, until: Until) {
-        self.outbound.say(id, room, text, until, Instant::now());
+    pub fn say(&mut self, id: MessageId, room: Room, content: Content, until: Until) {
+        self.outbound.say(id, room, content, until, Instant::now());
     }
 
     /// Asks a question; the answer comes as [`Happening::Answer`].
@@ -339,6 +339,10 @@ mod tests {
         "#ops".parse().unwrap()
     }
 
+    fn text(words: &str) -> Content {
+        Content::Text(words.to_owned())
+    }
+
     fn opened(head: u64) -> Reply {
         Reply::Opened {
             epoch: epoch(1),
@@ -362,7 +366,7 @@ mod tests {
         let story = Story::new();
         let (mut talk, mut agent) = story.begin(RECONNECT).await;
         let one = MessageId::new();
-        talk.say(one, ops(), "one".to_owned(), Until::Queued);
+        talk.say(one, ops(), text("one"), Until::Queued);
         let open = during(&mut talk, agent.read()).await;
         let sent = during(&mut talk, agent.read()).await;
         assert!(matches!(sent.request, Request::Send { id, .. } if id == one));
@@ -513,7 +517,7 @@ mod tests {
         let (mut talk, mut agent) = story.begin(RECONNECT).await;
         during(&mut talk, agent.read()).await;
         let one = MessageId::new();
-        talk.say(one, ops(), "one".to_owned(), Until::Queued);
+        talk.say(one, ops(), text("one"), Until::Queued);
         let sent = tokio::select! {
             failure = talk.only_write() => panic!("{failure}"),
             sent = agent.read() => sent,

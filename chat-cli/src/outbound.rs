@@ -14,7 +14,7 @@ use tokio::time::Instant;
 /// Messages sent ahead of the agent's answers, well under what the agent lets wait.
 pub const WINDOW: usize = 256;
 
-/// Bytes of text that are kept for sending at most, unless one message alone has more.
+/// Bytes of words that are kept for sending at most, unless one message alone has more.
 pub const WINDOW_BYTES: usize = 1024 * 1024;
 
 /// How long to wait for what became of a message before asking again: the agent may skip the
@@ -43,7 +43,7 @@ pub struct Outbound {
 struct Entry {
     id: MessageId,
     room: Room,
-    text: String,
+    content: Content,
     until: Until,
     said: Instant,
     stage: Stage,
@@ -68,14 +68,14 @@ pub enum Fate {
     Queued(MessageId),
     /// In its room's log.
     Committed(MessageId, Delivery),
-    /// Not taken, by the agent or by the server; with the words that were not taken.
+    /// Not taken, by the agent or by the server; with what was not taken.
     Refused {
         /// Which message.
         id: MessageId,
         /// Where it would have gone.
         room: Room,
         /// What it said.
-        text: String,
+        content: Content,
         /// Why.
         reason: Refusal,
     },
@@ -107,12 +107,12 @@ impl Outbound {
     }
 
     /// Takes a message to be sent; the caller asked [`Outbound::has_room`] before.
-    pub fn say(&mut self, id: MessageId, room: Room, text: String, until: Until, now: Instant) {
-        self.bytes += text.len();
+    pub fn say(&mut self, id: MessageId, room: Room, content: Content, until: Until, now: Instant) {
+        self.bytes += size(&content);
         self.entries.push_back(Entry {
             id,
             room,
-            text,
+            content,
             until,
             said: now,
             stage: Stage::Waiting,
@@ -143,7 +143,7 @@ impl Outbound {
         let request = Request::Send {
             id: entry.id,
             room: entry.room.clone(),
-            content: Content::Text(entry.text.clone()),
+            content: entry.content.clone(),
         };
         Some((entry.id, request))
     }
@@ -254,7 +254,7 @@ impl Outbound {
         self.entries.retain(|entry| {
             let goes = entry.durable && entry.said <= then;
             if goes {
-                self.bytes -= entry.text.len();
+                self.bytes -= size(&entry.content);
                 gone.push(entry.id);
             }
             !goes
@@ -269,7 +269,7 @@ impl Outbound {
 
     fn remove(&mut self, index: usize) -> Option<Entry> {
         let entry = self.entries.remove(index)?;
-        self.bytes -= entry.text.len();
+        self.bytes -= size(&entry.content);
         Some(entry)
     }
 
@@ -278,10 +278,15 @@ impl Outbound {
         Fate::Refused {
             id: entry.id,
             room: entry.room,
-            text: entry.text,
+            content: entry.content,
             reason,
         }
     }
+}
+
+/// Bytes that a message counts for: its words, or nothing to speak of.
+fn size(content: &Content) -> usize {
+    content.text().map_or(0, str::len)
 }
 
 #[cfg(test)]
@@ -310,8 +315,8 @@ mod tests {
             bytes[..2].copy_from_slice(&number.to_be_bytes());
             let id = MessageId::from_bytes(bytes);
             let room = "#ops".parse().unwrap();
-            self.outbound
-                .say(id, room, number.to_string(), until, self.now);
+            let content = Content::Text(number.to_string());
+            self.outbound.say(id, room, content, until, self.now);
             id
         }
 
@@ -448,14 +453,15 @@ mod tests {
             .on_reply(request, Err(reason.clone()), story.now);
         let Some(Fate::Refused {
             id: which,
-            text,
+            content,
             reason: why,
             ..
         }) = fate
         else {
             panic!("{fate:?}");
         };
-        assert_eq!((which, text.as_str(), why), (id, "1", reason));
+        let words = Content::Text("1".to_owned());
+        assert_eq!((which, content, why), (id, words, reason));
         assert!(story.outbound.is_empty());
     }
 

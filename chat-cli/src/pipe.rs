@@ -17,7 +17,7 @@ use crate::{
     paths::Settings,
     render::{Setting, Style},
 };
-use protocol::{MessageId, Room, Target, local::From};
+use protocol::{Content, MessageId, Room, Target, local::From};
 use std::{collections::HashSet, io::IsTerminal};
 
 /// Runs until the input ends.
@@ -126,7 +126,8 @@ impl Pipe {
         if self.until == Until::Committed {
             self.awaited.insert(id);
         }
-        conversation.say(id, self.room.clone(), text, self.until);
+        let content = Content::Text(text);
+        conversation.say(id, self.room.clone(), content, self.until);
     }
 
     fn on_fate(&mut self, fate: Fate) {

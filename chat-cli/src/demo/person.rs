@@ -7,7 +7,7 @@ use crate::{
     outbound::{Fate, Until},
 };
 use protocol::{
-    MessageId, Room, Seq,
+    Content, MessageId, Room, Seq,
     local::{Event, From, LinkStatus, Reply, Request},
 };
 use tokio::{sync::mpsc, time::Instant};
@@ -56,7 +56,7 @@ pub(super) async fn live(
                     None => return Ok(()),
                     Some(Order::Read(room)) => talk.read(room, From::Beginning),
                     Some(Order::Say { id, room, text }) => {
-                        talk.say(id, room, text, Until::Committed);
+                        talk.say(id, room, Content::Text(text), Until::Committed);
                     }
                     Some(Order::AskLink) => talk.ask((), Request::Status),
                 }
@@ -74,7 +74,10 @@ pub(super) async fn live(
             },
             Happening::Fate(Fate::Queued(id)) => Saw::Queued(id),
             Happening::Fate(Fate::Committed(id, _)) => Saw::Committed(id),
-            Happening::Fate(Fate::Refused { reason, text, .. }) => {
+            Happening::Fate(Fate::Refused {
+                reason, content, ..
+            }) => {
+                let text = content.text().unwrap_or_default();
                 Saw::Trouble(format!("{text:?} was refused: {reason}"))
             }
             Happening::Event(Event::Link(link)) => Saw::Link(link),

@@ -101,9 +101,13 @@ impl Desk {
                 }
             }
             Fate::Refused {
-                id, reason, text, ..
+                id,
+                reason,
+                content,
+                ..
             } => {
                 self.mine.retain(|mine| mine.id != id);
+                let text = content.text().unwrap_or_default();
                 self.note(&format!("not sent: {reason}: {text}"));
             }
         }

@@ -143,7 +143,7 @@ impl Desk {
                 queued: false,
                 shown: false,
             });
-            talk.say(id, room, text, Until::Committed);
+            talk.say(id, room, Content::Text(text), Until::Committed);
         }
     }
 

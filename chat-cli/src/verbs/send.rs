@@ -197,7 +197,8 @@ impl Sending<'_> {
             state: None,
             settled: false,
         });
-        self.conversation.say(id, self.room.clone(), text, until);
+        let content = Content::Text(text);
+        self.conversation.say(id, self.room.clone(), content, until);
     }
 
     fn on_happening(&mut self, happening: Happening<()>) -> Result<(), Failure> {
