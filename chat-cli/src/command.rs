@@ -1,6 +1,7 @@
 //! What a typed line means. Pure.
 
-use protocol::{RoomError, Target};
+use crate::recall::Which;
+use protocol::{Nick, RoomError, Target};
 use thiserror::Error;
 
 /// What a person wants.
@@ -10,6 +11,8 @@ pub enum Command {
     Nothing,
     /// Say this in the current room.
     Say(String),
+    /// Say in the third person what one does.
+    Me(String),
     /// Open a room and make it the current one.
     Join(Target),
     /// Leave a room, or the current one.
@@ -18,18 +21,45 @@ pub enum Command {
     Switch(Target),
     /// Say something somewhere else.
     Message(Target, String),
-    /// Who is in the current room?
-    Who,
+    /// Answer a message of somebody else.
+    Reply(Which, String),
+    /// Change the words of a message of one's own.
+    Edit(Which, String),
+    /// Take a message of one's own back.
+    Delete(Which),
+    /// React to a message of somebody else, or end that.
+    React {
+        /// Which message.
+        which: Which,
+        /// One emoji, or its `:shortcode:`.
+        emoji: String,
+        /// Whether it is there from now on.
+        on: bool,
+    },
+    /// Write a message in an editor, beginning with this.
+    Editor(String),
+    /// Who is in the current room, or another?
+    Who(Option<Target>),
     /// Show the current room's topic, or set it.
     Topic(Option<String>),
     /// Which rooms are there?
     Rooms,
     /// Show the newest so many messages of the current room again.
     History(u32),
+    /// Look for messages.
+    Search(String),
     /// How are the agent and its link?
     Status,
     /// Away (true) or back (false).
     Away(bool),
+    /// Go on under another name.
+    Nick(Nick),
+    /// Show nothing of somebody, or list whom nothing is shown of.
+    Ignore(Option<String>),
+    /// Show everything of somebody again.
+    Unignore(String),
+    /// Show preferences, or change one.
+    Set(Option<(String, String)>),
     /// Show the commands.
     Help,
     /// Leave the program; rooms stay joined.
@@ -59,35 +89,47 @@ pub enum CommandError {
     /// A number is none.
     #[error("{0:?} is no number from 1 to 1000; write {1}")]
     Number(String, &'static str),
+    /// A nick is none.
+    #[error("{0}; write {1}")]
+    Nick(protocol::NameError, &'static str),
 }
 
 /// Name, how it is written, what it does.
-const COMMANDS: [(&str, &str, &str); 13] = [
-    (
-        "join",
-        "/join ROOM",
-        "open #room, &room or a person, and go there",
-    ),
+const COMMANDS: [(&str, &str, &str); 25] = [
+    ("join", "/join ROOM", "open #room, &room or a person, and go there"),
     ("leave", "/leave [ROOM]", "leave this room or another"),
-    ("switch", "/switch ROOM", "go to a room that is open"),
-    ("msg", "/msg WHO TEXT", "say something to nick or nick@host"),
-    ("who", "/who", "who is here"),
-    ("topic", "/topic [TEXT]", "show or set the topic"),
+    ("switch", "/switch ROOM", "go to a room that is open (also Alt-1 to Alt-9, Ctrl-N)"),
     ("rooms", "/rooms", "which rooms there are"),
+    ("who", "/who [ROOM]", "who is here, or there"),
+    ("topic", "/topic [TEXT]", "show or set the topic"),
+    ("msg", "/msg WHO TEXT", "say something to nick or nick@host alone"),
+    ("me", "/me TEXT", "say what you do"),
+    ("reply", "/reply [^N|^WHO] TEXT", "answer the last message, the Nth last, or WHO's last"),
+    ("react", "/react [^N|^WHO] EMOJI", "react to it, with an emoji or :shortcode:"),
+    ("unreact", "/unreact [^N|^WHO] EMOJI", "take that back"),
+    ("edit", "/edit [^N] TEXT", "change your last message here, or the Nth last"),
+    ("delete", "/delete [^N]", "take it back"),
+    ("editor", "/editor [TEXT]", "write a message in $VISUAL or $EDITOR"),
     ("history", "/history [N]", "the last messages here"),
-    ("status", "/status", "how the agent and its link are"),
+    ("search", "/search WORDS", "find messages; also room:R from:W since:T before:T"),
+    ("nick", "/nick NAME", "go on under another name"),
     ("away", "/away", "show as away until /back"),
     ("back", "/back", "show as here again"),
+    ("ignore", "/ignore [WHO]", "show nothing of nick or nick@host; list them"),
+    ("unignore", "/unignore WHO", "show them again"),
+    ("set", "/set [NAME VALUE]", "bell, notify, comings: on or off"),
+    ("status", "/status", "how the agent and its link are"),
     ("help", "/help", "this list"),
-    (
-        "quit",
-        "/quit",
-        "go; rooms stay joined (Ctrl-D does the same)",
-    ),
+    ("quit", "/quit", "go; rooms stay joined (Ctrl-D does the same)"),
 ];
 
 /// Messages that `/history` shows when no number is given.
 const HISTORY: u32 = 20;
+
+/// The commands' names, as they are typed.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    COMMANDS.into_iter().map(|(name, ..)| name)
+}
 
 /// Reads a typed line. `/` begins a command; `//` says a line that begins with one `/`.
 ///
@@ -104,17 +146,24 @@ pub fn parse(line: &str) -> Result<Command, CommandError> {
     if rest.starts_with('/') {
         return Ok(Command::Say(rest.to_owned()));
     }
-    let (name, argument) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
+    let (typed, argument) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
     let argument = argument.trim();
     let given = (!argument.is_empty()).then_some(argument);
+    let name = typed.to_ascii_lowercase();
     let Some((name, usage, _)) = COMMANDS.into_iter().find(|command| command.0 == name) else {
         return Err(CommandError::Unknown {
-            name: name.to_owned(),
-            nearest: nearest(name),
+            name: typed.to_owned(),
+            nearest: nearest(&name),
         });
     };
     let incomplete = CommandError::Incomplete { usage };
     let room = |text| Target::parse(text).map_err(|error| CommandError::Room(error, usage));
+    let text = || given.map(str::to_owned).ok_or(CommandError::Incomplete { usage });
+    let (which, behind) = pick(argument);
+    let behind = || match behind {
+        "" => Err(CommandError::Incomplete { usage }),
+        text => Ok(text.to_owned()),
+    };
     Ok(match name {
         "join" => Command::Join(room(given.ok_or(incomplete)?)?),
         "leave" => Command::Leave(given.map(room).transpose()?),
@@ -123,13 +172,38 @@ pub fn parse(line: &str) -> Result<Command, CommandError> {
             let (who, text) = argument.split_once(char::is_whitespace).ok_or(incomplete)?;
             Command::Message(room(who)?, text.trim_start().to_owned())
         }
-        "who" => Command::Who,
+        "me" => Command::Me(text()?),
+        "reply" => Command::Reply(which, behind()?),
+        "edit" => Command::Edit(which, behind()?),
+        "delete" if argument.is_empty() || pick(argument).1.is_empty() => Command::Delete(which),
+        "react" | "unreact" => Command::React {
+            which,
+            emoji: behind()?,
+            on: name == "react",
+        },
+        "delete" => return Err(incomplete),
+        "editor" => Command::Editor(argument.to_owned()),
+        "who" => Command::Who(given.map(room).transpose()?),
         "topic" => Command::Topic(given.map(str::to_owned)),
         "rooms" => Command::Rooms,
         "history" => Command::History(given.map_or(Ok(HISTORY), |text| {
             let number = text.parse().ok().filter(|n| (1..=1000).contains(n));
             number.ok_or_else(|| CommandError::Number(text.to_owned(), usage))
         })?),
+        "search" => Command::Search(text()?),
+        "nick" => {
+            let nick = Nick::parse(given.ok_or(incomplete)?);
+            Command::Nick(nick.map_err(|error| CommandError::Nick(error, usage))?)
+        }
+        "ignore" => Command::Ignore(given.map(str::to_owned)),
+        "unignore" => Command::Unignore(text()?),
+        "set" => Command::Set(match given {
+            None => None,
+            Some(given) => {
+                let (name, value) = given.split_once(char::is_whitespace).ok_or(incomplete)?;
+                Some((name.to_owned(), value.trim().to_owned()))
+            }
+        }),
         "status" => Command::Status,
         "away" => Command::Away(true),
         "back" => Command::Away(false),
@@ -138,10 +212,27 @@ pub fn parse(line: &str) -> Result<Command, CommandError> {
     })
 }
 
+/// `^2 rest` and `^bob rest`: which message is meant, the newest if nothing says so, and the rest.
+fn pick(argument: &str) -> (Which, &str) {
+    let (first, rest) = argument
+        .split_once(char::is_whitespace)
+        .unwrap_or((argument, ""));
+    let which = first.strip_prefix('^').and_then(|mark| {
+        let number = mark.parse().ok().filter(|number| *number > 0);
+        number
+            .map(Which::Back)
+            .or_else(|| Nick::parse(mark).ok().map(Which::By))
+    });
+    match which {
+        Some(which) => (which, rest.trim_start()),
+        None => (Which::Back(1), argument),
+    }
+}
+
 /// What `/help` shows, a line a command.
 pub fn help() -> impl Iterator<Item = String> {
     let lines = COMMANDS.into_iter();
-    lines.map(|(_, usage, what)| format!("{usage:<15} {what}"))
+    lines.map(|(_, usage, what)| format!("{usage:<25} {what}"))
 }
 
 fn did_you_mean(nearest: Option<&str>) -> String {
@@ -157,7 +248,11 @@ fn nearest(typed: &str) -> Option<&'static str> {
     COMMANDS
         .into_iter()
         .map(|(name, ..)| (distance(typed, name), name))
-        .filter(|(distance, name)| *distance <= 2 && *distance < name.len())
+        .filter(|(distance, name)| {
+            // Two letters of a short word are most of it, unless it begins alike.
+            let alike = typed.chars().next() == name.chars().next();
+            *distance == 1 || (*distance == 2 && (alike || name.len() > 5))
+        })
         .min()
         .map(|(_, name)| name)
 }
@@ -204,7 +299,29 @@ mod tests {
                 "/msg bob  hi  there",
                 Command::Message(target("bob"), "hi  there".to_owned()),
             ),
-            ("/who", Command::Who),
+            ("/who", Command::Who(None)),
+            ("/who #ops", Command::Who(Some(target("#ops")))),
+            ("/me waves", Command::Me("waves".to_owned())),
+            ("/reply yes", Command::Reply(Which::Back(1), "yes".to_owned())),
+            ("/reply ^2 yes", Command::Reply(Which::Back(2), "yes".to_owned())),
+            (
+                "/reply ^bob so it is",
+                Command::Reply(Which::By("bob".parse().unwrap()), "so it is".to_owned()),
+            ),
+            ("/edit ^ is up", Command::Edit(Which::Back(1), "^ is up".to_owned())),
+            ("/delete", Command::Delete(Which::Back(1))),
+            ("/delete ^3", Command::Delete(Which::Back(3))),
+            (
+                "/unreact :tada:",
+                Command::React { which: Which::Back(1), emoji: ":tada:".to_owned(), on: false },
+            ),
+            ("/HELP", Command::Help),
+            ("/editor", Command::Editor(String::new())),
+            ("/search two words", Command::Search("two words".to_owned())),
+            ("/nick al", Command::Nick("al".parse().unwrap())),
+            ("/ignore", Command::Ignore(None)),
+            ("/set", Command::Set(None)),
+            ("/set bell off", Command::Set(Some(("bell".to_owned(), "off".to_owned())))),
             ("/topic", Command::Topic(None)),
             ("/topic on fire", Command::Topic(Some("on fire".to_owned()))),
             ("/rooms", Command::Rooms),
@@ -228,6 +345,7 @@ mod tests {
             ("/halp", Some("help")),
             ("/topics", Some("topic")),
             ("/xyzzy", None),
+            ("/foo", None),
             ("/", None),
         ] {
             match parse(typed) {
@@ -247,6 +365,10 @@ mod tests {
             ("/msg bob", "/msg WHO TEXT"),
             ("/history many", "/history [N]"),
             ("/history 0", "1 to 1000"),
+            ("/reply ^2", "/reply [^N|^WHO] TEXT"),
+            ("/delete that", "/delete [^N]"),
+            ("/nick a b", "/nick NAME"),
+            ("/set bell", "/set [NAME VALUE]"),
         ] {
             let error = parse(typed).unwrap_err().to_string();
             assert!(error.contains(part), "{error}");

@@ -1,27 +1,33 @@
 //! What the person sees and where they are: happenings become lines, commands become requests.
 
 use super::{
-    NEWEST,
+    absence::Absence,
     backlog::{Backlog, Marks},
+    ignored::Ignored,
+    noise::Noise,
+    preferences::Preferences,
+    transcript::{self, Transcript},
 };
 use crate::{
-    command::{self, Command},
     conversation::Conversation,
     outbound::Until,
     render::{self, Style},
 };
 use protocol::{
-    Content, Cursor, MessageId, Room, UserName,
-    local::{From, LinkStatus, Request},
+    Content, Cursor, MessageId, Nick, Room, Timestamp, UserName,
+    local::{LinkStatus, Request},
 };
 use std::{
     collections::{HashMap, HashSet, VecDeque},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 use tokio::time::Instant;
 
 /// How long a message may be on its way before that is said.
 const PENDING_AFTER: Duration = Duration::from_secs(1);
+
+/// How long comings and goings are gathered before they are told.
+const NOISE_AFTER: Duration = Duration::from_secs(2);
 
 /// Bytes of text typed ahead of what the conversation can take, and kept at most.
 const WAITING_BYTES: usize = 1024 * 1024;
@@ -32,37 +38,52 @@ pub(super) enum Question {
     Who(Room),
     Rooms,
     History(Room),
+    Search,
     Status,
     /// The state of the link at the beginning.
     Link,
+    /// Who is in the current room, so that their names can be completed.
+    Names(Room),
     /// A command that shows nothing if it succeeds.
     Do(&'static str),
     MarkRead(Room),
 }
 
-/// Whether the conversation goes on.
+/// Whether and how the conversation goes on.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Next {
     GoOn,
+    /// Under another name.
+    Rename(Nick),
+    /// With a message that is written in an editor, beginning with this.
+    Write(String),
     Quit,
 }
 
 pub(super) type Talk = Conversation<Question>;
 
 pub(super) struct Desk {
-    pub(super) style: Style,
+    pub(super) transcript: Transcript,
+    pub(super) preferences: Preferences,
+    pub(super) ignored: Ignored,
     pub(super) current: Room,
     pub(super) backlog: Backlog,
     pub(super) topics: HashMap<Room, String>,
     pub(super) link: Option<LinkStatus>,
+    pub(super) absence: Absence,
+    pub(super) noise: Noise,
+    /// When what is in `noise` is told.
+    pub(super) noise_due: Option<Instant>,
     /// Own messages that are not in their room's log yet, oldest first.
     pub(super) mine: VecDeque<Mine>,
     /// What was typed while the conversation had no room for it, oldest first.
-    waiting: VecDeque<(Room, String)>,
+    waiting: VecDeque<(Room, Content)>,
     waiting_bytes: usize,
     /// Rooms whose read marker is being moved, and where it must be moved after that.
     pub(super) marking: HashMap<Room, Option<Cursor>>,
     pub(super) caught_up: HashSet<Room>,
+    /// Who is in the current room, as far as is known.
+    pub(super) names: Vec<String>,
 }
 
 pub(super) struct Mine {
@@ -75,18 +96,29 @@ pub(super) struct Mine {
 }
 
 impl Desk {
-    pub(super) fn new(style: Style, current: Room) -> Self {
+    pub(super) fn new(
+        style: Style,
+        current: Room,
+        preferences: Preferences,
+        ignored: Ignored,
+    ) -> Self {
         Self {
-            style,
+            transcript: Transcript::new(style),
+            preferences,
+            ignored,
             current,
             backlog: Backlog::default(),
             topics: HashMap::new(),
             link: None,
+            absence: Absence::default(),
+            noise: Noise::default(),
+            noise_due: None,
             mine: VecDeque::new(),
             waiting: VecDeque::new(),
             waiting_bytes: 0,
             marking: HashMap::new(),
             caught_up: HashSet::new(),
+            names: Vec::new(),
         }
     }
 
@@ -94,33 +126,74 @@ impl Desk {
         let (me, room) = (talk.me().clone(), self.label(&self.current, talk.me()));
         self.note(&format!("you are {me} in {room}; /help lists commands"));
         talk.ask(Question::Link, Request::Status);
+        self.ask_names(talk);
+    }
+
+    /// Asks who is in the current room, for the completion of their names.
+    pub(super) fn ask_names(&mut self, talk: &mut Talk) {
+        self.names.clear();
+        let room = self.current.clone();
+        if matches!(room, Room::Direct(_)) {
+            self.names.push(room.seen_by(talk.me()));
+            return;
+        }
+        let request = Request::Who {
+            room: room.clone(),
+            after: None,
+        };
+        talk.ask(Question::Names(room), request);
     }
 
     pub(super) fn prompt(&self, me: &UserName) -> String {
         format!("{}> ", self.label(&self.current, me))
     }
 
+    pub(super) const fn style(&self) -> &Style {
+        &self.transcript.style
+    }
+
     /// A line of the program's own, not of a person.
     pub(super) fn note(&mut self, text: &str) {
-        let line = self.style.dim(&format!("-- {}", render::line(text)));
+        self.tell_noise();
+        let line = self.style().dim(&format!("-- {}", render::line(text)));
         self.backlog.push(line);
     }
 
+    /// Tells who came and went since that was told last.
+    pub(super) fn tell_noise(&mut self) {
+        self.noise_due = None;
+        if let Some(line) = self.noise.fold() {
+            let line = self.style().dim(&format!("-- {}", render::line(&line)));
+            self.backlog.push(line);
+        }
+    }
+
+    /// Notes who came or went, to be told soon.
+    pub(super) fn make_noise(&mut self, who: String, change: super::noise::Change) {
+        if self.preferences.comings {
+            self.noise.take(who, change);
+            self.noise_due.get_or_insert(Instant::now() + NOISE_AFTER);
+        }
+    }
+
+    /// Says what was typed: a line that begins with two slashes begins with one.
     pub(super) fn say(&mut self, talk: &mut Talk, text: String) {
         let text = text.strip_prefix('/').map_or(text.as_str(), |rest| rest);
         let room = self.current.clone();
-        self.say_in(talk, room, text.to_owned());
+        self.say_in(talk, room, Content::Text(text.to_owned()));
     }
 
-    fn say_in(&mut self, talk: &mut Talk, room: Room, text: String) {
-        if let Err(error) = Content::Text(text.clone()).encode() {
+    pub(super) fn say_in(&mut self, talk: &mut Talk, room: Room, content: Content) {
+        if let Err(error) = content.encode() {
             return self.note(&format!("not sent: {error}"));
         }
-        if self.waiting_bytes + text.len() > WAITING_BYTES {
+        let bytes = size(&content);
+        if self.waiting_bytes + bytes > WAITING_BYTES {
+            let text = describe(&content);
             return self.note(&format!("not sent, too much waits for the agent: {text}"));
         }
-        self.waiting_bytes += text.len();
-        self.waiting.push_back((room, text));
+        self.waiting_bytes += bytes;
+        self.waiting.push_back((room, content));
         self.say_waiting(talk);
     }
 
@@ -131,19 +204,19 @@ impl Desk {
             self.mine.retain(|mine| !mine.queued);
         }
         while talk.outbound().has_room()
-            && let Some((room, text)) = self.waiting.pop_front()
+            && let Some((room, content)) = self.waiting.pop_front()
         {
-            self.waiting_bytes -= text.len();
+            self.waiting_bytes -= size(&content);
             let id = MessageId::new();
             self.mine.push_back(Mine {
                 id,
                 room: room.clone(),
-                text: text.clone(),
+                text: describe(&content),
                 said: Instant::now(),
                 queued: false,
                 shown: false,
             });
-            talk.say(id, room, Content::Text(text), Until::Committed);
+            talk.say(id, room, content, Until::Committed);
         }
     }
 
@@ -173,148 +246,80 @@ impl Desk {
         talk.ask(Question::MarkRead(room), request);
     }
 
-    pub(super) fn command(&mut self, talk: &mut Talk, line: &str) -> Next {
-        match command::parse(line) {
-            Ok(Command::Quit) => return Next::Quit,
-            Ok(command) => self.obey(talk, command),
-            Err(error) => self.note(&error.to_string()),
-        }
-        Next::GoOn
-    }
-
-    fn obey(&mut self, talk: &mut Talk, command: Command) {
-        let here = self.current.clone();
-        match command {
-            Command::Nothing | Command::Quit => {}
-            Command::Say(text) => self.say_in(talk, here, text),
-            Command::Join(target) => {
-                let room = target.resolve(talk.me());
-                if !talk.follow().contains(&room) {
-                    talk.read(room.clone(), From::Newest(NEWEST));
-                }
-                self.current = room;
-            }
-            Command::Switch(target) => {
-                let room = target.resolve(talk.me());
-                if talk.follow().contains(&room) {
-                    self.current = room;
-                } else {
-                    let label = self.label(&room, talk.me());
-                    self.note(&format!("{label} is not open: /join opens it"));
-                }
-            }
-            Command::Leave(target) => {
-                let room = target.map_or(here, |target| target.resolve(talk.me()));
-                self.leave(talk, room);
-            }
-            Command::Message(target, text) => {
-                let room = target.resolve(talk.me());
-                if !talk.follow().contains(&room) {
-                    talk.read(room.clone(), From::Unread(NEWEST));
-                }
-                self.say_in(talk, room, text);
-            }
-            Command::Who => {
-                let request = Request::Who {
-                    room: here.clone(),
-                    after: None,
-                };
-                talk.ask(Question::Who(here), request);
-            }
-            Command::Topic(None) => {
-                let topic = self.topics.get(&here).filter(|topic| !topic.is_empty());
-                let topic = topic.map_or("no topic is set", String::as_str).to_owned();
-                self.note(&topic);
-            }
-            Command::Topic(Some(topic)) => {
-                let request = Request::SetTopic { room: here, topic };
-                talk.ask(Question::Do("the topic was not set"), request);
-            }
-            Command::Rooms => talk.ask(Question::Rooms, Request::Rooms { after: None }),
-            Command::History(limit) => {
-                let request = Request::History {
-                    room: here.clone(),
-                    before: None,
-                    limit,
-                };
-                talk.ask(Question::History(here), request);
-            }
-            Command::Status => talk.ask(Question::Status, Request::Status),
-            Command::Away(away) => {
-                talk.ask(Question::Do("that was not told"), Request::SetAway { away });
-                self.note(if away {
-                    "you show as away; /back ends that"
-                } else {
-                    "you show as here"
-                });
-            }
-            Command::Help => {
-                for line in command::help() {
-                    self.backlog.push(format!("   {line}"));
-                }
-                self.note("anything else is said here; // begins a line with /");
-            }
-        }
-    }
-
-    fn leave(&mut self, talk: &mut Talk, room: Room) {
-        if self.current == room {
-            let mut others = talk.follow().rooms().filter(|other| **other != room);
-            let Some(other) = others.next().cloned() else {
-                return self.note("this is the only open room: /join opens another, /quit leaves");
-            };
-            self.current = other;
-        }
-        let label = self.label(&room, talk.me());
-        talk.unread(&room);
-        self.caught_up.remove(&room);
-        if !matches!(room, Room::Direct(_)) {
-            let request = Request::Leave { room: room.clone() };
-            talk.ask(Question::Do("the room was not left"), request);
-        }
-        self.note(&format!("you left {label}"));
-    }
-
-    /// When a message will have been on its way for so long that it is to be said.
+    /// When something is to be said that is not said yet.
     pub(super) fn wake_at(&self) -> Option<Instant> {
-        let next = self.mine.iter().find(|mine| !mine.shown)?;
-        Some(next.said + PENDING_AFTER)
+        let pending = self.mine.iter().find(|mine| !mine.shown);
+        let pending = pending.map(|mine| mine.said + PENDING_AFTER);
+        let due = [pending, self.noise_due, self.absence.due()];
+        due.into_iter().flatten().min()
     }
 
-    /// Says which messages are still on their way: at once if it is known that they will be.
+    /// Says what has become due: messages still on their way (at once if it is known that they
+    /// will be), who came and went, and how long there was no server.
     pub(super) fn wake(&mut self, talk: &Talk) {
         let now = Instant::now();
-        let offline = matches!(
-            self.link,
-            Some(
-                LinkStatus::Waiting { .. } | LinkStatus::LocalOnly | LinkStatus::Connecting { .. }
-            )
-        );
+        if self.noise_due.is_some_and(|due| due <= now) {
+            self.tell_noise();
+        }
+        if let Some(summary) = self.absence.summary(now) {
+            let (from, to) = (self.style().clock(summary.from), self.style().clock(summary.to));
+            let (sent, received) = (summary.sent, summary.received);
+            self.note(&format!("offline {from}–{to}: {sent} sent, {received} received"));
+        }
+        self.tell_pending(talk, now);
+    }
+
+    fn tell_pending(&mut self, talk: &Talk, now: Instant) {
+        let offline = match &self.link {
+            Some(LinkStatus::LocalOnly) => {
+                Some("this host has no server: kept until `chat join HOST` names one")
+            }
+            Some(LinkStatus::Waiting { .. } | LinkStatus::Connecting { .. }) => {
+                Some("kept on this host until the server has it")
+            }
+            Some(LinkStatus::Online { .. }) | None => None,
+        };
         let mut lines = Vec::new();
+        let style = self.transcript.style.clone();
         for mine in self.mine.iter_mut().filter(|mine| !mine.shown) {
-            let away = mine.queued && offline && !mine.room.is_local_to(&talk.me().host);
-            if now < mine.said + PENDING_AFTER && !away {
+            let is_local = mine.room.is_local_to(&talk.me().host);
+            let away = offline.filter(|_| mine.queued && !is_local);
+            if now < mine.said + PENDING_AFTER && away.is_none() {
                 continue;
             }
             mine.shown = true;
-            let why = if mine.queued {
-                "kept on this host until the server has it"
-            } else {
-                "not accepted by the agent yet"
+            let why = match (away, mine.queued) {
+                (Some(why), _) => why,
+                (None, true) => "kept on this host until the server has it",
+                (None, false) => "not accepted by the agent yet",
             };
             let text = render::lines(&mine.text, 3);
-            lines.push(self.style.dim(&format!(".. {text}  (pending: {why})")));
+            lines.push(style.dim(&format!(".. {text}  (pending: {why})")));
         }
         lines.into_iter().for_each(|line| self.backlog.push(line));
     }
 
     /// The room as the person knows it; a conversation with one person has a mark of its own.
     pub(super) fn label(&self, room: &Room, me: &UserName) -> String {
-        let name = room.seen_by(me);
-        if matches!(room, Room::Direct(_)) {
-            format!("@{name}")
-        } else {
-            name
-        }
+        transcript::label(room, me)
+    }
+}
+
+/// The time, by this host's clock.
+pub(super) fn now() -> Timestamp {
+    Timestamp::from(SystemTime::now())
+}
+
+/// Bytes of words.
+fn size(content: &Content) -> usize {
+    content.text().map_or(0, str::len)
+}
+
+/// What a message of one's own says, while it is on its way.
+pub(super) fn describe(content: &Content) -> String {
+    match content {
+        Content::Delete { .. } => "(take a message back)".to_owned(),
+        Content::React { emoji, .. } => format!("({emoji})"),
+        content => content.text().unwrap_or_default().to_owned(),
     }
 }

@@ -1,0 +1,199 @@
+//! What a person's commands do.
+
+use super::{
+    NEWEST,
+    desk::{Desk, Next, Question, Talk},
+};
+use crate::{
+    command::{self, Command},
+    recall::Which,
+};
+use protocol::{
+    Content, MessageId, Room,
+    local::{From, Request},
+};
+
+impl Desk {
+    /// Does what a typed line says; what takes more than this terminal is left to the caller.
+    pub(super) fn command(&mut self, talk: &mut Talk, line: &str) -> Next {
+        match command::parse(line) {
+            Ok(Command::Quit) => return Next::Quit,
+            Ok(Command::Nick(nick)) => return Next::Rename(nick),
+            Ok(Command::Editor(text)) => return Next::Write(text),
+            Ok(command) => self.obey(talk, command),
+            Err(error) => self.note(&error.to_string()),
+        }
+        Next::GoOn
+    }
+
+    fn obey(&mut self, talk: &mut Talk, command: Command) {
+        let here = self.current.clone();
+        match command {
+            Command::Nothing | Command::Quit | Command::Nick(_) | Command::Editor(_) => {}
+            Command::Say(text) => self.say_in(talk, here, Content::Text(text)),
+            Command::Me(text) => self.say_in(talk, here, Content::Action(text)),
+            Command::Reply(which, text) => {
+                if let Some(to) = self.which(talk, &which, false) {
+                    self.say_in(talk, here, Content::Reply { to, text });
+                }
+            }
+            Command::Edit(which, text) => {
+                if let Some(of) = self.which(talk, &which, true) {
+                    self.say_in(talk, here, Content::Edit { of, text });
+                }
+            }
+            Command::Delete(which) => {
+                if let Some(of) = self.which(talk, &which, true) {
+                    self.say_in(talk, here, Content::Delete { of });
+                }
+            }
+            Command::React { which, emoji, on } => {
+                if let Some(to) = self.which(talk, &which, false) {
+                    let emoji = with_emoji(&emoji);
+                    self.say_in(talk, here, Content::React { to, emoji, on });
+                }
+            }
+            Command::Join(target) => {
+                let room = target.resolve(talk.me());
+                if !talk.follow().contains(&room) {
+                    talk.read(room.clone(), From::Newest(NEWEST));
+                }
+                self.go_to(talk, room);
+            }
+            Command::Switch(target) => {
+                let room = target.resolve(talk.me());
+                if talk.follow().contains(&room) {
+                    self.go_to(talk, room);
+                } else {
+                    let label = self.label(&room, talk.me());
+                    self.note(&format!("{label} is not open: /join opens it"));
+                }
+            }
+            Command::Leave(target) => {
+                let room = target.map_or(here, |target| target.resolve(talk.me()));
+                self.leave(talk, room);
+            }
+            Command::Message(target, text) => {
+                let room = target.resolve(talk.me());
+                if !talk.follow().contains(&room) {
+                    talk.read(room.clone(), From::Unread(NEWEST));
+                }
+                self.say_in(talk, room, Content::Text(text));
+            }
+            Command::Who(target) => {
+                let room = target.map_or(here, |target| target.resolve(talk.me()));
+                let request = Request::Who {
+                    room: room.clone(),
+                    after: None,
+                };
+                talk.ask(Question::Who(room), request);
+            }
+            Command::Topic(None) => {
+                let topic = self.topics.get(&here).filter(|topic| !topic.is_empty());
+                let topic = topic.map_or("no topic is set", String::as_str).to_owned();
+                self.note(&topic);
+            }
+            Command::Topic(Some(topic)) => {
+                let request = Request::SetTopic { room: here, topic };
+                talk.ask(Question::Do("the topic was not set"), request);
+            }
+            Command::Rooms => talk.ask(Question::Rooms, Request::Rooms { after: None }),
+            Command::History(limit) => {
+                let request = Request::History {
+                    room: here.clone(),
+                    before: None,
+                    limit,
+                };
+                talk.ask(Question::History(here), request);
+            }
+            Command::Search(words) => self.search(talk, &words),
+            Command::Status => talk.ask(Question::Status, Request::Status),
+            Command::Away(away) => {
+                talk.ask(Question::Do("that was not told"), Request::SetAway { away });
+                self.note(if away {
+                    "you show as away; /back ends that"
+                } else {
+                    "you show as here"
+                });
+            }
+            Command::Ignore(None) => {
+                let names = self.ignored.names();
+                self.note(&if names.is_empty() {
+                    "nobody is ignored".to_owned()
+                } else {
+                    format!("ignored: {}", names.join(", "))
+                });
+            }
+            Command::Ignore(Some(who)) => self.ignore(&who, true),
+            Command::Unignore(who) => self.ignore(&who, false),
+            Command::Set(None) => self.note(&self.preferences.summary()),
+            Command::Set(Some((name, value))) => match self.preferences.set(&name, &value) {
+                Ok(()) => self.note(&self.preferences.summary()),
+                Err(error) => self.note(&error.to_string()),
+            },
+            Command::Help => {
+                for line in command::help() {
+                    self.backlog.push(format!("   {line}"));
+                }
+                self.note("anything else is said here; // begins a line with /");
+            }
+        }
+    }
+
+    /// The message that is meant, among one's own or among those of others; says so if there is
+    /// none.
+    fn which(&mut self, talk: &Talk, which: &Which, mine: bool) -> Option<MessageId> {
+        let recall = &self.transcript.recall;
+        let found = recall.find(&self.current, which, talk.me(), mine);
+        let id = found.map(|said| said.id);
+        if id.is_none() {
+            self.note(if mine {
+                "there is no such message of yours in this room"
+            } else {
+                "there is no such message of somebody else in this room"
+            });
+        }
+        id
+    }
+
+    /// Makes an open room the current one.
+    pub(super) fn go_to(&mut self, talk: &mut Talk, room: Room) {
+        if self.current == room {
+            return;
+        }
+        self.current = room;
+        self.tell_noise();
+        let label = self.label(&self.current, talk.me());
+        let rule = self.transcript.rule(&label, crate::render::columns());
+        self.backlog.push(rule);
+        self.ask_names(talk);
+    }
+
+    fn leave(&mut self, talk: &mut Talk, room: Room) {
+        let label = self.label(&room, talk.me());
+        if !talk.follow().contains(&room) {
+            return self.note(&format!("{label} is not open"));
+        }
+        if self.current == room {
+            let mut others = talk.follow().rooms().filter(|other| **other != room);
+            let Some(other) = others.next().cloned() else {
+                return self.note("this is the only open room: /join opens another, /quit leaves");
+            };
+            self.go_to(talk, other);
+        }
+        talk.unread(&room);
+        self.caught_up.remove(&room);
+        if !matches!(room, Room::Direct(_)) {
+            let request = Request::Leave { room: room.clone() };
+            talk.ask(Question::Do("the room was not left"), request);
+        }
+        self.note(&format!("you left {label}"));
+    }
+
+    fn ignore(&mut self, who: &str, on: bool) {
+        match self.ignored.set(who, on) {
+            Ok(said) => self.note(&said),
+            Err(error) => self.note(&error.to_string()),
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! What the terminal shows of rooms, one message after the other.
+//!
+//! Days and what is new since the last visit are set off by lines of their own; what is about an
+//! earlier message quotes it.
+
+use crate::{
+    recall::Recall,
+    render::{self, Setting, Style, mentions},
+};
+use jiff::civil::Date;
+use protocol::{Committed, Content, Room, Seq, UserName};
+use std::collections::HashMap;
+use unicode_width::UnicodeWidthStr;
+
+/// Columns of a line that sets something off, on a terminal that is wide enough.
+const RULE_COLUMNS: usize = 60;
+
+/// The messages shown so far, as far as that matters for the next.
+#[derive(Debug)]
+pub(super) struct Transcript {
+    pub(super) style: Style,
+    pub(super) recall: Recall,
+    /// The day of the message shown last.
+    day: Option<Date>,
+    /// Up to where rooms were read before they were opened here, until that is said.
+    read: HashMap<Room, Seq>,
+}
+
+/// One message, ready to be printed.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Shown {
+    /// Its lines, without the last line's end.
+    pub(super) text: String,
+    /// What to call the reader's attention with, if it speaks to them.
+    pub(super) call: Option<Call>,
+}
+
+/// Why a message speaks to the reader.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Call {
+    /// Who wants something.
+    pub(super) from: String,
+    /// The beginning of what they say, clean.
+    pub(super) words: String,
+}
+
+impl Transcript {
+    pub(super) fn new(style: Style) -> Self {
+        Self {
+            style,
+            recall: Recall::default(),
+            day: None,
+            read: HashMap::new(),
+        }
+    }
+
+    /// A room was opened that its reader had read up to there.
+    pub(super) fn opened(&mut self, room: &Room, read: Option<Seq>) {
+        if let Some(read) = read.filter(|read| *read > Seq::START) {
+            self.read.insert(room.clone(), read);
+        }
+    }
+
+    /// The next message, seen from `current`; `remark` stands behind it.
+    pub(super) fn show(
+        &mut self,
+        message: &Committed,
+        me: &UserName,
+        current: &Room,
+        remark: &str,
+        columns: Option<usize>,
+    ) -> Shown {
+        let mut text = String::new();
+        let day = self.style.day(message.committed_at);
+        if self.day.replace(day) != Some(day) {
+            let day = day.strftime("%A %-d %B %Y").to_string();
+            text.push_str(&self.rule(&day, columns));
+            text.push('\n');
+        }
+        let unread = self.read.get(&message.room).copied();
+        if unread.is_some_and(|read| message.seq > read) {
+            self.read.remove(&message.room);
+            if message.author != *me {
+                let room = label(&message.room, me);
+                text.push_str(&self.rule(&format!("new in {room}"), columns));
+                text.push('\n');
+            }
+        }
+        let call = self.call(message, me);
+        let quote = self.recall.take(message);
+        let room = (message.room != *current).then(|| origin(message, me));
+        let setting = Setting {
+            columns,
+            room: room.as_deref(),
+            quote: quote.as_ref(),
+            is_mention: call.is_some(),
+            is_dated: false,
+            remark,
+        };
+        text.push_str(&self.style.message(message, me, setting));
+        Shown { text, call }
+    }
+
+    /// A line across with words in it; `words` need not be clean.
+    pub(super) fn rule(&self, words: &str, columns: Option<usize>) -> String {
+        let columns = columns.unwrap_or(RULE_COLUMNS).min(RULE_COLUMNS);
+        let words = format!("── {} ", render::line(words));
+        let rest = columns.saturating_sub(words.width());
+        self.style.dim(&format!("{words}{}", "─".repeat(rest)))
+    }
+
+    /// Whether and how a message speaks to the reader: by name, or to them alone.
+    fn call(&self, message: &Committed, me: &UserName) -> Option<Call> {
+        if message.author == *me {
+            return None;
+        }
+        let content = message.body.decode().ok()?;
+        let words = match &content {
+            Content::Text(text) | Content::Action(text) | Content::Reply { text, .. } => text,
+            _ => return None,
+        };
+        let is_for_me = matches!(message.room, Room::Direct(_)) || mentions(words, me.nick.as_str());
+        is_for_me.then(|| Call {
+            from: render::name_seen_by(&message.author, me),
+            words: render::line(&render::excerpt(words)).into_owned(),
+        })
+    }
+}
+
+/// Where a message comes from that is not of the current room.
+fn origin(message: &Committed, me: &UserName) -> String {
+    match &message.room {
+        Room::Direct(_) if message.author == *me => format!("→{}", label(&message.room, me)),
+        Room::Direct(_) => "private".to_owned(),
+        _ => message.room.seen_by(me),
+    }
+}
+
+/// The room as the person knows it; a conversation with one person has a mark of its own.
+pub(super) fn label(room: &Room, me: &UserName) -> String {
+    let name = room.seen_by(me);
+    if matches!(room, Room::Direct(_)) {
+        format!("@{name}")
+    } else {
+        name
+    }
+}
