@@ -4,7 +4,7 @@ use crate::{
     StoreError, checkpoint,
     private::{PrivacyError, private_dir, private_file},
 };
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, OpenFlags, OptionalExtension};
 use std::{
     fs, io,
     os::unix::fs::OpenOptionsExt,
@@ -94,8 +94,9 @@ pub enum OpenError {
     Privacy(#[from] PrivacyError),
     /// The database was here before and is not any more.
     #[error(
-        "{path} is missing or empty, but {marker} says that it held data: restore it from a \
-         backup, or delete {marker} to begin with an empty one",
+        "{path} is missing or empty, but {marker} says that it held data: move {path}-wal and \
+         {path}-shm away if they are there, then restore it from a backup, or delete {marker} to \
+         begin with an empty one",
         path = path.display(), marker = marker.display()
     )]
     Missing {
@@ -106,8 +107,9 @@ pub enum OpenError {
     },
     /// The database is damaged.
     #[error(
-        "{path} is damaged ({reason}): restore it from a backup, or move it and {marker} away to \
-         begin with an empty one",
+        "{path} is damaged ({reason}): move it away, {path}-wal and {path}-shm too if they are \
+         there, then restore it from a backup, or move {marker} away as well to begin with an \
+         empty one",
         path = path.display(), marker = marker.display()
     )]
     Damaged {
@@ -257,12 +259,10 @@ impl Database {
             // What it held was in a WAL that is gone.
             return Err(Problem::Missing);
         }
-        if len <= FULL_CHECK_BYTES {
-            let verdict: String =
-                connection.query_row("PRAGMA quick_check(1)", (), |row| row.get(0))?;
-            if verdict != "ok" {
-                return Err(Problem::Store(StoreError::Damaged(verdict)));
-            }
+        if let Err(error) = examine(&connection, len, version) {
+            // The file stays as it was put there: a WAL beside it may be another's.
+            checkpoint::keep_wal(&connection);
+            return Err(error.into());
         }
         connection.pragma_update(None, "synchronous", "full")?;
         checkpoint::take_over(&connection)?;
@@ -302,6 +302,40 @@ impl Database {
             Problem::Store(reason) => OpenError::Store { path, reason },
         }
     }
+}
+
+/// Looks for damage, before anything is written.
+fn examine(connection: &Connection, len: u64, version: usize) -> Result<(), StoreError> {
+    if len <= FULL_CHECK_BYTES {
+        let verdict: String =
+            connection.query_row("PRAGMA quick_check(1)", (), |row| row.get(0))?;
+        if verdict != "ok" {
+            return Err(StoreError::Damaged(verdict));
+        }
+    }
+    // The tables came with the first version.
+    if version > 0 {
+        check_heads(connection)?;
+    }
+    Ok(())
+}
+
+/// Finds what SQLite takes for whole: it reads whatever WAL lies beside the file, also beside a
+/// backup that was put in the place of the file which the WAL belongs to.
+fn check_heads(connection: &Connection) -> Result<(), StoreError> {
+    let torn: Option<String> = connection
+        .query_row(
+            "SELECT name FROM rooms WHERE head <> coalesce(
+                (SELECT max(seq) FROM messages WHERE messages.room_id = rooms.room_id), 0)
+             LIMIT 1",
+            (),
+            |row| row.get(0),
+        )
+        .optional()?;
+    torn.map_or(Ok(()), |room| {
+        let reason = format!("the messages of {room} do not end with its newest");
+        Err(StoreError::Damaged(reason))
+    })
 }
 
 enum Problem {
@@ -416,6 +450,56 @@ mod tests {
         }
         fs::write(database.path(), &whole).unwrap();
         Database::open(dir.path(), TEST).unwrap();
+    }
+
+    #[test]
+    fn a_backup_put_beside_the_wal_of_a_killed_process_is_refused_until_that_is_moved_away() {
+        const ROOMS: &str = "INSERT INTO rooms VALUES (1, '', '#a', 0, ''), (2, '', '#b', 0, '')";
+        const SAY: &str = "INSERT INTO messages
+            VALUES (?1, ?2, 0, 0, printf('%d%015d', ?1, ?2), 'alice@ada', 0, zeroblob(100))";
+        const HEAD: &str = "UPDATE rooms SET head = ?2 WHERE room_id = ?1";
+        let say = |connection: &Connection, room: u32, seq: u32| {
+            connection.execute(SAY, [room, seq]).unwrap();
+            connection.execute(HEAD, [room, seq]).unwrap();
+        };
+        let dir = tempfile::tempdir().unwrap();
+        let (database, connection) = Database::open(dir.path(), TEST).unwrap();
+        connection.execute_batch(ROOMS).unwrap();
+        say(&connection, 1, 1);
+        // Table and index have their ends on other pages than #a.
+        for seq in 2..500 {
+            say(&connection, 2, seq);
+        }
+        drop(connection);
+        let backup = fs::read(database.path()).unwrap();
+        let (_, connection) = Database::open(dir.path(), TEST).unwrap();
+        say(&connection, 1, 500);
+        drop(connection);
+        let (_, connection) = Database::open(dir.path(), TEST).unwrap();
+        say(&connection, 2, 501);
+
+        let killed = tempfile::tempdir().unwrap();
+        let [file, wal, shm] =
+            ["", "-wal", "-shm"].map(|suffix| killed.path().join(format!("test.db{suffix}")));
+        for name in ["test.db-wal", "test.exists"] {
+            fs::copy(dir.path().join(name), killed.path().join(name)).unwrap();
+        }
+        drop(connection);
+        fs::write(&file, &backup).unwrap();
+        for _ in 0..2 {
+            let error = Database::open(killed.path(), TEST).unwrap_err();
+            assert!(matches!(error, OpenError::Damaged { .. }), "{error}");
+            for path in [&file, &wal, &shm] {
+                let named = path.to_str().unwrap();
+                assert!(error.to_string().contains(named), "{error}");
+            }
+            assert_eq!(fs::read(&file).unwrap(), backup, "it was touched");
+        }
+        for path in [&file, &wal, &shm] {
+            let _not_there = fs::remove_file(path);
+        }
+        fs::write(&file, &backup).unwrap();
+        Database::open(killed.path(), TEST).unwrap();
     }
 
     #[test]
