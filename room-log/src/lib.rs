@@ -31,6 +31,7 @@ mod position;
 mod private;
 mod reader;
 pub mod roster;
+mod trouble;
 mod writer;
 
 pub use database::{Application, BASE_SCHEMA, Database, OpenError};

@@ -3,12 +3,13 @@
 use crate::{
     StoreError,
     checkpoint::{self, Schedule},
+    trouble::Trouble,
 };
 use rusqlite::Connection;
-use std::{fmt, io, sync::Arc, thread};
+use std::{fmt, io, sync::Arc, thread, time::Instant};
 use thiserror::Error;
 use tokio::sync::{mpsc, watch};
-use tracing::{error, warn};
+use tracing::{error, info, warn};
 
 /// Commands that may wait, and the most in one transaction: with bodies of 64 KiB at most
 /// 64 MiB wait, and one fsync serves a thousand messages.
@@ -220,11 +221,19 @@ fn write<S: Store>(
         unsynced: true,
         checkpoints: Schedule::default(),
     };
+    let mut trouble = Trouble::default();
     let mut batch = Vec::with_capacity(QUEUE_COMMANDS);
     while queue.blocking_recv_many(&mut batch, QUEUE_COMMANDS) > 0 {
         let mut commands = std::mem::take(&mut batch);
+        let changes = disk.connection.total_changes();
         match disk.commit(&mut store, &commands) {
             Ok(outcomes) => {
+                // A full disk takes a commit that changes nothing.
+                if disk.connection.total_changes() != changes
+                    && let Some(left_out) = trouble.worked()
+                {
+                    info!(left_out, "transactions are committed again");
+                }
                 store.committed(commands.drain(..).zip(outcomes).collect());
                 disk.checkpoints.after_commit(&disk.connection)?;
             }
@@ -235,7 +244,10 @@ fn write<S: Store>(
                     checkpoint::keep_wal(&disk.connection);
                     return Err(error);
                 }
-                warn!(%error, commands = commands.len(), "a transaction was rolled back");
+                if let Some(left_out) = trouble.failed(Instant::now()) {
+                    let commands = commands.len();
+                    warn!(%error, commands, left_out, "a transaction was rolled back");
+                }
                 store.rolled_back(std::mem::take(&mut commands), &error);
             }
         }
