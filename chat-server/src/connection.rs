@@ -3,6 +3,7 @@
 mod requests;
 
 use crate::{
+    inbound::Received,
     lane::Lane,
     opening::{self, FAREWELL, Line, OpenError, Opened, malformed},
     query::Start,
@@ -10,6 +11,7 @@ use crate::{
     router::Handle,
     service::Service,
 };
+use futures_util::FutureExt;
 use protocol::{
     CodecError, HandshakeError, Room, Seq,
     federation::{Event, Refusal, Reply},
@@ -162,19 +164,37 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 progress = self.line.delivery.run() => self.delivered(progress?),
                 found = found(&mut self.query) => self.take(found),
                 received = self.line.inbound.next(), if self.query.is_none() => {
-                    let Some(received) = received? else {
-                        return Ok(Closed::ByPeer);
-                    };
-                    if let Err(fatal) = self.handle(received) {
-                        return Ok(Closed::Told(fatal));
+                    if let Some(closed) = self.received(received?) {
+                        return Ok(closed);
                     }
                 }
                 () = self.silence.as_mut() => {
-                    if self.is_silent() {
-                        return Ok(Closed::Told(Refusal::TimedOut));
+                    if let Some(closed) = self.listen_once_more()? {
+                        return Ok(closed);
                     }
                 }
             }
+        }
+    }
+
+    fn received(&mut self, received: Option<Received>) -> Option<Closed> {
+        match received {
+            Some(received) => self.handle(received).err().map(Closed::Told),
+            None => Some(Closed::ByPeer),
+        }
+    }
+
+    /// Takes what has arrived although nothing was heard for too long: whatever came while this
+    /// process was stopped.
+    fn listen_once_more(&mut self) -> Result<Option<Closed>, ConnectionError> {
+        let arrived = match self.query {
+            Some(_) => None,
+            None => self.line.inbound.next().now_or_never(),
+        };
+        let silent = self.is_silent();
+        match arrived {
+            Some(received) => Ok(self.received(received?)),
+            None => Ok(silent.then_some(Closed::Told(Refusal::TimedOut))),
         }
     }
 

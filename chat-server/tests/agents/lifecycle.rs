@@ -5,11 +5,13 @@ use chat_server::serve;
 use protocol::{
     AgentId, encode_frame,
     federation::{AgentFrame, Event, Refusal, Reply, Request},
-    limits::{MAX_FRAME_BYTES, MAX_IN_FLIGHT},
+    limits::{MAX_FRAME_BYTES, MAX_IN_FLIGHT, PEER_TIMEOUT},
 };
+use std::time::Duration;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
+    time::{advance, sleep},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -141,7 +143,24 @@ async fn an_agent_that_shows_no_life_is_taken_for_dead() {
     tokio::time::pause();
     let begin = tokio::time::Instant::now();
     assert_eq!(ada.closing().await, Refusal::TimedOut);
-    assert!(begin.elapsed() <= std::time::Duration::from_secs(10));
+    assert!(begin.elapsed() <= Duration::from_secs(10));
+}
+
+#[tokio::test]
+async fn an_agent_that_spoke_while_the_server_was_stopped_is_not_taken_for_dead() {
+    let server = Server::start();
+    let mut ada = server.agent("ada").await;
+    tokio::time::pause();
+    // More than once, because the server listens and looks at the clock in any order.
+    for _ in 0..32 {
+        let ping = async {
+            sleep(PEER_TIMEOUT - Duration::from_millis(1)).await;
+            ada.ask(Request::Ping).await
+        };
+        // One leap of the clock, in which the ping is sent and the server's patience ends.
+        let (answer, ()) = tokio::join!(ping, advance(PEER_TIMEOUT + Duration::from_secs(1)));
+        assert_eq!(answer, Ok(Reply::Pong));
+    }
 }
 
 #[tokio::test]
