@@ -12,7 +12,7 @@ use protocol::{
     limits::{MAX_AGENTS, SHUTDOWN_DEADLINE},
 };
 use room_log::{Feed, StoreError};
-use std::sync::Arc;
+use std::{future::Future, sync::Arc};
 use thiserror::Error;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -60,6 +60,16 @@ struct Shared {
     done: CancellationToken,
 }
 
+impl Shared {
+    /// Runs `task` in the background until everybody is gone.
+    fn run(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let done = self.done.clone();
+        self.background.spawn(async move {
+            done.run_until_cancelled(task).await;
+        });
+    }
+}
+
 impl Service {
     /// Begins to publish what `log` commits. Must be called within a tokio runtime.
     #[must_use]
@@ -81,18 +91,10 @@ impl Service {
             done: CancellationToken::new(),
         });
         let (feed, router) = (Arc::clone(&shared.feed), Arc::clone(&shared.router));
-        shared
-            .background
-            .spawn(async move { publisher::publish(commits, &feed, &router).await });
+        shared.run(async move { publisher::publish(commits, &feed, &router).await });
         let (feed, log) = (Arc::clone(&shared.feed), Arc::clone(&shared.log));
         let router = Arc::clone(&shared.router);
-        let done = shared.done.clone();
-        shared.background.spawn(async move {
-            tokio::select! {
-                () = publisher::announce(&router, &*log, &feed) => {}
-                () = done.cancelled() => {}
-            }
-        });
+        shared.run(async move { publisher::announce(&router, &*log, &feed).await });
         Self { shared }
     }
 
@@ -141,7 +143,7 @@ impl Service {
     }
 
     /// Ends in order: answers what was asked, tells the agents, writes everything. Connections
-    /// that take longer than [`SHUTDOWN_DEADLINE`] are cut off.
+    /// that take longer than [`SHUTDOWN_DEADLINE`] are cut off, and then the log has as long.
     pub async fn stop(&self) {
         let shared = &self.shared;
         shared.stop.cancel();
@@ -152,7 +154,10 @@ impl Service {
             shared.cut.cancel();
             shared.connections.wait().await;
         }
-        shared.log.close().await;
+        let closed = timeout(SHUTDOWN_DEADLINE, shared.log.close()).await;
+        if closed.is_err() {
+            warn!("ended without waiting for the log: what was not acknowledged will come again");
+        }
         shared.done.cancel();
         shared.background.close();
         shared.background.wait().await;
@@ -212,10 +217,10 @@ pub async fn serve(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::log::SqliteLog;
+    use crate::log::{self, Change, SqliteLog};
     use futures_util::StreamExt;
     use protocol::{
-        FrameCodec, Vocabulary,
+        FederatedRoom, FrameCodec, Vocabulary,
         federation::{AgentFrame, Event, ServerFrame},
         handshake,
     };
@@ -251,5 +256,25 @@ mod tests {
         drop(first);
         drop(frames);
         service.stop().await;
+    }
+
+    #[tokio::test]
+    async fn a_disk_that_hangs_does_not_keep_the_server_from_ending() {
+        let dir = tempfile::tempdir().unwrap();
+        let (log, untaken) = SqliteLog::open(dir.path()).unwrap();
+        let log = Arc::new(log);
+        let (_open, commits) = Commits::channel();
+        let service = Service::start(Arc::clone(&log) as Arc<dyn Log>, commits);
+        // Nobody takes what was written, so the second change is the writer's last.
+        for room in ["#one", "#two"] {
+            let room = FederatedRoom::parse(room).unwrap();
+            let user = "alice@ada".parse().unwrap();
+            let answer = log::change(&*log, Change::Join { room, user }).await;
+            assert!(matches!(answer, Some(Ok(_))), "{answer:?}");
+        }
+        tokio::time::pause();
+        let stopped = timeout(10 * SHUTDOWN_DEADLINE, service.stop()).await;
+        assert_eq!(stopped, Ok(()));
+        drop(untaken);
     }
 }
