@@ -17,7 +17,8 @@ use thiserror::Error;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpListener,
-    sync::Semaphore,
+    sync::{Semaphore, watch},
+    task::JoinError,
     time::timeout,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -33,6 +34,15 @@ pub enum ServeError {
     /// The log cannot be written any more. What is on disk counts; start again.
     #[error("the log had to stop: {0}")]
     Log(#[source] Arc<StoreError>),
+    /// Something panicked without which agents are told less than they are promised.
+    #[error("the {task} broke down: {reason}")]
+    Task {
+        /// What it is called.
+        task: &'static str,
+        /// How it ended.
+        #[source]
+        reason: Arc<JoinError>,
+    },
 }
 
 /// A running server. Cheap to clone.
@@ -50,6 +60,8 @@ struct Shared {
     connections: TaskTracker,
     /// The publisher and the announcer.
     background: TaskTracker,
+    /// Which of these panicked.
+    broken: watch::Sender<Option<Broken>>,
     seats: Arc<Semaphore>,
     doorway: Arc<Semaphore>,
     /// Connections end in order.
@@ -60,12 +72,21 @@ struct Shared {
     done: CancellationToken,
 }
 
+/// A task that panicked: what it is called, and how it ended.
+type Broken = (&'static str, Arc<JoinError>);
+
 impl Shared {
-    /// Runs `task` in the background until everybody is gone.
-    fn run(&self, task: impl Future<Output = ()> + Send + 'static) {
-        let done = self.done.clone();
+    /// Runs `work` in the background until everybody is gone.
+    fn run(&self, task: &'static str, work: impl Future<Output = ()> + Send + 'static) {
+        let (done, broken) = (self.done.clone(), self.broken.clone());
+        let running = self.background.spawn(async move {
+            done.run_until_cancelled(work).await;
+        });
         self.background.spawn(async move {
-            done.run_until_cancelled(task).await;
+            // An orderly end is that of the log, which tells of itself.
+            if let Err(reason) = running.await {
+                broken.send_replace(Some((task, Arc::new(reason))));
+            }
         });
     }
 }
@@ -84,6 +105,7 @@ impl Service {
             router: Arc::new(Router::new()),
             connections: TaskTracker::new(),
             background: TaskTracker::new(),
+            broken: watch::Sender::new(None),
             seats: Arc::new(Semaphore::new(seats)),
             doorway: Arc::new(Semaphore::new(MAX_TURNED_AWAY)),
             stop: CancellationToken::new(),
@@ -91,10 +113,14 @@ impl Service {
             done: CancellationToken::new(),
         });
         let (feed, router) = (Arc::clone(&shared.feed), Arc::clone(&shared.router));
-        shared.run(async move { publisher::publish(commits, &feed, &router).await });
+        shared.run("publisher", async move {
+            publisher::publish(commits, &feed, &router).await
+        });
         let (feed, log) = (Arc::clone(&shared.feed), Arc::clone(&shared.log));
         let router = Arc::clone(&shared.router);
-        shared.run(async move { publisher::announce(&router, &*log, &feed).await });
+        shared.run("announcer", async move {
+            publisher::announce(&router, &*log, &feed).await
+        });
         Self { shared }
     }
 
@@ -163,6 +189,17 @@ impl Service {
         shared.background.wait().await;
     }
 
+    /// Waits until something in the background has panicked; the process must end then.
+    async fn broken(&self) -> ServeError {
+        let mut broken = self.shared.broken.subscribe();
+        let found = broken.wait_for(Option::is_some).await;
+        match found.ok().and_then(|found| found.clone()) {
+            Some((task, reason)) => ServeError::Task { task, reason },
+            // Whoever tells is kept by this service.
+            None => std::future::pending().await,
+        }
+    }
+
     /// Cancelled when the server is told to end.
     pub(crate) fn stop_token(&self) -> CancellationToken {
         self.shared.stop.child_token()
@@ -186,7 +223,8 @@ impl Service {
 /// # Errors
 ///
 /// [`ServeError`] at once if the log had to stop: then nothing is answered any more, and the
-/// process must end.
+/// process must end. So it must if what tells agents of messages and people broke down: they
+/// would be answered, and nobody would hear of it.
 pub async fn serve(
     listener: TcpListener,
     service: &Service,
@@ -198,6 +236,7 @@ pub async fn serve(
         () = listener::accept(listener, service) => {}
         () = shutdown.cancelled() => {}
         error = &mut failed => return Err(ServeError::Log(error)),
+        broken = service.broken() => return Err(broken),
     }
     info!("stopping");
     tokio::select! {
@@ -256,6 +295,20 @@ mod tests {
         drop(first);
         drop(frames);
         service.stop().await;
+    }
+
+    #[tokio::test]
+    async fn a_publisher_that_panicked_ends_the_server() {
+        let dir = tempfile::tempdir().unwrap();
+        let (log, commits) = SqliteLog::open(dir.path()).unwrap();
+        let service = Service::start(Arc::new(log), commits);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let work = async { panic!("simulated") };
+        service.shared.run("publisher", work);
+        let served = serve(listener, &service, CancellationToken::new()).await;
+        let error = served.unwrap_err().to_string();
+        assert!(error.starts_with("the publisher broke down: "), "{error}");
+        assert!(error.contains("simulated"), "{error}");
     }
 
     #[tokio::test]
