@@ -26,7 +26,7 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use tokio::{sync::Semaphore, time::timeout};
+use tokio::{sync::Semaphore, task::spawn_blocking, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info, warn};
 use tracing_subscriber::{EnvFilter, Registry, layer::SubscriberExt, reload};
@@ -69,7 +69,7 @@ pub fn run(args: &AgentArgs) -> ExitCode {
     }
 }
 
-/// The agent, from its files to its end, in this process.
+/// The agent, from its start to its end, in this process.
 fn run_here(args: &AgentArgs, dir: &Path, config: &Config) -> anyhow::Result<ExitCode> {
     // Whoever starts an agent in the background may come while the last one is ending.
     let patience = if args.detached {
@@ -80,18 +80,6 @@ fn run_here(args: &AgentArgs, dir: &Path, config: &Config) -> anyhow::Result<Exi
     };
     let filter = start_logging(config)?;
     raise_file_limit();
-    let access = Access::of_group(config.group.value.as_deref())?;
-    let state_dir = &config.state_dir.value;
-    private_dir(state_dir)?;
-    // Both are held to the end: one agent a socket, and one a state directory.
-    let _state_lock = Lock::take_within(&state_dir.join("agent.lock"), "--state-dir", patience)?;
-    let (socket, listener) = Socket::bind(&config.socket.value, access, patience)?;
-    let (database, mut connection) = Database::open(state_dir, store::schema::APPLICATION)?;
-    if args.new_epoch {
-        let epoch = store::identity::renew_local_epoch(&mut connection)?;
-        info!(%epoch, "this host's rooms begin a new epoch");
-    }
-    let identity = identify(&connection, config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -100,14 +88,78 @@ fn run_here(args: &AgentArgs, dir: &Path, config: &Config) -> anyhow::Result<Exi
         args,
         dir: dir.to_owned(),
         config,
-        access,
         filter,
-        socket: &socket,
     };
-    let ended = runtime.block_on(agent.serve(listener, database, connection, identity));
-    // A name that is being looked up would be waited for.
+    let ended = runtime.block_on(agent.live(patience));
+    // A name that is being looked up would be waited for, and so would a start that was given up.
     runtime.shutdown_background();
     ended
+}
+
+/// What an agent has taken and opened before it serves anybody.
+struct Files {
+    // Both locks are held to the end: one agent a state directory, and one a socket.
+    _state_lock: Lock,
+    socket: Socket,
+    listener: UnixListener,
+    access: Access,
+    database: Database,
+    connection: Connection,
+    identity: Identity,
+}
+
+impl Files {
+    /// Waits as long as `patience` for another agent to end, then opens everything.
+    ///
+    /// # Cancel safety
+    ///
+    /// If it is dropped, what was taken is given back.
+    async fn open(
+        config: &Config,
+        patience: Duration,
+        new_epoch: bool,
+    ) -> anyhow::Result<Self> {
+        let settings = config.clone();
+        let (state_lock, socket, listener, access) = blocking(move || {
+            let access = Access::of_group(settings.group.value.as_deref())?;
+            let state_dir = &settings.state_dir.value;
+            private_dir(state_dir)?;
+            let lock = state_dir.join("agent.lock");
+            let lock = Lock::take_within(&lock, "--state-dir", patience)?;
+            let (socket, listener) = Socket::bind(&settings.socket.value, access, patience)?;
+            Ok((lock, socket, listener, access))
+        })
+        .await?;
+        let settings = config.clone();
+        let (database, connection, identity) = blocking(move || {
+            let state_dir = &settings.state_dir.value;
+            let (database, mut connection) =
+                Database::open(state_dir, store::schema::APPLICATION)?;
+            if new_epoch {
+                let epoch = store::identity::renew_local_epoch(&mut connection)?;
+                info!(%epoch, "this host's rooms begin a new epoch");
+            }
+            let identity = identify(&connection, &settings)?;
+            Ok((database, connection, identity))
+        })
+        .await?;
+        Ok(Self {
+            _state_lock: state_lock,
+            socket,
+            listener,
+            access,
+            database,
+            connection,
+            identity,
+        })
+    }
+}
+
+/// Does what waits for locks and disks where signals need not wait for it.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> anyhow::Result<T> + Send + 'static,
+) -> anyhow::Result<T> {
+    spawn_blocking(work).await.context("cannot start")?
 }
 
 /// Who this agent is: as its state says, or as it is told the first time.
@@ -169,20 +221,33 @@ struct Agent<'a> {
     /// Where relative paths begin.
     dir: PathBuf,
     config: &'a Config,
-    access: Access,
     filter: LogFilter,
-    socket: &'a Socket,
 }
 
 impl Agent<'_> {
-    async fn serve(
-        self,
-        listener: UnixListener,
-        database: Database,
-        connection: Connection,
-        identity: Identity,
-    ) -> anyhow::Result<ExitCode> {
+    async fn live(self, patience: Duration) -> anyhow::Result<ExitCode> {
+        // First of all: a signal that nobody has taken ends the process.
         let mut signals = Signals::take()?;
+        let files = tokio::select! {
+            files = Files::open(self.config, patience, self.args.new_epoch) => files?,
+            () = signals.stop() => {
+            info!("told to end while starting");
+            return Ok(ExitCode::SUCCESS);
+        }
+        };
+        self.serve(files, signals).await
+    }
+
+    async fn serve(self, files: Files, mut signals: Signals) -> anyhow::Result<ExitCode> {
+        let Files {
+            _state_lock,
+            socket,
+            listener,
+            access,
+            database,
+            connection,
+            identity,
+        } = files;
         let listener = tokio::net::UnixListener::from_std(listener)?;
         let hub = Arc::new(Hub::new(&identity, self.config.outbox_limit_bytes.value));
         restore(&hub, &connection)?;
@@ -203,13 +268,13 @@ impl Agent<'_> {
         tasks.spawn(link.run(stop.child_token()));
         tasks.spawn(listener::accept(
             listener,
-            self.access,
+            access,
             services,
             tasks.clone(),
             stop.child_token(),
         ));
-        info!(host = %hub.host(), socket = %self.socket.path().display(), "ready");
-        self.say_ready();
+        info!(host = %hub.host(), socket = %socket.path().display(), "ready");
+        self.say_ready(socket.path());
 
         let ended = self.attend(&hub, &writer, &mut signals).await;
         stop.cancel();
@@ -225,7 +290,7 @@ impl Agent<'_> {
         tokio::select! {
             () = wind_down => ended.map(|()| ExitCode::SUCCESS),
             // Whoever asks twice does not want to wait.
-            () = told_to_stop(&mut signals) => {
+            () = signals.stop() => {
                 warn!("ending at once");
                 Ok(ExitCode::from(EXIT_INTERRUPTED))
             }
@@ -233,16 +298,11 @@ impl Agent<'_> {
     }
 
     /// Tells whoever started this agent that it answers.
-    fn say_ready(&self) {
+    fn say_ready(&self, socket: &Path) {
         let mut stdout = io::stdout();
         // Nobody may be listening.
-        let _closed_pipe = writeln!(
-            stdout,
-            "{}{}",
-            background::READY,
-            self.socket.path().display()
-        )
-        .and_then(|()| stdout.flush());
+        let _closed_pipe = writeln!(stdout, "{}{}", background::READY, socket.display())
+            .and_then(|()| stdout.flush());
         if self.args.detached
             && let Err(error) = background::close_stdout()
         {
@@ -307,10 +367,6 @@ impl Agent<'_> {
         }
         info!("settings reloaded");
     }
-}
-
-async fn told_to_stop(signals: &mut Signals) {
-    while signals.next().await != Signal::Stop {}
 }
 
 /// Puts back into memory what is looked up too often to be read each time.

@@ -51,4 +51,16 @@ impl Signals {
             _ = self.user_1.recv() => Signal::DumpState,
         }
     }
+
+    /// Waits for SIGTERM or SIGINT, and leaves the others for later.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe.
+    pub(crate) async fn stop(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
 }

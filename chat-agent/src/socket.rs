@@ -199,8 +199,8 @@ pub struct Socket {
 impl Socket {
     /// Makes the directory, takes the lock, replaces a dead agent's socket, and listens.
     ///
-    /// Another agent that holds the lock gets as long as `patience` to end. Called before any
-    /// thread is started: the umask belongs to the whole process.
+    /// Another agent that holds the lock gets as long as `patience` to end. Called while nothing
+    /// else makes files: the umask belongs to the whole process.
     ///
     /// # Errors
     ///

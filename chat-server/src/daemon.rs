@@ -4,7 +4,7 @@ use crate::{
     args::ServerArgs,
     config::{Config, ConfigError},
     lock::{LockError, StateLock},
-    log::{OpenLogError, SqliteLog},
+    log::{Commits, OpenLogError, SqliteLog},
     service::{ServeError, Service, serve},
     signals::{Signal, Signals},
 };
@@ -12,11 +12,12 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::{
     env,
     io::{self, Write},
+    path::Path,
     process::ExitCode,
     sync::Arc,
 };
 use thiserror::Error;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, task::spawn_blocking};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 use tracing_subscriber::{
@@ -78,28 +79,50 @@ fn try_run(args: &ServerArgs) -> Result<ExitCode, DaemonError> {
     }
     let logging = Logging::start(&config.log.value);
     raise_file_limit();
-    let _lock = StateLock::acquire(&config.state_dir.value)?;
-    if args.new_epoch {
-        let epoch = SqliteLog::renew_epoch(&config.state_dir.value)?;
-        info!(%epoch, "the log begins a new epoch");
-    }
-    let (log, commits) = SqliteLog::open(&config.state_dir.value)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
-    let outcome = runtime.block_on(async {
-        let mut signals = Signals::take()?;
-        let listener = tokio::select! {
-            listener = listen(&config) => listener?,
-            // Looking up a name may take half a minute.
-            Signal::Stop = signals.next() => return Ok(ExitCode::SUCCESS),
-        };
-        let service = Service::start(Arc::new(log), commits);
-        supervise(args, config, &logging, listener, &service, signals).await
-    });
-    // After a failed write nobody waits for anything any more.
+    let outcome = runtime.block_on(live(args, config, &logging));
+    // Nobody waits for anything any more after a failed write, nor for a start that was given up.
     runtime.shutdown_background();
     outcome
+}
+
+/// The server, from its files to its end.
+async fn live(
+    args: &ServerArgs,
+    config: Config,
+    logging: &Logging,
+) -> Result<ExitCode, DaemonError> {
+    // First of all: a signal that nobody has taken ends the process.
+    let mut signals = Signals::take()?;
+    let opening = async {
+        let (state_dir, new_epoch) = (config.state_dir.value.clone(), args.new_epoch);
+        // Looking through the database takes a second or more.
+        let opening = spawn_blocking(move || open(&state_dir, new_epoch));
+        let (lock, log, commits) = opening.await.map_err(io::Error::from)??;
+        // Looking up a name may take half a minute.
+        Ok::<_, DaemonError>((lock, log, commits, listen(&config).await?))
+    };
+    let (_lock, log, commits, listener) = tokio::select! {
+        opened = opening => opened?,
+        () = signals.stop() => {
+            info!("told to end while starting");
+            return Ok(ExitCode::SUCCESS);
+        }
+    };
+    let service = Service::start(Arc::new(log), commits);
+    supervise(args, config, logging, listener, &service, signals).await
+}
+
+fn open(state_dir: &Path, new_epoch: bool) -> Result<(StateLock, SqliteLog, Commits), DaemonError> {
+    let lock = StateLock::acquire(state_dir)?;
+    if new_epoch {
+        let epoch = SqliteLog::renew_epoch(state_dir)?;
+        info!(%epoch, "the log begins a new epoch");
+    }
+    let (log, commits) = SqliteLog::open(state_dir)?;
+    Ok((lock, log, commits))
 }
 
 async fn listen(config: &Config) -> Result<TcpListener, DaemonError> {

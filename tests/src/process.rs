@@ -331,6 +331,21 @@ impl Process {
         }
     }
 
+    /// Waits until `signal` does not end it any more.
+    pub fn wait_takes(&mut self, signal: Signal) {
+        let bit = 1_u64 << (signal.as_raw() - 1);
+        eventually(&format!("{} takes {signal:?}", self.name), || {
+            assert!(self.is_running(), "it ended; stderr {:?}", self.stderr());
+            let status = process_status(self.pid());
+            let taken = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+            let taken = taken.expect("the mask of taken signals").trim();
+            match u64::from_str_radix(taken, 16).expect("a mask") & bit {
+                0 => Err(taken.to_owned()),
+                _ => Ok(()),
+            }
+        });
+    }
+
     /// SIGKILL, and waits until it is gone.
     pub fn kill(&mut self) {
         self.signal(Signal::KILL);
@@ -449,9 +464,12 @@ pub fn run(name: &str, command: &mut Command, logs: &Path) -> Finished {
     Process::start(name, command, logs).wait()
 }
 
+fn process_status(pid: u32) -> String {
+    fs::read_to_string(format!("/proc/{pid}/status")).expect("process status")
+}
+
 fn memory(pid: u32, field: &str) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("process status");
-    let kib: u64 = status
+    let kib: u64 = process_status(pid)
         .lines()
         .find_map(|line| line.strip_prefix(field))
         .and_then(|rest| rest.trim().strip_suffix(" kB"))

@@ -6,7 +6,7 @@ use protocol::{
     local::{Event, From, LinkStatus},
 };
 use std::{fs, net::SocketAddr};
-use tests::{Host, Sandbox, Server, Signal, eventually, limit, server::free_loopback};
+use tests::{Host, Process, Sandbox, Server, Signal, eventually, limit, server::free_loopback};
 
 #[test]
 fn any_free_port_is_told_on_standard_output() {
@@ -201,6 +201,60 @@ fn sigusr1_writes_the_state_to_the_log() {
         );
         assert!(process.is_running());
     }
+}
+
+/// Tells `process`, which is starting, what does not end it.
+fn disturb(process: &mut Process) {
+    for signal in [Signal::HUP, Signal::USR1] {
+        process.wait_takes(signal);
+        process.signal(signal);
+    }
+}
+
+fn wait_reloaded(process: &Process) {
+    eventually("it reloads its settings", || {
+        let log = process.stderr();
+        let reloaded = log.contains(" reloaded");
+        if reloaded { Ok(()) } else { Err(log) }
+    });
+}
+
+#[test]
+fn signals_while_an_agent_waits_for_the_last_ones_end_do_not_kill_it() {
+    let sandbox = Sandbox::new();
+    let mut last = Host::start_alone(&sandbox, "ada");
+    // As `chat` starts it in the background: it gives the last one time to end.
+    let ada = Host::new(&sandbox, "ada").with_args(&["--detached"]);
+    let mut unwanted = ada.launch();
+    disturb(&mut unwanted);
+    unwanted.wait_takes(Signal::TERM);
+    unwanted.terminate().expect_code(0);
+    let mut next = ada.launch();
+    disturb(&mut next);
+    last.terminate_agent().expect_code(0);
+    next.wait_for_line("ready on ");
+    wait_reloaded(&next);
+    next.terminate().expect_code(0);
+}
+
+#[test]
+fn signals_while_a_server_opens_its_log_do_not_kill_it() {
+    let sandbox = Sandbox::new();
+    let mut server = Server::start(&sandbox);
+    server.terminate().expect_code(0);
+    let database = rusqlite::Connection::open(server.database()).expect("a database");
+    // The server waits for a while for whoever holds this.
+    let hold = "PRAGMA journal_mode = delete; BEGIN EXCLUSIVE";
+    database.execute_batch(hold).expect("nobody else has it");
+    let mut unwanted = server.launch();
+    unwanted.wait_takes(Signal::TERM);
+    unwanted.terminate().expect_code(0);
+    let mut process = server.launch();
+    disturb(&mut process);
+    database.execute_batch("ROLLBACK").expect("released");
+    process.wait_for_line("listening on ");
+    wait_reloaded(&process);
+    process.terminate().expect_code(0);
 }
 
 #[test]
