@@ -13,7 +13,7 @@ use crate::{
     socket::{Access, Socket},
     store::{self, AgentStore, AgentWriter, Command, identity::Identity},
 };
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use protocol::{HostName, limits::SHUTDOWN_DEADLINE};
 use room_log::{Database, Readers, Writer, private_dir};
 use rusqlite::Connection;
@@ -26,7 +26,11 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use tokio::{sync::Semaphore, task::spawn_blocking, time::timeout};
+use tokio::{
+    sync::Semaphore,
+    task::{JoinHandle, spawn_blocking},
+    time::timeout,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info, warn};
 use tracing_subscriber::{EnvFilter, Registry, layer::SubscriberExt, reload};
@@ -265,8 +269,8 @@ impl Agent<'_> {
         };
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
-        tasks.spawn(link.run(stop.child_token()));
-        tasks.spawn(listener::accept(
+        let linking = tasks.spawn(link.run(stop.child_token()));
+        let accepting = tasks.spawn(listener::accept(
             listener,
             access,
             services,
@@ -276,7 +280,16 @@ impl Agent<'_> {
         info!(host = %hub.host(), socket = %socket.path().display(), "ready");
         self.say_ready(socket.path());
 
-        let ended = self.attend(&hub, &writer, &mut signals).await;
+        let broken = async {
+            tokio::select! {
+                error = broken("link", linking) => error,
+                error = broken("listener", accepting) => error,
+            }
+        };
+        let ended = tokio::select! {
+            ended = self.attend(&hub, &writer, &mut signals) => ended,
+            error = broken => Err(error),
+        };
         stop.cancel();
         tasks.close();
         let wind_down = async {
@@ -369,9 +382,30 @@ impl Agent<'_> {
     }
 }
 
+/// Waits for the end of a task without which the agent would take messages that go nowhere.
+async fn broken(task: &str, running: JoinHandle<()>) -> anyhow::Error {
+    match running.await {
+        Ok(()) => anyhow!("the {task} ended too soon"),
+        Err(reason) => anyhow!("the {task} broke down: {reason}"),
+    }
+}
+
 /// Puts back into memory what is looked up too often to be read each time.
 fn restore(hub: &Hub, connection: &Connection) -> anyhow::Result<()> {
     hub.restore_members(store::person::members(connection)?);
     hub.outbox().set(store::outbox::usage(connection)?);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_link_that_panicked_is_named() {
+        let link = TaskTracker::new().spawn(async { panic!("simulated") });
+        let error = broken("link", link).await.to_string();
+        assert!(error.starts_with("the link broke down: "), "{error}");
+        assert!(error.contains("simulated"), "{error}");
+    }
 }
