@@ -5,17 +5,19 @@ use crate::store::{
     Command,
     person::{self, Claim},
 };
-use nix::unistd::User;
+use nix::{errno::Errno, unistd::User};
 use protocol::{
     Nick,
     limits::{MAX_NICKS_PER_UID, MAX_SOFTWARE_BYTES},
     local::{Refusal, Request, TerminalFrame},
 };
 use std::{sync::Arc, time::Duration};
+use thiserror::Error;
 use tokio::{
     sync::{Semaphore, oneshot},
     time::timeout,
 };
+use tracing::warn;
 
 /// How long the host's list of users, which may be a directory server's, has to answer.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(3);
@@ -56,20 +58,19 @@ pub(super) async fn introduce(
 }
 
 impl Services {
-    /// Refuses a nick that nobody has yet and that is somebody else's login name.
+    /// Refuses a nick that nobody has yet and that is, or may be, somebody else's login name.
+    ///
+    /// What is claimed once is kept for good. So while the host's list of users cannot be asked
+    /// nobody gets a nick that is new here: a directory server that is away must not be the
+    /// chance to become one of its users. Whoever has a nick already goes on under it. Where the
+    /// list never answers, only the user who runs the agent gets new nicks, who is not checked.
     async fn check_login_name(&self, nick: &Nick, uid: u32) -> Result<(), Refusal> {
         let wanted = nick.clone();
         let known = self.read(move |connection| person::owner(connection, &wanted));
         if known.await?.is_some() {
             return Ok(());
         }
-        match login(&self.lookups, nick).await {
-            Some(login) if login != uid => Err(Refusal::NickTaken {
-                nick: nick.clone(),
-                uid: login,
-            }),
-            _ => Ok(()),
-        }
+        may_be(nick, uid, login(&self.lookups, nick).await)
     }
 
     async fn claim(&self, nick: &Nick, uid: u32) -> Result<(), Refusal> {
@@ -96,37 +97,100 @@ impl Services {
     }
 }
 
-/// The uid with this login name; `None` if there is none or nobody can say.
-async fn login(lookups: &Arc<Semaphore>, name: &Nick) -> Option<u32> {
+/// Why nobody knows whose login name a nick is.
+#[derive(Debug, Error)]
+enum LookupError {
+    #[error("no answer within {} s", LOOKUP_TIMEOUT.as_secs())]
+    TooSlow,
+    #[error(transparent)]
+    System(#[from] Errno),
+    #[error("nobody could be asked")]
+    NotAsked,
+}
+
+/// Whether `uid` may be the first with this nick, after whose `login` name it is was looked up.
+fn may_be(nick: &Nick, uid: u32, login: Result<Option<u32>, LookupError>) -> Result<(), Refusal> {
+    match login {
+        Ok(Some(login)) if login != uid => Err(Refusal::NickTaken {
+            nick: nick.clone(),
+            uid: login,
+        }),
+        Ok(_) => Ok(()),
+        Err(error) => {
+            warn!(%nick, uid, %error, "a login name could not be looked up");
+            let reason = format!(
+                "this host's list of users does not tell whether {nick} is a login name \
+                 ({error}), so nobody can take it as a nick now: try again later"
+            );
+            Err(Refusal::StorageFailed { reason })
+        }
+    }
+}
+
+/// The uid with this login name; `None` if the host's list of users has no such name.
+async fn login(lookups: &Arc<Semaphore>, name: &Nick) -> Result<Option<u32>, LookupError> {
     let name = name.to_string();
     let lookup = async {
-        let place = Arc::clone(lookups).acquire_owned().await.ok()?;
+        let place = Arc::clone(lookups).acquire_owned().await;
+        let place = place.map_err(|_| LookupError::NotAsked)?;
         let found = tokio::task::spawn_blocking(move || {
             let _place = place;
             User::from_name(&name)
         });
-        found.await.ok()?.ok()?
+        let found = found.await.map_err(|_| LookupError::NotAsked)?;
+        Ok::<_, LookupError>(found?)
     };
-    let user = timeout(LOOKUP_TIMEOUT, lookup).await.ok()?;
-    user.map(|user| user.uid.as_raw())
+    let user = timeout(LOOKUP_TIMEOUT, lookup).await;
+    let user = user.map_err(|_| LookupError::TooSlow)??;
+    Ok(user.map(|user| user.uid.as_raw()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[tokio::test]
-    async fn a_login_name_is_found() {
-        let root = Nick::parse("root").unwrap();
-        let lookups = Arc::new(Semaphore::new(1));
-        assert_eq!(login(&lookups, &root).await, Some(0));
+    fn nick(text: &str) -> Nick {
+        Nick::parse(text).unwrap()
     }
 
     #[tokio::test]
-    async fn a_failed_look_up_keeps_nobody_out() {
-        let root = Nick::parse("root").unwrap();
+    async fn a_login_name_is_only_for_its_own_user() {
+        let lookups = Arc::new(Semaphore::new(1));
+        let root = nick("root");
+        let login = || login(&lookups, &root);
+        assert_eq!(may_be(&root, 0, login().await), Ok(()));
+        let taken = Refusal::NickTaken {
+            nick: root.clone(),
+            uid: 0,
+        };
+        assert_eq!(may_be(&root, 1, login().await), Err(taken));
+    }
+
+    #[tokio::test]
+    async fn a_name_that_no_user_has_is_for_anybody() {
+        let lookups = Arc::new(Semaphore::new(1));
+        let name = nick("no-such-user");
+        let found = login(&lookups, &name).await;
+        assert_eq!(may_be(&name, 1, found), Ok(()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_failed_look_up_gives_no_login_name_away() {
+        let root = nick("root");
+        let hung = Arc::new(Semaphore::new(0));
         let closed = Arc::new(Semaphore::new(1));
         closed.close();
-        assert_eq!(login(&closed, &root).await, None);
+        let failures = [
+            login(&hung, &root).await,
+            login(&closed, &root).await,
+            Err(LookupError::System(Errno::ECONNREFUSED)),
+        ];
+        for failure in failures {
+            let refused = may_be(&root, 1, failure);
+            assert!(
+                matches!(refused, Err(Refusal::StorageFailed { .. })),
+                "{refused:?}"
+            );
+        }
     }
 }
