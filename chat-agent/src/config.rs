@@ -112,7 +112,12 @@ impl Config {
         Self::load_in(args, dir, &Process)
     }
 
-    fn load_in(
+    /// As [`Config::load`], for a process with these surroundings.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] with all that is wrong.
+    pub fn load_in(
         args: &AgentArgs,
         dir: &Path,
         around: &impl Surroundings,

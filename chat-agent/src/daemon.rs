@@ -118,11 +118,7 @@ impl Files {
     /// # Cancel safety
     ///
     /// If it is dropped, what was taken is given back.
-    async fn open(
-        config: &Config,
-        patience: Duration,
-        new_epoch: bool,
-    ) -> anyhow::Result<Self> {
+    async fn open(config: &Config, patience: Duration, new_epoch: bool) -> anyhow::Result<Self> {
         let settings = config.clone();
         let (state_lock, socket, listener, access) = blocking(move || {
             let access = Access::of_group(settings.group.value.as_deref())?;
@@ -137,8 +133,7 @@ impl Files {
         let settings = config.clone();
         let (database, connection, identity) = blocking(move || {
             let state_dir = &settings.state_dir.value;
-            let (database, mut connection) =
-                Database::open(state_dir, store::schema::APPLICATION)?;
+            let (database, mut connection) = Database::open(state_dir, store::schema::APPLICATION)?;
             if new_epoch {
                 let epoch = store::identity::renew_local_epoch(&mut connection)?;
                 info!(%epoch, "this host's rooms begin a new epoch");

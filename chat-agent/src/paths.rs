@@ -56,6 +56,12 @@ pub fn default_agent_config_in(around: &impl Surroundings) -> PathBuf {
     )
 }
 
+/// The terminal's settings file, beside the agent's.
+#[must_use]
+pub fn terminal_config() -> PathBuf {
+    default_agent_config_in(&Process).with_file_name("terminal.toml")
+}
+
 /// The first of these that can be used:
 ///
 /// 1. `$XDG_RUNTIME_DIR/chat/agent.sock`, if that directory belongs to this user: after `su` or

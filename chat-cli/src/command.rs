@@ -96,31 +96,75 @@ pub enum CommandError {
 
 /// Name, how it is written, what it does.
 const COMMANDS: [(&str, &str, &str); 25] = [
-    ("join", "/join ROOM", "open #room, &room or a person, and go there"),
+    (
+        "join",
+        "/join ROOM",
+        "open #room, &room or a person, and go there",
+    ),
     ("leave", "/leave [ROOM]", "leave this room or another"),
-    ("switch", "/switch ROOM", "go to a room that is open (also Alt-1 to Alt-9, Ctrl-N)"),
+    (
+        "switch",
+        "/switch ROOM",
+        "go to a room that is open (also Alt-1 to Alt-9, Ctrl-N)",
+    ),
     ("rooms", "/rooms", "which rooms there are"),
     ("who", "/who [ROOM]", "who is here, or there"),
     ("topic", "/topic [TEXT]", "show or set the topic"),
-    ("msg", "/msg WHO TEXT", "say something to nick or nick@host alone"),
+    (
+        "msg",
+        "/msg WHO TEXT",
+        "say something to nick or nick@host alone",
+    ),
     ("me", "/me TEXT", "say what you do"),
-    ("reply", "/reply [^N|^WHO] TEXT", "answer the last message, the Nth last, or WHO's last"),
-    ("react", "/react [^N|^WHO] EMOJI", "react to it, with an emoji or :shortcode:"),
+    (
+        "reply",
+        "/reply [^N|^WHO] TEXT",
+        "answer the last message, the Nth last, or WHO's last",
+    ),
+    (
+        "react",
+        "/react [^N|^WHO] EMOJI",
+        "react to it, with an emoji or :shortcode:",
+    ),
     ("unreact", "/unreact [^N|^WHO] EMOJI", "take that back"),
-    ("edit", "/edit [^N] TEXT", "change your last message here, or the Nth last"),
+    (
+        "edit",
+        "/edit [^N] TEXT",
+        "change your last message here, or the Nth last",
+    ),
     ("delete", "/delete [^N]", "take it back"),
-    ("editor", "/editor [TEXT]", "write a message in $VISUAL or $EDITOR"),
+    (
+        "editor",
+        "/editor [TEXT]",
+        "write a message in $VISUAL or $EDITOR",
+    ),
     ("history", "/history [N]", "the last messages here"),
-    ("search", "/search WORDS", "find messages; also room:R from:W since:T before:T"),
+    (
+        "search",
+        "/search WORDS",
+        "find messages; also room:R from:W since:T before:T",
+    ),
     ("nick", "/nick NAME", "go on under another name"),
     ("away", "/away", "show as away until /back"),
     ("back", "/back", "show as here again"),
-    ("ignore", "/ignore [WHO]", "show nothing of nick or nick@host; list them"),
+    (
+        "ignore",
+        "/ignore [WHO]",
+        "show nothing of nick or nick@host; list them",
+    ),
     ("unignore", "/unignore WHO", "show them again"),
-    ("set", "/set [NAME VALUE]", "bell, notify, comings: on or off"),
+    (
+        "set",
+        "/set [NAME VALUE]",
+        "bell, notify, comings: on or off",
+    ),
     ("status", "/status", "how the agent and its link are"),
     ("help", "/help", "this list"),
-    ("quit", "/quit", "go; rooms stay joined (Ctrl-D does the same)"),
+    (
+        "quit",
+        "/quit",
+        "go; rooms stay joined (Ctrl-D does the same)",
+    ),
 ];
 
 /// Messages that `/history` shows when no number is given.
@@ -158,7 +202,11 @@ pub fn parse(line: &str) -> Result<Command, CommandError> {
     };
     let incomplete = CommandError::Incomplete { usage };
     let room = |text| Target::parse(text).map_err(|error| CommandError::Room(error, usage));
-    let text = || given.map(str::to_owned).ok_or(CommandError::Incomplete { usage });
+    let text = || {
+        given
+            .map(str::to_owned)
+            .ok_or(CommandError::Incomplete { usage })
+    };
     let (which, behind) = pick(argument);
     let behind = || match behind {
         "" => Err(CommandError::Incomplete { usage }),
@@ -302,18 +350,31 @@ mod tests {
             ("/who", Command::Who(None)),
             ("/who #ops", Command::Who(Some(target("#ops")))),
             ("/me waves", Command::Me("waves".to_owned())),
-            ("/reply yes", Command::Reply(Which::Back(1), "yes".to_owned())),
-            ("/reply ^2 yes", Command::Reply(Which::Back(2), "yes".to_owned())),
+            (
+                "/reply yes",
+                Command::Reply(Which::Back(1), "yes".to_owned()),
+            ),
+            (
+                "/reply ^2 yes",
+                Command::Reply(Which::Back(2), "yes".to_owned()),
+            ),
             (
                 "/reply ^bob so it is",
                 Command::Reply(Which::By("bob".parse().unwrap()), "so it is".to_owned()),
             ),
-            ("/edit ^ is up", Command::Edit(Which::Back(1), "^ is up".to_owned())),
+            (
+                "/edit ^ is up",
+                Command::Edit(Which::Back(1), "^ is up".to_owned()),
+            ),
             ("/delete", Command::Delete(Which::Back(1))),
             ("/delete ^3", Command::Delete(Which::Back(3))),
             (
                 "/unreact :tada:",
-                Command::React { which: Which::Back(1), emoji: ":tada:".to_owned(), on: false },
+                Command::React {
+                    which: Which::Back(1),
+                    emoji: ":tada:".to_owned(),
+                    on: false,
+                },
             ),
             ("/HELP", Command::Help),
             ("/editor", Command::Editor(String::new())),
@@ -321,7 +382,10 @@ mod tests {
             ("/nick al", Command::Nick("al".parse().unwrap())),
             ("/ignore", Command::Ignore(None)),
             ("/set", Command::Set(None)),
-            ("/set bell off", Command::Set(Some(("bell".to_owned(), "off".to_owned())))),
+            (
+                "/set bell off",
+                Command::Set(Some(("bell".to_owned(), "off".to_owned()))),
+            ),
             ("/topic", Command::Topic(None)),
             ("/topic on fire", Command::Topic(Some("on fire".to_owned()))),
             ("/rooms", Command::Rooms),

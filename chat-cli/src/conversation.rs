@@ -25,7 +25,7 @@ use crate::{
 };
 use link::{Link, News};
 use protocol::{
-    Committed, Content, MessageId, RequestId, Room, UserName,
+    Committed, Content, MessageId, Nick, RequestId, Room, Seq, UserName,
     local::{Event, From, Refusal, Reply, Request},
 };
 use std::{
@@ -66,6 +66,8 @@ pub enum Happening<Q> {
         room: Room,
         /// Its topic.
         topic: String,
+        /// How far this user has read it, if they ever did.
+        read: Option<Seq>,
     },
     /// A room cannot be opened; it is not read any more.
     OpenRefused(Room, Refusal),
@@ -157,6 +159,25 @@ impl<Q> Conversation<Q> {
     #[must_use]
     pub const fn is_up(&self) -> bool {
         self.link.is_up()
+    }
+
+    /// Goes on as somebody else of this host: what is read is read on, and conversations with one
+    /// person are those of the new name. The caller sees to it that nothing is on its way.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] if the agent does not let this user be called so; nothing has changed then.
+    pub async fn go_on_as(&mut self, settings: &Settings, nick: Nick) -> Result<(), Failure> {
+        self.me = self.link.go_on_as(settings, nick).await?;
+        self.follow.forget_directs();
+        self.follow.disconnected();
+        self.outbound = Outbound::default();
+        self.reopen.clear();
+        for (_, question) in self.questions.drain() {
+            self.ready.push_back(Happening::Answer(question, None));
+        }
+        self.open_all();
+        Ok(())
     }
 
     /// Begins to read a room.
@@ -286,7 +307,7 @@ mod tests {
         fake::{FakeAgent, FakeSession},
         sample::{epoch, message},
     };
-    use protocol::{Cursor, Nick, Seq, local::Delivery};
+    use protocol::{Cursor, local::Delivery};
     use std::future::Future;
     use tokio::net::{UnixListener, UnixStream};
 

@@ -101,6 +101,12 @@ impl Follow {
         self.asked.clear();
     }
 
+    /// Stops reading the conversations with one person: they are another's now.
+    pub fn forget_directs(&mut self) {
+        self.rooms
+            .retain(|room, _| !matches!(room, Room::Direct(_)));
+    }
+
     /// The rooms to open on a new connection.
     #[must_use]
     pub fn to_open(&self) -> Vec<Room> {

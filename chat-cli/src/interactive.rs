@@ -4,9 +4,16 @@
 //! backlog; while it is full, no more is taken from the agent. A message counts as read once it is
 //! on the terminal, not before: after a crash some are shown twice, rather than never.
 
+mod absence;
 mod arrivals;
 mod backlog;
+mod commands;
 mod desk;
+mod editor;
+mod ignored;
+mod noise;
+mod preferences;
+mod transcript;
 
 use crate::{
     conversation::{Conversation, Happening, Options},
@@ -17,8 +24,11 @@ use crate::{
     wait::until,
 };
 use backlog::Marks;
+use chat_agent::paths::terminal_config;
 use desk::{Desk, Next, Question, Talk};
-use protocol::{Room, Target, local::From};
+use ignored::Ignored;
+use preferences::Preferences;
+use protocol::{Content, Nick, Room, Target, local::From};
 use std::time::Duration;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -61,11 +71,21 @@ pub async fn run(settings: &Settings, room: Option<&Target>) -> Result<(), Failu
         .map_err(|error| Failure::failed(format_args!("signals cannot be watched: {error}")))?;
     let (mut prompt, mut printer) = Prompt::open()
         .map_err(|error| Failure::failed(format_args!("the terminal cannot be used: {error}")))?;
-    let mut desk = Desk::new(Style::detect(true), room);
+    let (preferences, complaint) = match Preferences::load(&terminal_config()) {
+        Ok(preferences) => (preferences, None),
+        Err(error) => (Preferences::default(), Some(error.to_string())),
+    };
+    let nick = &conversation.me().nick;
+    let ignored = Ignored::load(&settings.state_dir, nick).unwrap_or_default();
+    let mut desk = Desk::new(Style::detect(true), room, preferences, ignored);
     desk.greet(&mut conversation);
+    if let Some(complaint) = complaint {
+        desk.note(&complaint);
+    }
     prompt.show(desk.prompt(conversation.me()));
 
     let outcome = talk(
+        settings,
         &mut conversation,
         &mut desk,
         &mut prompt,
@@ -102,6 +122,7 @@ pub async fn run(settings: &Settings, room: Option<&Target>) -> Result<(), Failu
 
 /// The conversation until its end.
 async fn talk(
+    settings: &Settings,
     conversation: &mut Talk,
     desk: &mut Desk,
     prompt: &mut Prompt,
@@ -133,8 +154,18 @@ async fn talk(
                     }
                     Typed::End => Next::Quit,
                 };
-                if next == Next::Quit {
-                    return Ok(());
+                match next {
+                    Next::Quit => return Ok(()),
+                    Next::GoOn => {}
+                    Next::Rename(nick) => rename(settings, conversation, desk, nick).await,
+                    Next::Write(text) => match editor::write(&text).await {
+                        Ok(Some(text)) => {
+                            let room = desk.current.clone();
+                            desk.say_in(conversation, room, Content::Text(text));
+                        }
+                        Ok(None) => desk.note("nothing was written, nothing was sent"),
+                        Err(error) => desk.note(&error.to_string()),
+                    },
                 }
                 prompt.show(desk.prompt(conversation.me()));
             }
@@ -145,6 +176,23 @@ async fn talk(
             () = ends.recv() => return Ok(()),
         }
     }
+}
+
+/// Goes on under another name, if nothing is on its way under this one.
+async fn rename(settings: &Settings, conversation: &mut Talk, desk: &mut Desk, nick: Nick) {
+    if desk.unaccepted(conversation) > 0 {
+        return desk.note("the agent has not accepted your last messages yet: try again then");
+    }
+    if let Err(failure) = conversation.go_on_as(settings, nick).await {
+        return desk.note(&format!("you keep your name: {failure}"));
+    }
+    desk.ignored = Ignored::load(&settings.state_dir, &conversation.me().nick).unwrap_or_default();
+    if !conversation.follow().contains(&desk.current) {
+        let first = conversation.follow().rooms().next().cloned();
+        desk.current = first.unwrap_or_else(lobby);
+    }
+    desk.note(&format!("you are {} now", conversation.me()));
+    desk.ask_names(conversation);
 }
 
 /// Takes the next happening, or while the backlog is full only writes what was said.

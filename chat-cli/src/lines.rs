@@ -5,7 +5,11 @@ use crate::{
     render,
 };
 use protocol::limits::MAX_BODY_BYTES;
-use std::io::{self, BufRead, Read};
+use rustix::event::{PollFd, PollFlags, poll};
+use std::{
+    io::{self, BufRead, BufReader, Read},
+    os::fd::AsFd,
+};
 use thiserror::Error;
 use tokio::sync::mpsc;
 
@@ -96,13 +100,30 @@ impl Skipped {
 pub fn stdin() -> mpsc::Receiver<Result<Line, LineError>> {
     let (tx, rx) = mpsc::channel(READ_AHEAD);
     std::thread::spawn(move || {
-        for line in Lines::new(io::stdin().lock()) {
+        for line in Lines::new(BufReader::new(Patient(io::stdin().lock()))) {
             if tx.blocking_send(line).is_err() {
                 return;
             }
         }
     });
     rx
+}
+
+/// Waits where whoever shares this input has made it one that does not wait.
+struct Patient<R>(R);
+
+impl<R: Read + AsFd> Read for Patient<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match self.0.read(buffer) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let mut fds = [PollFd::new(&self.0, PollFlags::IN)];
+                    poll(&mut fds, None)?;
+                }
+                read => return read,
+            }
+        }
+    }
 }
 
 /// The non-empty lines of a reader. Those that are no messages are errors, with more behind them;

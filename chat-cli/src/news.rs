@@ -8,7 +8,7 @@ use crate::{
 use protocol::UserName;
 
 /// Says what a person should know; fails if a room cannot be read.
-pub(crate) fn tell(happening: Happening<()>, me: &UserName) -> Result<(), Failure> {
+pub(crate) fn tell<Q>(happening: Happening<Q>, me: &UserName) -> Result<(), Failure> {
     match happening {
         Happening::OpenRefused(room, refusal) => {
             let name = room.seen_by(me);

@@ -3,8 +3,10 @@
 //! A flag after the verb wins over one before it, then comes the environment, then the default.
 
 use crate::{args::Connection, exit::Failure};
-use chat_agent::paths::{
-    Process, Surroundings, default_socket_in, default_state_dir_in, login_name_in,
+use chat_agent::{
+    AgentArgs,
+    config::Config,
+    paths::{Process, Surroundings, login_name_in},
 };
 use protocol::{Nick, limits::MAX_NICK_BYTES};
 use std::{ffi::OsString, path::PathBuf};
@@ -42,14 +44,40 @@ impl Settings {
             flag.or_else(|| variable(around, name).map(PathBuf::from))
         };
         let socket = path(&inner.socket, &outer.socket, "CHAT_SOCKET");
+        let state_dir = path(&inner.state_dir, &outer.state_dir, "CHAT_STATE_DIR");
+        let socket_given = socket.is_some();
+        let (socket, state_dir) = match (socket, state_dir) {
+            (Some(socket), Some(state_dir)) => (socket, state_dir),
+            (socket, state_dir) => of_agent(socket, state_dir, around)?,
+        };
         Ok(Self {
-            socket_given: socket.is_some(),
-            socket: socket.unwrap_or_else(|| default_socket_in(around)),
-            state_dir: path(&inner.state_dir, &outer.state_dir, "CHAT_STATE_DIR")
-                .unwrap_or_else(|| default_state_dir_in(around)),
+            socket_given,
+            socket,
+            state_dir,
             nick: nick(inner.nick.as_deref().or(outer.nick.as_deref()), around)?,
         })
     }
+}
+
+/// Where this user's agent is, by its settings as far as nothing else says so: an agent that is
+/// started here must be the one that `chat agent` would start.
+fn of_agent(
+    socket: Option<PathBuf>,
+    state_dir: Option<PathBuf>,
+    around: &impl Surroundings,
+) -> Result<(PathBuf, PathBuf), Failure> {
+    let args = AgentArgs {
+        socket: socket.clone(),
+        state_dir: state_dir.clone(),
+        ..AgentArgs::default()
+    };
+    let dir = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
+    let config = Config::load_in(&args, &dir, around).map_err(Failure::failed)?;
+    // What was named is shown as it was named.
+    Ok((
+        socket.unwrap_or(config.socket.value),
+        state_dir.unwrap_or(config.state_dir.value),
+    ))
 }
 
 fn variable(around: &impl Surroundings, name: &str) -> Option<OsString> {

@@ -17,7 +17,10 @@ use crate::{
     paths::Settings,
     render::{Setting, Style},
 };
-use protocol::{Content, MessageId, Room, Target, local::From};
+use protocol::{
+    Content, MessageId, Room, Target,
+    local::{From, Refusal},
+};
 use std::{collections::HashSet, io::IsTerminal};
 
 /// Runs until the input ends.
@@ -84,15 +87,27 @@ async fn converse(
                 happening => {
                     match happening {
                         // What was committed in the log's old life does not come back.
-                        Happening::NewLife(_) => {
-                            let outbound = conversation.outbound();
-                            pipe.awaited.retain(|id| outbound.contains(*id));
+                        Happening::NewLife(_) => pipe.forget(&conversation),
+                        // A pipe has no use for a refusal that a person would answer.
+                        Happening::OpenRefused(
+                            room,
+                            Refusal::EpochChanged { .. } | Refusal::CursorAhead { .. },
+                        ) => {
+                            pipe.forget(&conversation);
+                            let told = Happening::<()>::NewLife(room.clone());
+                            pipe.note(news::tell(told, &me));
+                            conversation.read(room, From::Beginning);
+                            continue;
                         }
                         Happening::NotStarted(_) => gone = true,
                         Happening::Reconnected => gone = false,
                         _ => {}
                     }
-                    news::tell(happening, &me)?;
+                    if matches!(happening, Happening::OpenRefused(..)) {
+                        pipe.awaited.clear();
+                    }
+                    // What was said gets its fate still.
+                    pipe.note(news::tell(happening, &me));
                 }
             },
             line = input.recv(), if may_take => match line {
@@ -121,6 +136,12 @@ struct Pipe {
 }
 
 impl Pipe {
+    /// Awaits only what is still on its way.
+    fn forget(&mut self, conversation: &Conversation) {
+        let outbound = conversation.outbound();
+        self.awaited.retain(|id| outbound.contains(*id));
+    }
+
     fn say(&mut self, conversation: &mut Conversation, text: String) {
         let id = MessageId::new();
         if self.until == Until::Committed {

@@ -332,7 +332,7 @@ mod tests {
         let message = sample::message("#ops", 7, "李雷@ada", "one\ntwo");
         assert_eq!(
             style().message(&message, &me, Setting::DATED),
-            "2024-03-01 12:00 李雷      one\n                           two"
+            "2024-03-01 12:00         李雷  one\n                               two"
         );
         let message = sample::message("#ops", 7, "bob@bee", "hi\x1b[m");
         assert_eq!(
@@ -344,7 +344,7 @@ mod tests {
                     ..Setting::DATED
                 }
             ),
-            "2024-03-01 12:00 #ops bob@bee   hi\\x1b[m"
+            "2024-03-01 12:00 #ops bob@bee  hi\\x1b[m"
         );
     }
 

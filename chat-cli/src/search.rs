@@ -94,7 +94,11 @@ pub(crate) async fn find(
             Ok(found) => return Ok(found),
             Err(miss) => miss,
         };
-        if matches!(miss, Miss::Session(_)) && miss.may_pass() && lost < MAX_LOST {
+        let gone_again = matches!(
+            miss,
+            Miss::Session(SessionError::Lost(_) | SessionError::Closed(_))
+        );
+        if gone_again && miss.may_pass() && lost < MAX_LOST {
             sleep(backoff(lost)).await;
             lost += 1;
             continue;
@@ -186,6 +190,9 @@ pub(crate) struct Lost {
     pub(crate) origin: Origin,
     /// Whether it was told to end. It stays ended then, until something is said here.
     pub(crate) ended: bool,
+    /// Whether it is known to have crashed: it left its socket, or another was tried to be started
+    /// in its place, which takes the socket away again if it fails.
+    pub(crate) crashed: Arc<AtomicBool>,
     pub(crate) at: Instant,
     /// Whether something that was said here waits for an agent.
     pub(crate) wanted: Arc<AtomicBool>,
@@ -237,7 +244,11 @@ pub(crate) async fn find_again(
         let gone = if let Miss::Connect(ConnectError::Unreachable { absent, .. }) = miss {
             // Who reads slowly may not have heard that the agent ends; it takes its socket away
             // then, and leaves it in a crash.
-            lost.ended |= absent;
+            if absent {
+                lost.ended |= !lost.crashed.load(Ordering::Relaxed);
+            } else if !lost.ended {
+                lost.crashed.store(true, Ordering::Relaxed);
+            }
             true
         } else {
             false
@@ -246,10 +257,15 @@ pub(crate) async fn find_again(
             let objection = lost.objection(&settings.socket);
             let not_started = match objection {
                 Some(objection) => Some(objection),
-                None => start_agent(&settings)
-                    .await
-                    .err()
-                    .map(|error| error.to_string()),
+                None => {
+                    if !lost.ended {
+                        lost.crashed.store(true, Ordering::Relaxed);
+                    }
+                    start_agent(&settings)
+                        .await
+                        .err()
+                        .map(|error| error.to_string())
+                }
             };
             if let Some(reason) = not_started {
                 return Ok(Found::NotStarted(reason));
@@ -268,6 +284,7 @@ mod tests {
         Lost {
             origin,
             ended,
+            crashed: Arc::default(),
             at: Instant::now(),
             wanted: Arc::new(AtomicBool::new(wanted)),
         }

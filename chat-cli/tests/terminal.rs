@@ -221,8 +221,8 @@ fn keys_typed_ahead_of_a_command_are_not_lost() {
     alice.expect("&lobby> ");
     alice.keys("one\r/join &other\rtwo\r//three\r");
     alice.expect("&other> ");
-    alice.expect("alice     two");
-    alice.expect("alice     /three");
+    alice.expect("alice  two");
+    alice.expect("alice  /three");
     alice.keys("/quit\r");
     alice.end();
 }
@@ -234,12 +234,12 @@ fn a_terminal_outlives_its_agent() {
     let mut alice = Terminal::open(dir.path(), "alice");
     alice.expect("&lobby> ");
     alice.keys("before\r");
-    alice.expect("alice     before");
+    alice.expect("alice  before");
     agent.kill();
     alice.expect("the agent is gone");
     alice.keys("meanwhile\r");
     alice.expect("the agent is back");
-    alice.expect("alice     meanwhile");
+    alice.expect("alice  meanwhile");
     alice.keys("\x03");
     alice.expect("Ctrl-C once more");
     alice.keys("\x03");
@@ -257,7 +257,7 @@ fn lines_pasted_at_once_stay_separate_and_in_order() {
     // Its other end may wait for what it prints to be read.
     let mut control = alice.control.try_clone().unwrap();
     let typing = thread::spawn(move || control.write_all(keys.as_bytes()).unwrap());
-    alice.expect("alice     line 400");
+    alice.expect("alice  line 400");
     typing.join().unwrap();
     let args = ["tail", "&lobby", "--since", "0", "--json"];
     let said: Vec<String> = chat(dir.path(), "bob", &args, "")
@@ -273,7 +273,7 @@ fn lines_pasted_at_once_stay_separate_and_in_order() {
 /// Ends a terminal that is stuck amid direct messages; all are shown by it or by the next one.
 fn direct_messages_outlive_a_terminal(signal: Signal) {
     const MESSAGES: usize = 4_000;
-    let mark = |number: usize| format!("direct {number:04} ");
+    let mark = |number: usize| format!("direct {number:04};");
     let dir = tempfile::tempdir().unwrap();
     let _agent = Agent(dir.path());
     let mut bob = Terminal::open(dir.path(), "bob");
@@ -333,7 +333,7 @@ fn the_only_room_is_not_left() {
     alice.keys("/leave\r");
     alice.expect("this is the only open room");
     alice.keys("still heard\r");
-    alice.expect("alice     still heard");
+    alice.expect("alice  still heard");
     alice.keys("/join &other\r");
     alice.expect("&other> ");
     alice.keys("/leave\r");

@@ -276,6 +276,8 @@ impl<W: AsyncWrite + Unpin> Session<W> {
 
     /// Follows a room from where it begins.
     fn opened(&mut self, answer: Answer, room: Room, start: Start) {
+        // What an earlier opening still brings would look like a gap behind the reply.
+        self.services.hub.feed().unsubscribe(self.reader, &room);
         let place = answer.give_and_keep_place(Ok(Reply::Opened {
             epoch: start.epoch,
             after: start.after,

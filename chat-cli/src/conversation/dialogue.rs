@@ -67,15 +67,16 @@ impl<Q> Conversation<Q> {
             self.ready.extend(fate.map(Happening::Fate));
             return Ok(());
         }
-        let mut topic_of = String::new();
+        let (mut topic_of, mut read_to) = (String::new(), None);
         let opened = match result {
             Ok(Reply::Opened {
                 epoch,
                 after,
                 topic,
+                read,
                 ..
             }) => {
-                topic_of = topic;
+                (topic_of, read_to) = (topic, read);
                 Ok((epoch, after))
             }
             // Not an opening: `OpenDirects`, `Close`, or a message whose outcome came first.
@@ -86,6 +87,7 @@ impl<Q> Conversation<Q> {
             Some(Opened::Open(room)) => self.ready.push_back(Happening::Opened {
                 room,
                 topic: topic_of,
+                read: read_to,
             }),
             Some(Opened::NewLife(room)) => self.ready.push_back(Happening::NewLife(room)),
             Some(Opened::Refused(room, Refusal::Busy { retry_after_ms })) => {

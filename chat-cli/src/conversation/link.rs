@@ -2,12 +2,12 @@
 
 use super::Options;
 use crate::{
-    client::{Incoming, Session, SessionError},
+    client::{Incoming, Session, SessionError, connect},
     exit::Failure,
     paths::Settings,
     search::{Found, Lost, Origin, RETRY_MAX, backoff, find, find_again},
 };
-use protocol::{UserName, local::Refusal};
+use protocol::{Nick, UserName, local::Refusal};
 use std::{
     future::Future,
     pin::Pin,
@@ -73,6 +73,7 @@ impl Link {
             lost: Lost {
                 origin: origin.unwrap_or(Origin::Others(None)),
                 ended: false,
+                crashed: Arc::default(),
                 at: Instant::now(),
                 wanted: Arc::new(AtomicBool::new(false)),
             },
@@ -80,6 +81,20 @@ impl Link {
             away: None,
         };
         Ok((link, me))
+    }
+
+    /// Replaces the session by one under another name; the agent calls this terminal so.
+    pub(super) async fn go_on_as(
+        &mut self,
+        settings: &Settings,
+        nick: Nick,
+    ) -> Result<UserName, Failure> {
+        let session = connect(&settings.socket, &nick, self.options.interactive).await?;
+        let me = session.user().clone();
+        self.settings.nick = nick;
+        self.state = State::Up(Box::new(session));
+        self.up_since = Instant::now();
+        Ok(me)
     }
 
     pub(super) const fn options(&self) -> &Options {
@@ -152,6 +167,7 @@ impl Link {
         let away = self.away.take();
         let shutting_down = matches!(error, SessionError::Closed(Refusal::ShuttingDown));
         self.lost.ended = away.is_some() || shutting_down;
+        self.lost.crashed = Arc::default();
         self.lost.at = Instant::now();
         self.search(backoff(self.flaps).max(away.unwrap_or_default()));
         Ok(News::Lost(if self.lost.ended {

@@ -2,13 +2,19 @@
 
 use super::{
     NEWEST,
-    desk::{Desk, Mine, Question, Talk},
+    desk::{Desk, Mine, Question, Talk, describe, now},
+    noise::Change,
 };
-use crate::{conversation::Happening, outbound::Fate, render};
+use crate::{
+    conversation::Happening,
+    outbound::Fate,
+    render::{self, Setting},
+};
 use protocol::{
-    Availability, Committed, Cursor,
+    Availability, Committed, Cursor, Room,
     local::{Event, From, LinkStatus, Refusal, Reply},
 };
+use tokio::time::Instant;
 
 impl Desk {
     pub(super) fn on_happening(&mut self, talk: &mut Talk, happening: Happening<Question>) {
@@ -17,7 +23,8 @@ impl Desk {
             Happening::Fate(fate) => self.on_fate(talk, fate),
             Happening::Answer(question, answer) => self.on_answer(talk, question, answer),
             Happening::Event(event) => self.on_event(talk, event),
-            Happening::Opened { room, topic } => {
+            Happening::Opened { room, topic, read } => {
+                self.transcript.opened(&room, read);
                 if self.topics.get(&room) != Some(&topic) && !topic.is_empty() {
                     let label = self.label(&room, talk.me());
                     self.note(&format!("topic of {label}: {topic}"));
@@ -49,39 +56,65 @@ impl Desk {
                 let label = self.label(&room, talk.me());
                 self.note(&format!("the log of {label} was recreated or restored"));
             }
-            Happening::Disconnected(reason) => self.note(&format!(
-                "{reason}; looking for it, what you write is kept here meanwhile"
-            )),
+            Happening::Disconnected(reason) => {
+                self.has_agent = false;
+                self.note(&format!(
+                    "{reason}; looking for it, what you write is kept here meanwhile"
+                ));
+            }
             Happening::NotStarted(reason) => self.note(&reason),
-            Happening::Reconnected => self.note("the agent is back"),
+            Happening::Reconnected => {
+                self.has_agent = true;
+                self.note("the agent is back");
+                for (room, cursor) in std::mem::take(&mut self.unmarked) {
+                    self.mark_read(talk, room, cursor);
+                }
+                talk.ask(Question::Link, protocol::local::Request::Status);
+            }
         }
     }
 
     fn show(&mut self, talk: &Talk, message: &Committed) {
         let me = talk.me().clone();
-        let room = (message.room != self.current).then(|| self.label(&message.room, &me));
-        let mut line = self.style.message(
-            message,
-            &me,
-            render::Setting {
-                room: room.as_deref(),
-                ..render::Setting::DATED
-            },
-        );
-        let mine = self.mine.iter().position(|mine| mine.id == message.id);
-        if let Some(mine) = mine.and_then(|index| self.mine.remove(index))
-            && mine.shown
-        {
-            line.push_str(&self.style.dim("  (delivered)"));
+        let is_mine = message.author == me;
+        if matches!(message.room, Room::Federated(_) | Room::Direct(_)) {
+            self.absence.take(message, is_mine, Instant::now());
         }
-        match talk.follow().reached(&message.room) {
-            Some(Cursor { epoch, .. }) => {
-                let seq = message.seq;
-                let cursor = Cursor { epoch, seq };
-                self.backlog
-                    .push_message(line, message.room.clone(), cursor);
+        let at = talk.follow().reached(&message.room);
+        let cursor = at.map(|Cursor { epoch, .. }| Cursor {
+            epoch,
+            seq: message.seq,
+        });
+        if self.ignored.includes(&message.author) && !is_mine {
+            // Read, but not shown.
+            if let Some(cursor) = cursor {
+                self.backlog.mark(message.room.clone(), cursor);
             }
-            None => self.backlog.push(line),
+            return;
+        }
+        self.tell_noise();
+        let mine = self.mine.iter().position(|mine| mine.id == message.id);
+        let mine = mine.and_then(|index| self.mine.remove(index));
+        let remark = match mine {
+            Some(mine) if mine.shown => "  (delivered)",
+            _ => "",
+        };
+        let columns = render::columns();
+        let current = self.current.clone();
+        let shown = self
+            .transcript
+            .show(message, &me, &current, remark, columns);
+        let mut text = shown.text;
+        if let Some(call) = shown.call
+            && self.caught_up.contains(&message.room)
+        {
+            text.push_str(&self.preferences.call(&call.from, &call.words));
+        }
+        match cursor {
+            Some(cursor) => self
+                .backlog
+                .push_message(text, message.room.clone(), cursor),
+            None => self.backlog.push(text),
         }
     }
 
@@ -107,8 +140,7 @@ impl Desk {
                 ..
             } => {
                 self.mine.retain(|mine| mine.id != id);
-                let text = content.text().unwrap_or_default();
-                self.note(&format!("not sent: {reason}: {text}"));
+                self.note(&format!("not sent: {reason}: {}", describe(&content)));
             }
         }
     }
@@ -121,15 +153,26 @@ impl Desk {
     ) {
         let me = talk.me().clone();
         match (question, answer) {
-            (Question::MarkRead(room), answer) => {
-                // A marker that could not be moved moves with the next message.
+            (Question::MarkRead(room, asked), answer) => {
                 let next = self.marking.remove(&room).flatten();
-                if let Some(cursor) = next
-                    && answer.is_some()
-                {
-                    self.mark_read(talk, room, cursor);
+                match (next, answer) {
+                    (Some(cursor), Some(_)) => self.mark_read(talk, room, cursor),
+                    (None, Some(_)) => {}
+                    // The agent was lost before it could say that it has it.
+                    (next, None) => drop(self.unmarked.insert(room, next.unwrap_or(asked))),
                 }
             }
+            (Question::Leave(room), Some(Ok(_))) => {
+                let label = self.label(&room, &me);
+                self.note(&format!("you left {label}"));
+            }
+            (Question::Names(room), Some(Ok(Reply::Members { members, .. }))) => {
+                if room == self.current {
+                    let name = |member: &protocol::Member| render::name_seen_by(&member.user, &me);
+                    self.names = members.iter().map(name).collect();
+                }
+            }
+            (Question::Names(_), _) => {}
             (Question::Link, Some(Ok(Reply::Status(status)))) => {
                 for problem in &status.problems {
                     self.note(problem);
@@ -142,6 +185,10 @@ impl Desk {
             (_, Some(Err(refusal))) => self.note(&refusal.to_string()),
             (Question::Who(room), Some(Ok(Reply::Members { members, more }))) => {
                 self.note(&format!("in {}:", self.label(&room, &me)));
+                let is_known = matches!(self.link, Some(LinkStatus::Online { .. }));
+                if matches!(room, Room::Federated(_)) && !is_known {
+                    self.note("the server cannot be reached: only members on this host are known");
+                }
                 for member in members {
                     let name = render::pad(&render::name_seen_by(&member.user, &me), 20);
                     let there = render::availability(member.availability);
@@ -151,7 +198,7 @@ impl Desk {
             }
             (Question::Rooms, Some(Ok(Reply::Rooms { rooms, more }))) => {
                 for info in &rooms {
-                    let line = self.style.room(info, &me);
+                    let line = self.style().room(info, &me);
                     self.backlog.push(format!("   {line}"));
                 }
                 self.and_more(more, "chat rooms");
@@ -162,18 +209,36 @@ impl Desk {
                     messages.len(),
                     self.label(&room, &me)
                 ));
-                for message in &messages {
-                    let line = self.style.message(message, &me, render::Setting::DATED);
-                    self.backlog.push(line);
-                }
+                self.print_again(messages.iter(), &me, None);
                 self.note("that was before");
             }
             (Question::Status, Some(Ok(Reply::Status(status)))) => {
-                for line in self.style.status(&status).lines() {
+                for line in self.style().status(&status).lines() {
                     self.backlog.push(format!("   {line}"));
                 }
             }
             (_, Some(Ok(_))) => self.note("the agent gave an answer that does not fit"),
+        }
+    }
+
+    /// Messages that were shown before, or not at all here; of `here` none names its room.
+    pub(super) fn print_again<'a>(
+        &mut self,
+        messages: impl Iterator<Item = &'a Committed>,
+        me: &protocol::UserName,
+        here: Option<&Room>,
+    ) {
+        let columns = render::columns();
+        for message in messages {
+            let elsewhere = here.is_some_and(|here| message.room != *here);
+            let room = elsewhere.then(|| self.label(&message.room, me));
+            let setting = Setting {
+                columns,
+                room: room.as_deref(),
+                ..Setting::DATED
+            };
+            let line = self.style().message(message, me, setting);
+            self.backlog.push(line);
         }
     }
 
@@ -189,19 +254,25 @@ impl Desk {
             Event::Presence { user, availability } if user != *me => {
                 let name = render::name_seen_by(&user, me);
                 match availability {
-                    Availability::Online => self.note(&format!("{name} is here")),
-                    Availability::Away => self.note(&format!("{name} is away")),
-                    Availability::Offline => self.note(&format!("{name} is gone")),
+                    Availability::Online => self.make_noise(name, Change::Here),
+                    Availability::Away => self.make_noise(name, Change::Away),
+                    Availability::Offline => self.make_noise(name, Change::Gone),
                     Availability::Unknown => {}
                 }
             }
             Event::Joined { room, user } if user != *me => {
                 let (name, label) = (render::name_seen_by(&user, me), self.label(&room, me));
-                self.note(&format!("{name} joined {label}"));
+                if room == self.current {
+                    self.names.push(name.clone());
+                }
+                self.make_noise(name, Change::Joined(label));
             }
             Event::Left { room, user } if user != *me => {
                 let (name, label) = (render::name_seen_by(&user, me), self.label(&room, me));
-                self.note(&format!("{name} left {label}"));
+                if room == self.current {
+                    self.names.retain(|known| *known != name);
+                }
+                self.make_noise(name, Change::Left(label));
             }
             Event::Topic { room, user, topic } => {
                 let (name, label) = (render::name_seen_by(&user, me), self.label(&room, me));
@@ -216,6 +287,11 @@ impl Desk {
     /// Says when the link comes or goes, not each attempt in between.
     fn on_link(&mut self, talk: &Talk, link: LinkStatus) {
         let was = self.link.replace(link.clone());
+        match (&was, &link) {
+            (_, LinkStatus::Online { .. }) => self.absence.end(now(), Instant::now()),
+            (Some(LinkStatus::Online { .. }), _) => self.absence.begin(now()),
+            _ => {}
+        }
         match (&was, &link) {
             (Some(LinkStatus::Online { .. }), LinkStatus::Online { .. }) => {}
             (_, LinkStatus::Online { server, .. }) => {

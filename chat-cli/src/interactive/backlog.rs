@@ -41,6 +41,12 @@ impl Backlog {
         self.add(Line { text, mark });
     }
 
+    /// Notes that `room` is read up to `cursor` once all before it is printed.
+    pub(super) fn mark(&mut self, room: Room, cursor: Cursor) {
+        let (text, mark) = (String::new(), Some((room, cursor)));
+        self.add(Line { text, mark });
+    }
+
     fn add(&mut self, line: Line) {
         self.bytes += line.text.len();
         self.lines.push_back(line);
@@ -86,8 +92,10 @@ impl Backlog {
             .lines
             .pop_front_if(|line| text.is_empty() || text.len() + line.text.len() < BLOCK_BYTES)
         {
-            text.push_str(&line.text);
-            text.push('\n');
+            if !line.text.is_empty() {
+                text.push_str(&line.text);
+                text.push('\n');
+            }
             self.bytes -= line.text.len();
             marks.extend(line.mark);
         }

@@ -170,24 +170,30 @@ impl Desk {
     }
 
     fn leave(&mut self, talk: &mut Talk, room: Room) {
-        let label = self.label(&room, talk.me());
         if !talk.follow().contains(&room) {
+            let label = self.label(&room, talk.me());
             return self.note(&format!("{label} is not open"));
         }
         if self.current == room {
-            let mut others = talk.follow().rooms().filter(|other| **other != room);
-            let Some(other) = others.next().cloned() else {
+            let other = talk.follow().rooms().find(|other| **other != room);
+            let Some(other) = other.cloned() else {
                 return self.note("this is the only open room: /join opens another, /quit leaves");
             };
             self.go_to(talk, other);
         }
         talk.unread(&room);
         self.caught_up.remove(&room);
-        if !matches!(room, Room::Direct(_)) {
+        if matches!(room, Room::Direct(_)) {
+            let label = self.label(&room, talk.me());
+            self.note(&format!("{label} is closed until somebody writes there"));
+        } else {
             let request = Request::Leave { room: room.clone() };
-            talk.ask(Question::Do("the room was not left"), request);
+            talk.ask(Question::Leave(room), request);
         }
-        self.note(&format!("you left {label}"));
+    }
+
+    fn search(&mut self, _talk: &mut Talk, _words: &str) {
+        self.note("searching comes with the next commit");
     }
 
     fn ignore(&mut self, who: &str, on: bool) {
@@ -196,4 +202,13 @@ impl Desk {
             Err(error) => self.note(&error.to_string()),
         }
     }
+}
+
+/// What a person wrote for an emoji: a `:shortcode:` becomes it.
+fn with_emoji(text: &str) -> String {
+    let code = text
+        .strip_prefix(':')
+        .and_then(|rest| rest.strip_suffix(':'));
+    let emoji = code.and_then(emojis::get_by_shortcode);
+    emoji.map_or_else(|| text.to_owned(), |emoji| emoji.to_string())
 }

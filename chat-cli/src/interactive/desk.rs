@@ -46,7 +46,8 @@ pub(super) enum Question {
     Names(Room),
     /// A command that shows nothing if it succeeds.
     Do(&'static str),
-    MarkRead(Room),
+    MarkRead(Room, Cursor),
+    Leave(Room),
 }
 
 /// Whether and how the conversation goes on.
@@ -81,7 +82,11 @@ pub(super) struct Desk {
     waiting_bytes: usize,
     /// Rooms whose read marker is being moved, and where it must be moved after that.
     pub(super) marking: HashMap<Room, Option<Cursor>>,
+    /// Markers that were being moved when the agent was lost.
+    pub(super) unmarked: HashMap<Room, Cursor>,
     pub(super) caught_up: HashSet<Room>,
+    /// Whether there is an agent.
+    pub(super) has_agent: bool,
     /// Who is in the current room, as far as is known.
     pub(super) names: Vec<String>,
 }
@@ -117,6 +122,8 @@ impl Desk {
             waiting: VecDeque::new(),
             waiting_bytes: 0,
             marking: HashMap::new(),
+            unmarked: HashMap::new(),
+            has_agent: true,
             caught_up: HashSet::new(),
             names: Vec::new(),
         }
@@ -243,7 +250,7 @@ impl Desk {
             room: room.clone(),
             cursor,
         };
-        talk.ask(Question::MarkRead(room), request);
+        talk.ask(Question::MarkRead(room, cursor), request);
     }
 
     /// When something is to be said that is not said yet.
@@ -262,9 +269,14 @@ impl Desk {
             self.tell_noise();
         }
         if let Some(summary) = self.absence.summary(now) {
-            let (from, to) = (self.style().clock(summary.from), self.style().clock(summary.to));
+            let (from, to) = (
+                self.style().clock(summary.from),
+                self.style().clock(summary.to),
+            );
             let (sent, received) = (summary.sent, summary.received);
-            self.note(&format!("offline {from}–{to}: {sent} sent, {received} received"));
+            self.note(&format!(
+                "offline {from}–{to}: {sent} sent, {received} received"
+            ));
         }
         self.tell_pending(talk, now);
     }

@@ -85,7 +85,9 @@ impl Preferences {
             Err(error) => return Err(read(error)),
         };
         let mut text = String::new();
-        file.take(MAX_BYTES).read_to_string(&mut text).map_err(read)?;
+        file.take(MAX_BYTES)
+            .read_to_string(&mut text)
+            .map_err(read)?;
         toml::from_str(&text).map_err(|error| PreferenceError::Parse {
             path: name(),
             reason: error.message().to_owned(),
@@ -153,7 +155,10 @@ mod tests {
         preferences.set("bell", "off").unwrap();
         assert_eq!(preferences.call("bob", "hi"), "");
         preferences.set("notify", "osc777").unwrap();
-        assert_eq!(preferences.call("bob", "a;b"), "\x1b]777;notify;bob;a,b\x1b\\");
+        assert_eq!(
+            preferences.call("bob", "a;b"),
+            "\x1b]777;notify;bob;a,b\x1b\\"
+        );
         preferences.set("notify", "osc9").unwrap();
         assert_eq!(preferences.call("bob", "hi"), "\x1b]9;bob: hi\x1b\\");
         assert_eq!(preferences.summary(), "bell off, notify osc9, comings on");
@@ -171,6 +176,9 @@ mod tests {
         assert_eq!((loaded.bell, loaded.notify), (false, Notify::Osc9));
         fs::write(&path, "bel = false\n").unwrap();
         let error = Preferences::load(&path).unwrap_err().to_string();
-        assert!(error.contains("terminal.toml") && error.contains("bel"), "{error}");
+        assert!(
+            error.contains("terminal.toml") && error.contains("bel"),
+            "{error}"
+        );
     }
 }

@@ -119,7 +119,8 @@ impl Transcript {
             Content::Text(text) | Content::Action(text) | Content::Reply { text, .. } => text,
             _ => return None,
         };
-        let is_for_me = matches!(message.room, Room::Direct(_)) || mentions(words, me.nick.as_str());
+        let is_for_me =
+            matches!(message.room, Room::Direct(_)) || mentions(words, me.nick.as_str());
         is_for_me.then(|| Call {
             from: render::name_seen_by(&message.author, me),
             words: render::line(&render::excerpt(words)).into_owned(),

@@ -23,9 +23,11 @@ use std::io::IsTerminal;
 ///
 /// [`Failure`] with the exit code.
 pub async fn run(settings: &Settings, args: &HistoryArgs) -> Result<(), Failure> {
-    let session = super::session(settings).await?;
+    let mut session = super::session(settings).await?;
+    let room = args.room.resolve(session.user());
+    super::say_if_offline(&mut session, &room, "only what is known here is shown").await?;
     let mut history = History {
-        room: args.room.resolve(session.user()),
+        room,
         session,
         json: args.json,
         style: Style::detect(std::io::stdout().is_terminal()),

@@ -19,7 +19,7 @@ use crate::{
     output::Output,
     paths::Settings,
     render,
-    wait::until,
+    wait::until_heard,
 };
 use protocol::{Content, MessageId, Room, limits::MAX_KEY_BYTES, local::Delivery};
 use std::{collections::VecDeque, time::Duration};
@@ -27,12 +27,6 @@ use tokio::{
     sync::mpsc,
     time::{Instant, timeout},
 };
-
-/// A deadline noticed so much later was slept through: this process was stopped, or got no turn.
-const SLEPT: Duration = Duration::from_millis(100);
-
-/// How long what came meanwhile may then take to be read.
-const LAST_CALL: Duration = Duration::from_secs(1);
 
 /// Runs the verb.
 ///
@@ -74,7 +68,6 @@ pub async fn run(settings: &Settings, args: &SendArgs) -> Result<(), Failure> {
         results: VecDeque::new(),
         last_line: None,
         input_ended: false,
-        last_call: None,
         late: 0,
         skipped: Skipped::default(),
         failure: None,
@@ -107,8 +100,6 @@ struct Sending<'a> {
     /// The last line of the input that was sent.
     last_line: Option<u64>,
     input_ended: bool,
-    /// The time of the oldest message was slept through; until then its answer may be read.
-    last_call: Option<Instant>,
     /// Messages that were accepted, but not committed in time.
     late: u64,
     skipped: Skipped,
@@ -146,10 +137,8 @@ impl Sending<'_> {
                 self.let_go(Instant::now());
                 has_room = self.has_room();
             }
-            let deadline = self.last_call.or_else(|| {
-                let oldest = self.conversation.outbound().oldest()?;
-                oldest.checked_add(self.patience)
-            });
+            let oldest = self.conversation.outbound().oldest();
+            let deadline = oldest.and_then(|said| said.checked_add(self.patience));
             let printable = self.output.has_room();
             tokio::select! {
                 line = input.recv(), if has_room && printable && !done => match line {
@@ -168,7 +157,7 @@ impl Sending<'_> {
                         self.fail(failure);
                     }
                 }
-                () = until(deadline) => self.on_deadline()?,
+                () = until_heard(deadline) => self.on_deadline()?,
             }
         }
     }
@@ -224,7 +213,6 @@ impl Sending<'_> {
     }
 
     fn settle(&mut self, id: MessageId, state: Option<Delivery>, settled: bool) -> Option<u64> {
-        self.last_call = None;
         let sent = self.results.iter_mut().find(|sent| sent.id == id)?;
         sent.state = state;
         sent.settled = settled;
@@ -263,24 +251,16 @@ impl Sending<'_> {
         }
     }
 
-    /// The time of the oldest message is over; fails if it was not even accepted, unless it was
-    /// not this process's time.
+    /// The time of the oldest message is over; fails if it was not even accepted.
     fn on_deadline(&mut self) -> Result<(), Failure> {
-        let now = Instant::now();
-        let Some(due) = now.checked_sub(self.patience) else {
+        let Some(due) = Instant::now().checked_sub(self.patience) else {
             return Ok(());
         };
-        let called = self.last_call.take().is_some();
         self.let_go(due);
-        let oldest = self.conversation.outbound().oldest();
-        let Some(overdue) = oldest.and_then(|said| due.checked_duration_since(said)) else {
-            return Ok(());
-        };
-        if called || overdue < SLEPT {
-            return Err(self.not_accepted());
+        match self.conversation.outbound().oldest() {
+            Some(said) if said <= due => Err(self.not_accepted()),
+            _ => Ok(()),
         }
-        self.last_call = Some(now + LAST_CALL);
-        Ok(())
     }
 
     fn not_accepted(&mut self) -> Failure {

@@ -11,7 +11,7 @@ use crate::{
     paths::Settings,
     recall::Recall,
     render::{self, Setting, Style},
-    wait::until,
+    wait::until_heard,
 };
 use positions::Positions;
 use protocol::{ResumePoint, Room, local::From};
@@ -55,7 +55,7 @@ pub async fn run(settings: &Settings, args: &TailArgs) -> Result<(), Failure> {
     // Everything lies within the deadline: connecting, and printing to whoever does not read.
     tokio::select! {
         result = Box::pin(tail.read_to_end(settings)) => result,
-        () = until(deadline) => Err(tail.timed_out()),
+        () = until_heard(deadline) => Err(tail.timed_out()),
     }
 }
 
