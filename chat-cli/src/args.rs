@@ -102,7 +102,7 @@ pub enum Verb {
     /// It orders, stores and fans out the messages of #rooms. What is not given here is looked up
     /// in the environment, then in the configuration file.
     Server(chat_server::ServerArgs),
-    /// Watch a 30-second tour with a server and two hosts
+    /// Watch a 30-second tour: a server, two hosts, a crash
     Demo,
 }
 

@@ -15,7 +15,11 @@ use crate::{
 };
 use protocol::Room;
 use stage::{ADAM, ALICE, BEA, BOB, Stage};
+use std::{io::IsTerminal, time::Duration};
 use tokio::signal::unix::{SignalKind, signal};
+
+/// How long a person has for each step of the tour.
+const READING: Duration = Duration::from_millis(3_500);
 
 /// Runs the tour.
 ///
@@ -45,6 +49,13 @@ pub async fn run() -> Result<(), Failure> {
     outcome
 }
 
+/// Lets a person at a terminal read what was told so far.
+async fn pause() {
+    if std::io::stdout().is_terminal() {
+        tokio::time::sleep(READING).await;
+    }
+}
+
 async fn tour(slot: &mut Option<Stage>) -> Result<(), Failure> {
     let mut out = Output::default();
     let mut tell = |line: String| -> Result<(), Failure> {
@@ -53,31 +64,32 @@ async fn tour(slot: &mut Option<Stage>) -> Result<(), Failure> {
     };
     tell("A server and two hosts, ada and bee; alice and adam on ada, bea and bob on bee.".into())?;
     tell("Each host runs one agent; people reach only their own agent, agents the server.".into())?;
-    tell(
-        "Times count from the Enter key: agent = durable on the own host, server = in the room's"
-            .into(),
-    )?;
-    tell("log and known to the author, a name = on that person's terminal.".into())?;
+    tell("Times count from the Enter key: agent = durable on the own host, server = in".into())?;
+    tell("the room's log and known to the author, a name = on that person's terminal.".into())?;
     let stage = slot.insert(Stage::set().await?);
     let lobby = room("&lobby");
     let plaza = room("#plaza");
 
+    pause().await;
     tell("\n1. &lobby stays on its host: terminal -> agent -> terminal, no server".into())?;
     stage.open(&[ALICE, ADAM], &lobby).await?;
     tell(stage.talk(ALICE, &lobby, "coffee, adam?").await?)?;
     tell(stage.talk(ADAM, &lobby, "two minutes").await?)?;
 
+    pause().await;
     tell("\n2. #plaza spans hosts: terminal -> agent -> server -> agent -> terminal".into())?;
     stage.open(&[ALICE, ADAM, BEA, BOB], &plaza).await?;
     tell(stage.talk(ALICE, &plaza, "good morning, bee").await?)?;
     tell(stage.talk(BOB, &plaza, "good morning, ada").await?)?;
     tell(stage.talk(BEA, &plaza, "grüße, 世界").await?)?;
 
+    pause().await;
     tell("\n3. a direct message crosses hosts; only its two ends see it".into())?;
     let direct = stage.direct(ALICE, BOB);
     tell(stage.talk(ALICE, &direct, "lunch at noon?").await?)?;
     tell(stage.talk(BOB, &direct, "gladly").await?)?;
 
+    pause().await;
     tell("\n4. the server is killed (SIGKILL), and both hosts go on".into())?;
     stage.kill_server().await?;
     let cut = [
@@ -95,7 +107,8 @@ async fn tour(slot: &mut Option<Stage>) -> Result<(), Failure> {
     }
     tell(stage.talk(ADAM, &lobby, "here it works as ever").await?)?;
 
-    tell("\n5. the server is back".into())?;
+    pause().await;
+    tell("\n5. the server is back (times of what waited count from its restart)".into())?;
     stage.restart_server().await?;
     for message in cut {
         tell(stage.delivered(message).await?)?;
@@ -105,6 +118,7 @@ async fn tour(slot: &mut Option<Stage>) -> Result<(), Failure> {
     tell(stage.talk(ALICE, &direct, "noon it is").await?)?;
 
     let faults = stage.faults().await?;
+    pause().await;
     if faults.is_empty() {
         return tell(format!("\nverdict: PASS: {}", stage.summary()));
     }

@@ -50,17 +50,17 @@ impl Recall {
             .and_then(|id| said.iter().position(|one| one.id == id));
         let quote = about.map(|index| said[index].quote.clone());
         match (&content, about) {
-            (Content::Text(text) | Content::Action(text) | Content::Reply { text, .. }, _) => {
-                // A room that is opened again begins with messages that were there before.
-                if said.iter().all(|one| one.id != message.id) {
-                    if said.len() == PER_ROOM {
-                        said.pop_front();
-                    }
-                    let (author, excerpt) = (message.author.clone(), excerpt(text));
-                    let quote = Quote { author, excerpt };
-                    let id = message.id;
-                    said.push_back(Said { id, quote });
+            // A room that is opened again begins with messages that were there before.
+            (Content::Text(text) | Content::Action(text) | Content::Reply { text, .. }, _)
+                if said.iter().all(|one| one.id != message.id) =>
+            {
+                if said.len() == PER_ROOM {
+                    said.pop_front();
                 }
+                let (author, excerpt) = (message.author.clone(), excerpt(text));
+                let quote = Quote { author, excerpt };
+                let id = message.id;
+                said.push_back(Said { id, quote });
             }
             (Content::Edit { text, .. }, Some(index))
                 if said[index].quote.author == message.author =>

@@ -52,12 +52,6 @@ impl Style {
         self.with("2", text)
     }
 
-    /// `text` in bold; `text` must be clean already.
-    #[must_use]
-    pub fn bold(&self, text: &str) -> String {
-        self.with("1", text)
-    }
-
     fn with(&self, code: &str, text: &str) -> String {
         if self.colour && !text.is_empty() {
             format!("\x1b[{code}m{text}\x1b[0m")
@@ -360,9 +354,9 @@ mod tests {
     #[test]
     fn colours_only_where_they_are_wanted() {
         let mut style = style();
-        assert_eq!(style.bold("x"), "x");
+        assert_eq!(style.dim("x"), "x");
         style.colour = true;
-        assert_eq!(style.bold("x"), "\x1b[1mx\x1b[0m");
+        assert_eq!(style.dim("x"), "\x1b[2mx\x1b[0m");
     }
 
     #[test]

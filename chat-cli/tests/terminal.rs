@@ -273,7 +273,7 @@ fn lines_pasted_at_once_stay_separate_and_in_order() {
 /// Ends a terminal that is stuck amid direct messages; all are shown by it or by the next one.
 fn direct_messages_outlive_a_terminal(signal: Signal) {
     const MESSAGES: usize = 4_000;
-    let mark = |number: usize| format!("direct {number:04};");
+    let mark = |number: usize| format!("direct-{number:04};");
     let dir = tempfile::tempdir().unwrap();
     let _agent = Agent(dir.path());
     let mut bob = Terminal::open(dir.path(), "bob");

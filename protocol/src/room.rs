@@ -278,7 +278,8 @@ impl From<Room> for String {
 }
 
 impl Target {
-    /// Parses what a person typed: `#name`, `&name`, `nick` or `nick@host`.
+    /// Parses what a person typed: `#name`, `&name`, `nick` or `nick@host`, the last two also with
+    /// an `@` before them, as they are shown.
     ///
     /// # Errors
     ///
@@ -290,13 +291,13 @@ impl Target {
             None => Err(RoomError::NotARoom {
                 value: excerpt(text),
             }),
-            Some(_) => match text.split_once('@') {
+            Some(_) => match text.strip_prefix('@').unwrap_or(text).split_once('@') {
                 Some((nick, host)) => Ok(Self::Person {
                     nick: Nick::parse(nick)?,
                     host: Some(HostName::parse(host)?),
                 }),
                 None => Ok(Self::Person {
-                    nick: Nick::parse(text)?,
+                    nick: Nick::parse(text.strip_prefix('@').unwrap_or(text))?,
                     host: None,
                 }),
             },
@@ -364,6 +365,14 @@ mod tests {
             assert_eq!(room.is_local_to(&me.host), local, "{text}");
             assert_eq!(room.seen_by(&me), text);
         }
+    }
+
+    #[test]
+    fn a_person_may_be_written_as_they_are_shown() {
+        for (shown, plain) in [("@bob", "bob"), ("@bob@bee", "bob@bee")] {
+            assert_eq!(Target::parse(shown), Target::parse(plain));
+        }
+        assert!(Target::parse("@").is_err() && Target::parse("@@bob").is_err());
     }
 
     #[test]

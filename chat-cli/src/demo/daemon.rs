@@ -1,6 +1,6 @@
 //! The tour's server and agents: this program again, as child processes.
 
-use crate::exit::Failure;
+use crate::{daemons, exit::Failure};
 use std::{
     ffi::OsStr,
     fs::File,
@@ -49,6 +49,7 @@ impl Daemon {
             command
                 .args(args)
                 .env("XDG_CONFIG_HOME", log.with_extension("config"))
+                .env(daemons::ENDS_WITH_PARENT, "1")
                 .stdin(Stdio::null())
                 .stdout(Stdio::piped())
                 .stderr(File::options().append(true).create(true).open(log)?)

@@ -157,10 +157,7 @@ impl Stage {
     pub(super) async fn delivered(&mut self, number: Number) -> Result<String, Failure> {
         self.until_arrived(number).await?;
         let from = self.killed.unwrap_or(self.journal.said[number].at);
-        Ok(format!(
-            "{} (counted from the restart)",
-            self.line(number, from)
-        ))
+        Ok(self.line(number, from))
     }
 
     /// Kills the server and waits until both hosts have noticed.
@@ -204,8 +201,8 @@ impl Stage {
     /// What the tour proved, in a line.
     pub(super) fn summary(&self) -> String {
         format!(
-            "{} messages, {} readings by {} people on {} hosts: each message read exactly once \
-             by all of its readers, in one order, across a crash",
+            "{} messages, {} readings by {} people on {} hosts:\neach message read exactly once \
+             by all of its readers, in one order",
             self.journal.said.len(),
             self.journal.readings(),
             NAMES.len(),
@@ -304,12 +301,12 @@ impl Stage {
 
     fn head(&self, said: &Said) -> String {
         let me = &self.users[said.by];
-        let label = match &said.room {
-            Room::Direct(_) => format!("to {}", said.room.seen_by(me)),
-            room => format!("in {room}"),
+        let who = match &said.room {
+            Room::Direct(direct) => format!("{} to {}", me.nick, direct.peer_of(me).nick),
+            room => format!("{} {room}", me.nick),
         };
-        let who = render::pad(&format!("{me} {label}"), 21);
-        format!("   {who}  {}", render::pad(&said.text, 24))
+        let who = render::pad(&who, 13);
+        format!("   {who}  {}", render::pad(&said.text, 22))
     }
 
     /// A message with the latency of each hop, counted from `from`.
@@ -336,7 +333,7 @@ impl Stage {
         };
         if let Some(reader) = reader {
             let at = hop(self.journal.read_at(*reader, number));
-            line.push_str(&format!("  {} {at}", NAMES[*reader]));
+            line.push_str(&format!("  {} {at}", self.users[*reader].nick));
         }
         line
     }

@@ -179,7 +179,8 @@ impl Desk {
     pub(super) fn make_noise(&mut self, who: String, change: super::noise::Change) {
         if self.preferences.comings {
             self.noise.take(who, change);
-            self.noise_due.get_or_insert(Instant::now() + NOISE_AFTER);
+            self.noise_due
+                .get_or_insert_with(|| Instant::now() + NOISE_AFTER);
         }
     }
 

@@ -45,10 +45,6 @@ impl Change {
 pub(super) struct Noise(Vec<(String, Change)>);
 
 impl Noise {
-    pub(super) const fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     /// Notes what `who` did.
     pub(super) fn take(&mut self, who: String, change: Change) {
         let earlier = self
@@ -108,7 +104,7 @@ mod tests {
             noise.take((*who).to_owned(), change.clone());
         }
         let folded = noise.fold();
-        assert!(noise.is_empty());
+        assert_eq!(noise.fold(), None);
         folded
     }
 

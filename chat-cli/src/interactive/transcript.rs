@@ -115,9 +115,10 @@ impl Transcript {
             return None;
         }
         let content = message.body.decode().ok()?;
-        let words = match &content {
-            Content::Text(text) | Content::Action(text) | Content::Reply { text, .. } => text,
-            _ => return None,
+        let (Content::Text(words) | Content::Action(words) | Content::Reply { text: words, .. }) =
+            &content
+        else {
+            return None;
         };
         let is_for_me =
             matches!(message.room, Room::Direct(_)) || mentions(words, me.nick.as_str());

@@ -114,34 +114,104 @@ fn an_agent_with_files_of_its_own_is_not_replaced_by_an_empty_one() {
 }
 
 #[test]
-fn an_agent_of_ones_own_comes_back_after_a_crash_and_stays_ended_when_told_to_end() {
-    let dir = tempfile::tempdir().unwrap();
-    let socket = dir.path().join("agent.sock");
-    let mut command = chat();
-    command
-        .arg("--socket")
-        .arg(&socket)
-        .arg("--state-dir")
-        .arg(dir.path().join("state"))
-        .env("XDG_CONFIG_HOME", dir.path());
-    let _agent = Ended(&socket);
-    let mut pipe = Pipe::open(&mut command);
-    let signal = |signal| kill_process(pid_of_agent(&socket).unwrap(), signal).unwrap();
+fn a_start_that_fails_does_not_make_a_crash_look_like_an_end() {
+    let host = OwnAgent::new();
+    let mut pipe = Pipe::open(&mut host.chat());
     pipe.say("one");
     pipe.expect("one");
-    let crashed = pid_of_agent(&socket);
+    let database = host.dir.path().join("state/agent.db");
+    let aside = host.dir.path().join("aside.db");
+    kill_process(host.pid().unwrap(), Signal::KILL).unwrap();
+    std::fs::rename(&database, &aside).unwrap();
+    // It was tried, and took the crashed agent's socket away with it.
+    pipe.expect_said("no agent could be started");
+    std::fs::rename(&aside, &database).unwrap();
+    host.wait_for_agent(None);
+    pipe.say("two");
+    pipe.expect("two");
+    pipe.end();
+}
+
+#[test]
+fn a_pipe_goes_on_in_the_new_life_of_its_room() {
+    let host = OwnAgent::new();
+    let mut pipe = Pipe::open(&mut host.chat());
+    pipe.say("one");
+    pipe.expect("one");
+    let crashed = host.pid();
+    kill_process(crashed.unwrap(), Signal::STOP).unwrap();
+    pipe.say("two");
+    std::fs::remove_dir_all(host.dir.path().join("state")).unwrap();
+    kill_process(crashed.unwrap(), Signal::KILL).unwrap();
+    pipe.expect_said("going on with the new one");
+    pipe.expect("two");
+    pipe.say("three");
+    pipe.expect("three");
+    pipe.end();
+}
+
+/// A host whose agent is started by its terminals.
+struct OwnAgent {
+    dir: tempfile::TempDir,
+}
+
+impl OwnAgent {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        Self { dir }
+    }
+
+    fn socket(&self) -> std::path::PathBuf {
+        self.dir.path().join("agent.sock")
+    }
+
+    fn chat(&self) -> Command {
+        let mut command = chat();
+        command
+            .arg("--socket")
+            .arg(self.socket())
+            .arg("--state-dir")
+            .arg(self.dir.path().join("state"))
+            .env("XDG_CONFIG_HOME", self.dir.path());
+        command
+    }
+
+    fn pid(&self) -> Option<Pid> {
+        pid_of_agent(&self.socket())
+    }
+
+    /// Waits for another agent than this one.
+    fn wait_for_agent(&self, other_than: Option<Pid>) {
+        let deadline = Instant::now() + LIMIT;
+        while self.pid().is_none_or(|pid| Some(pid) == other_than) {
+            assert!(Instant::now() < deadline, "no agent came");
+        }
+    }
+}
+
+impl Drop for OwnAgent {
+    fn drop(&mut self) {
+        drop(Ended(&self.socket()));
+    }
+}
+
+#[test]
+fn an_agent_of_ones_own_comes_back_after_a_crash_and_stays_ended_when_told_to_end() {
+    let host = OwnAgent::new();
+    let mut pipe = Pipe::open(&mut host.chat());
+    let signal = |signal| kill_process(host.pid().unwrap(), signal).unwrap();
+    pipe.say("one");
+    pipe.expect("one");
+    let crashed = host.pid();
     signal(Signal::KILL);
     // Nothing is said that would ask for it.
     pipe.expect_said("looking for it");
-    let deadline = Instant::now() + LIMIT;
-    while pid_of_agent(&socket).is_none_or(|pid| Some(pid) == crashed) {
-        assert!(Instant::now() < deadline, "no agent came");
-    }
+    host.wait_for_agent(crashed);
     pipe.say("two");
     pipe.expect("two");
     signal(Signal::TERM);
     pipe.expect_said("started again for the next message");
-    assert_eq!(pid_of_agent(&socket), None);
+    assert_eq!(host.pid(), None);
     pipe.say("three");
     pipe.expect("three");
     pipe.end();

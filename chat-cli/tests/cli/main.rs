@@ -364,6 +364,28 @@ fn a_sender_whose_reader_went_away_sends_everything() {
 }
 
 #[test]
+fn input_that_does_not_wait_is_waited_for() {
+    let host = Host::new();
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    rustix::io::ioctl_fionbio(&reader, true).unwrap();
+    let mut command = host.chat(&["send", "&lobby", "--json"]);
+    let mut send = command
+        .stdin(reader)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdout = BufReader::new(send.stdout.take().unwrap());
+    for text in ["one\n", "two\n"] {
+        writer.write_all(text.as_bytes()).unwrap();
+        let mut line = String::new();
+        stdout.read_line(&mut line).unwrap();
+        assert!(line.contains("sent"), "{line}");
+    }
+    drop(writer);
+    assert_eq!(send.wait().unwrap().code(), Some(0));
+}
+
+#[test]
 fn all_input_is_accepted_before_75_is_reported() {
     let host = Host::new();
     let input: String = (1..=600).map(|n| format!("{n}\n")).collect();
@@ -383,6 +405,13 @@ fn all_input_is_accepted_before_75_is_reported() {
     assert!(json(&sent).iter().all(|sent| sent["state"] == "queued"));
     let status = json(&host.run(&["status", "--json"]));
     assert_eq!(status[0]["outbox"]["messages"], 600);
+    // None of it is in the room yet, and what is there may not be all.
+    let history = host.run(&["history", "#ops"]);
+    assert!(
+        stderr(&history).contains("no server"),
+        "{}",
+        stderr(&history)
+    );
 }
 
 #[test]

@@ -313,6 +313,41 @@ fn a_pipe_into_chat_itself_sends_and_prints() {
 }
 
 #[test]
+fn a_commit_that_came_while_the_sender_was_stopped_counts() {
+    let sandbox = Sandbox::new();
+    let (mut server, ada, _bee) = two_hosts(&sandbox);
+    let alice = ada.terminal("alice");
+    alice.send_committed("#ops", "first");
+    server.process().stop();
+    let words = [
+        "send",
+        "#ops",
+        "second",
+        "--wait",
+        "committed",
+        "--timeout",
+        "3",
+        "--json",
+    ];
+    let mut sender = alice.start(words);
+    eventually("the message is accepted", || {
+        match ada.status().outbox_messages {
+            1 => Ok(()),
+            other => Err(other),
+        }
+    });
+    sender.stop();
+    server.process().cont();
+    ada.wait_outbox_empty();
+    // The sender's time goes by, as a command counts it.
+    let quiet = ["tail", "&quiet", "--count", "1", "--timeout", "4"];
+    alice.run(quiet).expect_code(124);
+    sender.cont();
+    let sent = sent_lines(&sender.wait().expect_code(0).stdout);
+    assert_eq!(sent[0].state, "committed");
+}
+
+#[test]
 fn the_demo_ends_with_success() {
     let sandbox = Sandbox::new();
     let _turn = tests::heavy();
