@@ -147,7 +147,11 @@ impl Following {
 
     /// Whether there is no point in waiting for messages of `room`.
     pub(super) fn is_out_of_reach(&self, room: &Room) -> bool {
-        matches!(self.rooms.get(room), Some(Place::Later | Place::Never))
+        match self.rooms.get(room) {
+            Some(place) => *place != Place::Followed,
+            // Nobody here is in it. A conversation is followed once the server names it.
+            None => matches!(room, Room::Federated(_)),
+        }
     }
 
     /// The server did it.

@@ -14,8 +14,8 @@ use crate::store::{Command, person::DepartureNumber};
 use bytes::{Buf, BytesMut};
 use futures_util::{FutureExt, StreamExt};
 use protocol::{
-    CodecError, FederatedRoom, FrameCodec, MessageId, Nick, RequestId, Room, Timestamp, UserName,
-    encode_frame,
+    CodecError, FederatedRoom, FrameCodec, MessageId, Nick, RequestId, Room, Seq, Timestamp,
+    UserName, encode_frame,
     federation::{AgentFrame, Event, Refusal, Reply, Request, ServerFrame},
     limits::{HEARTBEAT_INTERVAL, PEER_TIMEOUT},
     local::{self, LinkStatus},
@@ -372,6 +372,10 @@ impl<'l> Online<'l> {
             (Pending::Sync { room, done }, Ok(Reply::Head { head }))
                 if !self.following.is_out_of_reach(&room) =>
             {
+                if matches!(room, Room::Direct(_)) && head > Seq::START {
+                    // The list of conversations may not have come to it yet.
+                    self.follow(room.clone())?;
+                }
                 self.intake.sync(room, head, done);
             }
             (Pending::Sync { done, .. }, _) => drop(done.send(false)),
@@ -452,6 +456,9 @@ impl<'l> Online<'l> {
         }
         let errands = self.following.reconcile(self.link.hub.roll(), version);
         for errand in errands {
+            if let Errand::Unsubscribe(room) = &errand {
+                self.intake.give_up_on(room);
+            }
             self.run_errand(errand)?;
         }
         self.show_refusals();
@@ -500,3 +507,6 @@ impl<'l> Online<'l> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
