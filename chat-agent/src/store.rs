@@ -278,7 +278,7 @@ impl Store for AgentStore {
         match command {
             Command::Send { message, .. } => return self.send(transaction, message),
             Command::Ingest { messages, .. } => return self.ingest(transaction, messages),
-            Command::Settle { results } => return self.settle(transaction, results),
+            Command::Settle { results, .. } => return self.settle(transaction, results),
             Command::Claim { nick, uid, .. } => {
                 let claim = person::claim(transaction, nick, *uid, MAX_NICKS_PER_UID)?;
                 return Ok(Outcome::Claimed(claim));
@@ -381,8 +381,9 @@ impl Store for AgentStore {
                 Command::Configure { .. } => {
                     warn!(%reason, "servers not looked at, send SIGHUP again");
                 }
-                // What stays in the outbox is sent again, and acknowledged again.
-                Command::Settle { .. } | Command::Departed { .. } | Command::CopyTopic { .. } => {}
+                Command::Settle { results, done } => drop(done.send(Err(results))),
+                // The next connection tells the server again, and is told again.
+                Command::Departed { .. } | Command::CopyTopic { .. } => {}
             }
         }
     }
@@ -419,7 +420,7 @@ impl AgentStore {
                 hub.publish(fresh.map(|(message, _)| message));
                 let _link_is_gone = done.send(Ok(gaps));
             }
-            (Command::Settle { results }, _) => {
+            (Command::Settle { results, done }, _) => {
                 for settled in results {
                     if let Err(refusal) = &settled.result {
                         let (id, room, author) = (settled.id, &settled.room, &settled.author);
@@ -427,6 +428,7 @@ impl AgentStore {
                     }
                     hub.settled(settled);
                 }
+                let _link_is_gone = done.send(Ok(()));
             }
             (Command::BeginEpoch { epoch, done }, _) => {
                 hub.begin_epoch(epoch);

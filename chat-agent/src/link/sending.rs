@@ -13,11 +13,17 @@ use protocol::{
 };
 use room_log::{Readers, StoreError};
 use std::{future::Future, pin::Pin, time::Duration};
-use tokio::time::Instant;
+use tokio::{
+    sync::oneshot,
+    time::{Instant, sleep_until},
+};
 use tracing::{debug, warn};
 
 /// How long to wait when a server that asks for a retry does not say how long.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// How long to wait before what could not be written is written again: a full disk takes a person.
+const SETTLE_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// Shortest wait before a retry, whatever the server says.
 const RETRY_MIN: Duration = Duration::from_millis(50);
@@ -30,7 +36,17 @@ pub(super) struct Sending {
     window: Window,
     loading: Option<(usize, Loading)>,
     paused_until: Option<Instant>,
+    /// What the outbox does not know of yet.
     settled: Vec<Settled>,
+    settling: Settling,
+}
+
+/// How far the writer is with what was settled before.
+enum Settling {
+    Done,
+    Begun(oneshot::Receiver<Result<(), Vec<Settled>>>),
+    /// It failed; it is tried again then.
+    Again(Instant),
 }
 
 /// What an answer means for the messages behind it.
@@ -53,6 +69,7 @@ impl Sending {
             loading: None,
             paused_until: None,
             settled: Vec::new(),
+            settling: Settling::Done,
         }
     }
 
@@ -72,7 +89,7 @@ impl Sending {
         }
     }
 
-    /// Waits until a page was loaded or a pause is over.
+    /// Waits until a page was loaded, the writer has answered, or a pause is over.
     ///
     /// Cancel safe.
     pub(super) async fn ready(&mut self) -> Result<(), LinkError> {
@@ -89,9 +106,21 @@ impl Sending {
                 let page = page.map_err(|error| LinkError::Store(error.to_string()))?;
                 self.window.load(page, wanted);
             }
+            unwritten = self.settling.over() => self.settled_up_to(unwritten?),
             () = until(pause) => self.paused_until = None,
         }
         Ok(())
+    }
+
+    /// Keeps what could not be written: the server says it once on a connection.
+    fn settled_up_to(&mut self, mut unwritten: Vec<Settled>) {
+        self.settling = if unwritten.is_empty() {
+            Settling::Done
+        } else {
+            Settling::Again(Instant::now() + SETTLE_AGAIN_AFTER)
+        };
+        unwritten.append(&mut self.settled);
+        self.settled = unwritten;
     }
 
     /// The next message to send and its attempt; counts it as sent.
@@ -149,9 +178,9 @@ impl Sending {
         })
     }
 
-    /// Whether something was settled that the outbox does not know of.
+    /// Whether something was settled that the writer is to be told of now.
     pub(super) const fn owes(&self) -> bool {
-        !self.settled.is_empty()
+        !self.settled.is_empty() && matches!(self.settling, Settling::Done)
     }
 
     /// Whether so much was settled that no more answers should be read.
@@ -161,8 +190,31 @@ impl Sending {
 
     /// What was settled, for the writer.
     pub(super) fn take_settled(&mut self) -> Command {
+        let (done, settled) = oneshot::channel();
+        self.settling = Settling::Begun(settled);
         Command::Settle {
             results: std::mem::take(&mut self.settled),
+            done,
+        }
+    }
+}
+
+impl Settling {
+    /// Waits for the writer, or until it may be asked again; forever if neither is to come.
+    /// Returns what was not written.
+    ///
+    /// Cancel safe.
+    async fn over(&mut self) -> Result<Vec<Settled>, LinkError> {
+        match self {
+            Self::Done => std::future::pending().await,
+            Self::Begun(settled) => match settled.await {
+                Ok(written) => Ok(written.err().unwrap_or_default()),
+                Err(_) => Err(LinkError::Store("the agent is ending".to_owned())),
+            },
+            Self::Again(at) => {
+                sleep_until(*at).await;
+                Ok(Vec::new())
+            }
         }
     }
 }
@@ -240,6 +292,33 @@ mod tests {
         let progress = sending.answered(attempt, ids[1], taken, now);
         assert_eq!(progress, Progress::Flowing);
         assert_eq!(sending.settled.len(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_full_disk_kept_from_being_settled_is_settled_later() {
+        let (mut sending, ids) = sending();
+        let taken = || Ok(Reply::Appended { seq: Seq::new(1) });
+        let now = Instant::now();
+        let attempt = sending.next().unwrap().0;
+        sending.next().unwrap();
+        sending.answered(attempt, ids[0], taken(), now);
+        let Command::Settle { results, done } = sending.take_settled() else {
+            panic!("something else is settled");
+        };
+        sending.answered(attempt, ids[1], taken(), now);
+        assert!(!sending.owes(), "one at a time");
+        done.send(Err(results)).unwrap();
+        sending.ready().await.unwrap();
+        assert!(!sending.owes(), "not at once");
+        sending.ready().await.unwrap();
+        assert!(sending.owes());
+        let Command::Settle { results, done } = sending.take_settled() else {
+            panic!("something else is settled");
+        };
+        assert_eq!(results.iter().map(|one| one.id).collect::<Vec<_>>(), ids);
+        done.send(Ok(())).unwrap();
+        sending.ready().await.unwrap();
+        assert!(!sending.owes());
     }
 
     #[test]

@@ -30,6 +30,8 @@ pub enum Command {
     Settle {
         /// What became of each.
         results: Vec<Settled>,
+        /// Told when it is done, or given back what was not.
+        done: oneshot::Sender<Result<(), Vec<Settled>>>,
     },
     /// The server's log is another one than the replica's.
     BeginEpoch {

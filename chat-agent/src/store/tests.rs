@@ -171,6 +171,24 @@ fn a_message_that_only_a_log_before_had_is_sent_again() {
 }
 
 #[test]
+fn what_a_full_disk_kept_from_being_settled_is_given_back() {
+    let mut desk = Desk::new(1_000);
+    let (done, mut settled) = oneshot::channel();
+    let results = vec![Settled {
+        id: MessageId::new(),
+        room: "#ops".parse().unwrap(),
+        author: alice(),
+        result: Ok(Delivery::Queued),
+    }];
+    let command = Command::Settle {
+        results: results.clone(),
+        done,
+    };
+    desk.store.rolled_back(vec![command], &StoreError::DiskFull);
+    assert_eq!(settled.try_recv(), Ok(Err(results)));
+}
+
+#[test]
 fn conversations_with_nobody_are_begun_up_to_the_limit() {
     let mut desk = Desk::new(u64::MAX);
     desk.begin_epoch(Epoch::new());
