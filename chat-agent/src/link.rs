@@ -11,6 +11,7 @@
 //! Nothing depends on how often this goes round: messages wait in the outbox, and the replica
 //! knows where it is in each room.
 
+mod dial;
 mod following;
 mod intake;
 mod mandate;
@@ -25,16 +26,16 @@ use crate::{backoff::Backoff, hub::Hub, store::AgentWriter};
 use online::{Closed, Online};
 use protocol::{
     Room, Timestamp, federation,
-    limits::{CONNECT_TIMEOUT, RECONNECT_MAX, RECONNECT_MIN},
+    limits::{RECONNECT_MAX, RECONNECT_MIN},
     local::{LinkStatus, Refusal},
 };
 use room_log::Readers;
-use std::{io, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use thiserror::Error;
 use tokio::{
     net::TcpStream,
     sync::{mpsc, oneshot, watch},
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
@@ -103,9 +104,12 @@ impl LinkHandle {
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum LinkError {
-    /// No TCP connection.
+    /// The server's name has no address.
     #[error("cannot connect: {0}")]
-    Connect(#[source] io::Error),
+    Lookup(#[source] io::Error),
+    /// No TCP connection to any of the server's addresses.
+    #[error("cannot connect: {}", each(.0))]
+    Connect(Vec<(SocketAddr, io::Error)>),
     /// It took too long.
     #[error("no answer within {} s", .0.as_secs())]
     TooSlow(Duration),
@@ -253,8 +257,7 @@ impl Link {
         let (hub, writer) = (Arc::clone(&self.hub), self.writer.clone());
         let readers = self.readers.clone();
         let opening = async {
-            let opened = timeout(CONNECT_TIMEOUT, open(server, &hub)).await;
-            let (stream, welcome) = opened.map_err(|_| LinkError::TooSlow(CONNECT_TIMEOUT))??;
+            let (stream, welcome) = open(server, &hub).await?;
             let replica = replica::prepare(&hub, &writer, &readers, welcome.epoch).await?;
             Ok::<_, LinkError>((stream, welcome, replica))
         };
@@ -282,12 +285,17 @@ fn turn_away(request: LinkRequest, refusal: &Refusal) {
 }
 
 async fn open(server: &str, hub: &Hub) -> Result<(TcpStream, Welcome), LinkError> {
-    let mut stream = TcpStream::connect(server)
-        .await
-        .map_err(LinkError::Connect)?;
+    let mut stream = dial::dial(server).await?;
     stream.set_nodelay(true)?;
     let welcome = welcome::introduce(&mut stream, hub).await?;
     Ok((stream, welcome))
+}
+
+fn each(failures: &[(SocketAddr, io::Error)]) -> String {
+    let told = failures
+        .iter()
+        .map(|(address, error)| format!("{address}: {error}"));
+    told.collect::<Vec<_>>().join(", ")
 }
 
 /// Waits until `instant`; forever if there is none.

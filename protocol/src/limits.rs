@@ -136,7 +136,7 @@ pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(3);
 pub const PEER_TIMEOUT: Duration = Duration::from_millis(9_500);
 const _: () = assert!(PEER_TIMEOUT.as_millis() <= 10_000);
 
-/// How long a TCP connection to a server may take.
+/// How long it may take to find a server and connect to it, whichever of its addresses answers.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Shortest and longest wait between attempts to reach a server; see `chat-agent`'s `backoff.rs`.
