@@ -19,10 +19,23 @@ const CONNECT_MIN: Duration = Duration::from_secs(1);
 /// [`LinkError::Connect`] if none of them answers.
 pub(super) async fn dial(server: &str) -> Result<TcpStream, LinkError> {
     let deadline = Instant::now() + CONNECT_TIMEOUT;
-    let found = timeout_at(deadline, lookup_host(server)).await;
+    let found = timeout_at(deadline, look_up(server)).await;
     let found = found.map_err(|_| LinkError::TooSlow(CONNECT_TIMEOUT))?;
-    let addresses: Vec<SocketAddr> = found.map_err(LinkError::Lookup)?.collect();
+    let addresses = found.map_err(LinkError::Lookup)?;
     first(&addresses, deadline, TcpStream::connect::<SocketAddr>).await
+}
+
+/// The addresses of a `HOST:PORT`.
+async fn look_up(server: &str) -> io::Result<Vec<SocketAddr>> {
+    // The zone in `[fe80::1%eth0]:7667` is for the resolver, which knows no brackets.
+    let bare = server
+        .strip_prefix('[')
+        .and_then(|rest| rest.split_once("]:"))
+        .and_then(|(host, port)| Some((host, port.parse::<u16>().ok()?)));
+    Ok(match bare {
+        Some(host_and_port) => lookup_host(host_and_port).await?.collect(),
+        None => lookup_host(server).await?.collect(),
+    })
 }
 
 /// Connects to the first of `addresses` that answers. Each gets its share of the time that is
@@ -62,6 +75,19 @@ mod tests {
             SILENT => std::future::pending().await,
             2 => Err(io::Error::other("refused")),
             port => Ok(port),
+        }
+    }
+
+    #[tokio::test]
+    async fn an_address_with_a_zone_is_found_like_any_other() {
+        for (server, found) in [
+            ("127.0.0.1:7667", "127.0.0.1:7667"),
+            ("[::1]:99", "[::1]:99"),
+            // The loopback device is the first of every system.
+            ("[fe80::1%lo]:7667", "[fe80::1%1]:7667"),
+        ] {
+            let found: SocketAddr = found.parse().unwrap();
+            assert_eq!(look_up(server).await.unwrap(), [found], "{server}");
         }
     }
 
