@@ -10,7 +10,10 @@ use super::{
     until,
     welcome::Welcome,
 };
-use crate::store::{Command, person::DepartureNumber};
+use crate::{
+    hub::Roll,
+    store::{Command, person::DepartureNumber},
+};
 use bytes::{Buf, BytesMut};
 use futures_util::{FutureExt, StreamExt};
 use protocol::{
@@ -126,6 +129,7 @@ impl<'l> Online<'l> {
             online.run_errand(Errand::Leave { room, nick, up_to })?;
         }
         online.run_errand(Errand::Directs { after: None })?;
+        online.tell(replica.roll, replica.roll_version)?;
         online.reconcile()?;
         Ok(online)
     }
@@ -454,7 +458,11 @@ impl<'l> Online<'l> {
         if self.following.knows(version) {
             return Ok(());
         }
-        let errands = self.following.reconcile(self.link.hub.roll(), version);
+        self.tell(self.link.hub.roll(), version)
+    }
+
+    fn tell(&mut self, roll: Roll, version: u64) -> Result<(), LinkError> {
+        let errands = self.following.reconcile(roll, version);
         for errand in errands {
             if let Errand::Unsubscribe(room) = &errand {
                 self.intake.give_up_on(room);

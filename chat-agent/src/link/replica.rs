@@ -2,7 +2,7 @@
 
 use super::LinkError;
 use crate::{
-    hub::Hub,
+    hub::{Hub, Roll},
     store::{AgentWriter, Command, has_epoch, person},
 };
 use protocol::{Epoch, FederatedRoom, Nick, Room};
@@ -15,6 +15,9 @@ use tracing::warn;
 pub(super) struct Replica {
     pub(super) heads: Vec<(Room, Head)>,
     pub(super) departures: Vec<(person::DepartureNumber, FederatedRoom, Nick)>,
+    /// Who was where before the departures were looked up, and which version of it that is.
+    pub(super) roll: Roll,
+    pub(super) roll_version: u64,
 }
 
 /// Makes the replica belong to the server's log.
@@ -48,10 +51,15 @@ pub(super) async fn prepare(
             .map_err(|_| ending())?
             .map_err(LinkError::Store)?;
     }
+    // Taken first: a departure that is stored too late to be found is missing from a later roll.
+    let roll_version = hub.roll_version();
+    let roll = hub.roll();
     let read = readers.run(move |connection| {
         Ok(Replica {
             heads: log::heads(connection, epoch)?,
             departures: person::departures(connection)?,
+            roll,
+            roll_version,
         })
     });
     read.await

@@ -167,3 +167,22 @@ async fn a_conversation_the_server_has_not_listed_yet_can_be_waited_for() {
         "or nothing would come"
     );
 }
+
+#[tokio::test]
+async fn who_leaves_while_a_connection_begins_is_gone_for_the_server_too() {
+    let mut desk = Desk::new().await;
+    let people = desk.people.clone();
+    people.join("#ops").await;
+    let replica = desk.replica().await;
+    people.leave("#ops").await;
+    let mut online = desk.begin(replica).await;
+    let last = online.asked().into_iter().rfind(|asked| {
+        let request = &asked.request;
+        matches!(request, Request::Join { .. } | Request::Leave { .. })
+    });
+    let request = last.map(|asked| asked.request);
+    assert!(
+        matches!(request, Some(Request::Leave { .. })),
+        "{request:?}"
+    );
+}
