@@ -50,7 +50,8 @@ pub enum Verb {
     ///
     /// Prints nothing on success, or with --json one object a message. Empty lines are skipped; a
     /// line that is not UTF-8 or too long is named and left out, and the exit code is 1 in the
-    /// end. Starts this host's agent if none runs, unless a socket is named.
+    /// end. With --whole all of standard input is one message, which is refused with exit code 1 if
+    /// it is too long or not UTF-8. Starts this host's agent if none runs, unless a socket is named.
     Send(SendArgs),
     /// Print messages as they come
     ///
@@ -114,6 +115,9 @@ pub struct SendArgs {
     /// What to say, behind -- if it may begin with "-"; if absent or "-", each non-empty line of
     /// standard input is a message
     pub text: Option<String>,
+    /// Send all of standard input as one message, without the end of its last line
+    #[arg(long, conflicts_with = "text")]
+    pub whole: bool,
     /// When a message counts as sent: durable on this host, or in the room's log
     #[arg(long, value_enum, default_value_t = Wait::Queued)]
     pub wait: Wait,

@@ -1,4 +1,4 @@
-//! Lines of standard input, bounded in size and number, read on a thread of their own.
+//! Standard input, bounded in size: its lines, read ahead on a thread of their own, or all of it.
 
 use crate::{
     exit::{Failure, say},
@@ -90,6 +90,57 @@ impl Skipped {
             ))),
         }
     }
+}
+
+/// Why standard input as a whole is no message.
+#[derive(Debug, Error)]
+pub enum WholeError {
+    /// Over the limit of a message.
+    #[error(
+        "standard input has more than {max} bytes, the most a message may have: nothing was sent"
+    )]
+    TooLong {
+        /// Bytes allowed.
+        max: usize,
+    },
+    /// Not UTF-8.
+    #[error("standard input is not valid UTF-8 from byte {at} on, see iconv(1): nothing was sent")]
+    NotText {
+        /// Its first bad byte, counted from 0.
+        at: usize,
+    },
+    /// Nothing there.
+    #[error("standard input is empty: nothing was sent")]
+    Empty,
+    /// Standard input failed.
+    #[error("standard input cannot be read: {0}")]
+    Io(#[from] io::Error),
+}
+
+/// All that `reader` has, without the end of its last line.
+///
+/// # Errors
+///
+/// [`WholeError`] if that is no message.
+pub fn whole(reader: impl Read) -> Result<String, WholeError> {
+    let mut bytes = Vec::new();
+    // Room for "\r\n", so that the longest text is told from one that is too long.
+    let most = MAX_BODY_BYTES as u64 + 3;
+    reader.take(most).read_to_end(&mut bytes)?;
+    if bytes.pop_if(|last| *last == b'\n').is_some() {
+        bytes.pop_if(|last| *last == b'\r');
+    }
+    if bytes.len() > MAX_BODY_BYTES {
+        return Err(WholeError::TooLong {
+            max: MAX_BODY_BYTES,
+        });
+    }
+    if bytes.is_empty() {
+        return Err(WholeError::Empty);
+    }
+    String::from_utf8(bytes).map_err(|error| WholeError::NotText {
+        at: error.utf8_error().valid_up_to(),
+    })
 }
 
 /// Reads standard input on a thread, until its end, a failure, or the receiver is dropped.
@@ -233,6 +284,28 @@ mod tests {
             error.contains("line 2") && error.contains("byte 1"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn a_whole_text_keeps_its_lines_and_loses_only_its_last_end() {
+        for (bytes, text) in [
+            (&b"one\n\ntwo\n"[..], "one\n\ntwo"),
+            (b"one\r\n", "one"),
+            (b" x \n\n", " x \n"),
+        ] {
+            assert_eq!(whole(bytes).unwrap(), text);
+        }
+        for end in [&b""[..], b"\n", b"\r\n"] {
+            let longest = [&vec![b'x'; MAX_BODY_BYTES][..], end].concat();
+            assert_eq!(whole(&longest[..]).unwrap().len(), MAX_BODY_BYTES);
+            let over = [&vec![b'x'; MAX_BODY_BYTES + 1][..], end].concat();
+            assert!(matches!(whole(&over[..]), Err(WholeError::TooLong { .. })));
+            assert!(matches!(whole(end), Err(WholeError::Empty)));
+        }
+        assert!(matches!(
+            whole(&b"ab\xff"[..]),
+            Err(WholeError::NotText { at: 2 })
+        ));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! `chat send`: one message, or one for each line of standard input.
+//! `chat send`: one message, one for each line of standard input, or that as a whole.
 //!
 //! Ids are made here. When the agent is lost, it is looked for until the timeout, and everything
 //! without an answer is sent again under its id, so that it is posted once.
@@ -22,7 +22,7 @@ use crate::{
     wait::until_heard,
 };
 use protocol::{Content, MessageId, Room, limits::MAX_KEY_BYTES, local::Delivery};
-use std::{collections::VecDeque, time::Duration};
+use std::{collections::VecDeque, io, time::Duration};
 use tokio::{
     sync::mpsc,
     time::{Instant, timeout},
@@ -41,6 +41,15 @@ pub async fn run(settings: &Settings, args: &SendArgs) -> Result<(), Failure> {
             "--id has {} bytes, it must have 1 to {MAX_KEY_BYTES}",
             key.len()
         )));
+    }
+    let text = match args.text.as_deref() {
+        // Read before anything is begun: what is no message fails with nothing sent.
+        _ if args.whole => Some(lines::whole(io::stdin().lock()).map_err(Failure::failed)?),
+        None | Some("-") => None,
+        Some(text) => Some(text.to_owned()),
+    };
+    if let Some(text) = &text {
+        check(text).map_err(Failure::failed)?;
     }
     let options = Options {
         autostart: super::may_start(settings),
@@ -73,11 +82,10 @@ pub async fn run(settings: &Settings, args: &SendArgs) -> Result<(), Failure> {
         failure: None,
         output: Output::optional(),
     };
-    let input = match args.text.as_deref() {
-        None | Some("-") => lines::stdin(),
+    let input = match text {
+        None => lines::stdin(),
         Some(text) => {
-            check(text).map_err(Failure::failed)?;
-            sending.say(None, text.to_owned());
+            sending.say(None, text);
             mpsc::channel(1).1
         }
     };

@@ -3,6 +3,7 @@
 
 mod federating;
 mod lost_agents;
+mod scripts;
 mod starting;
 mod stopped;
 

@@ -1,0 +1,44 @@
+//! The verbs for scripts, most of them as a shell runs them.
+
+mod whole;
+
+use super::{CHAT, Host, json, stderr};
+use std::{
+    path::Path,
+    process::{Command, Output},
+};
+
+/// `sh -c SCRIPT` where `chat` is the binary under test, talking to `host` as alice.
+fn shell(host: &Host, script: &str) -> Command {
+    let programs = Path::new(CHAT).parent().unwrap().to_owned();
+    let others = std::env::var_os("PATH").unwrap_or_default();
+    let path = std::iter::once(programs).chain(std::env::split_paths(&others));
+    let template = host.chat(&[]);
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", script])
+        .current_dir(host.dir.path())
+        .env("PATH", std::env::join_paths(path).unwrap())
+        .stdin(std::process::Stdio::null());
+    for (name, value) in template.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    command
+}
+
+fn run(host: &Host, script: &str) -> Output {
+    shell(host, script).output().unwrap()
+}
+
+/// What `room` has, oldest first.
+fn all(host: &Host, room: &str) -> Vec<serde_json::Value> {
+    json(&host.run(&["tail", room, "--since", "0", "--json"]))
+}
+
+fn bodies(host: &Host, room: &str) -> Vec<String> {
+    let body = |message: serde_json::Value| message["body"].as_str().unwrap().to_owned();
+    all(host, room).into_iter().map(body).collect()
+}
