@@ -1,7 +1,8 @@
 //! The command line: definitions only. The doc comments are the help text.
 
+use crate::since::Since;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use protocol::{Cursor, ResumePoint, Target};
+use protocol::{Cursor, Target};
 use std::path::PathBuf;
 
 /// Talk between terminals and hosts; alone, `chat` opens a conversation in &lobby
@@ -150,9 +151,10 @@ pub struct TailArgs {
     /// Which rooms: #name, &name, nick or nick@host
     #[arg(required = true, value_name = "ROOM")]
     pub rooms: Vec<Target>,
-    /// Begin after this: 0 is the beginning, else the "cursor" of a message printed by --json
-    #[arg(long, value_name = "CURSOR")]
-    pub since: Option<ResumePoint>,
+    /// Begin after this: the "cursor" of a message printed by --json, 0 for the beginning, or a
+    /// time: 14:30 (today), 2026-11-24, 2026-11-24T14:30:00Z, or how long ago: 30m, 2h, 7d
+    #[arg(long, value_name = "CURSOR|TIME")]
+    pub since: Option<Since>,
     /// Go on printing what comes
     #[arg(long, short)]
     pub follow: bool,

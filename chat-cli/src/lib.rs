@@ -35,10 +35,12 @@ mod render;
 #[cfg(test)]
 mod sample;
 mod search;
+mod since;
 mod start;
 mod trust;
 mod verbs;
 mod wait;
+mod when;
 
 use args::{Cli, Connection, Verb};
 use clap::Parser;

@@ -11,6 +11,7 @@ use crate::{
     paths::Settings,
     recall::Recall,
     render::{self, Setting, Style},
+    since::{NotBefore, Since},
     wait::until_heard,
 };
 use positions::Positions;
@@ -35,7 +36,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// [`Failure`] with the exit code.
 pub async fn run(settings: &Settings, args: &TailArgs) -> Result<(), Failure> {
     let named: HashSet<_> = args.rooms.iter().collect();
-    if matches!(args.since, Some(ResumePoint::After(_))) && named.len() > 1 {
+    if matches!(args.since, Some(Since::Point(ResumePoint::After(_)))) && named.len() > 1 {
         return Err(Failure::usage(
             "--since has the cursor of one room, but several are read: give the \"cursor\" that \
              `chat tail --json` printed for these rooms, such as '#a=…;#b=…'",
@@ -60,15 +61,11 @@ pub async fn run(settings: &Settings, args: &TailArgs) -> Result<(), Failure> {
 }
 
 /// Where each room begins.
-fn beginnings(
-    rooms: BTreeSet<Room>,
-    since: Option<&ResumePoint>,
-    newest: u32,
-) -> Vec<(Room, From)> {
+fn beginnings(rooms: BTreeSet<Room>, since: Option<&Since>, newest: u32) -> Vec<(Room, From)> {
     let begin = |room: Room| {
         let from = match since {
             None => From::Newest(newest),
-            Some(since) => since.of(&room).map_or(From::Beginning, From::After),
+            Some(since) => since.of(&room),
         };
         (room, from)
     };
@@ -106,9 +103,11 @@ impl Tail<'_> {
         let rooms = self.args.rooms.iter().map(|room| room.resolve(&me));
         let rooms: BTreeSet<Room> = rooms.collect();
         let mut positions = Positions::new(rooms.iter().cloned());
+        let since = self.args.since.as_ref();
+        let mut not_before = since.map_or_else(NotBefore::default, Since::bound);
         let count = self.args.count;
         let newest = count.map_or(NEWEST, |count| u32::try_from(count).unwrap_or(u32::MAX));
-        for (room, from) in beginnings(rooms, self.args.since.as_ref(), newest) {
+        for (room, from) in beginnings(rooms, since, newest) {
             conversation.read(room, from);
         }
         while live || !conversation.follow().all_caught_up() {
@@ -119,7 +118,11 @@ impl Tail<'_> {
             match happening {
                 Happening::Message(message) => {
                     if let Some(at) = conversation.follow().reached(&message.room) {
-                        positions.take(message, at);
+                        if not_before.admits(&message) {
+                            positions.take(message, at);
+                        } else {
+                            positions.pass(&message.room, at);
+                        }
                     }
                 }
                 Happening::Opened { ref room, .. } | Happening::NewLife(ref room) => {
@@ -162,33 +165,5 @@ impl Tail<'_> {
         };
         let seconds = self.args.timeout.unwrap_or_default();
         Failure::new(Exit::TimedOut, format_args!("{what} within {seconds} s"))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use protocol::{Cursor, Seq};
-    use std::collections::BTreeMap;
-
-    #[test]
-    fn each_room_begins_where_the_cursor_says() {
-        let room = |text: &str| text.parse::<Room>().unwrap();
-        let both = BTreeSet::from([room("#a"), room("#b")]);
-        let cursor = Cursor {
-            epoch: crate::sample::epoch(1),
-            seq: Seq::new(3),
-        };
-        let begin = |since: Option<ResumePoint>| beginnings(both.clone(), since.as_ref(), 10);
-        assert_eq!(begin(None)[0].1, From::Newest(10));
-        assert_eq!(begin(Some(ResumePoint::Beginning))[1].1, From::Beginning);
-        let each = ResumePoint::Each(BTreeMap::from([(room("#b"), cursor)]));
-        assert_eq!(
-            begin(Some(each)),
-            [
-                (room("#a"), From::Beginning),
-                (room("#b"), From::After(cursor))
-            ]
-        );
     }
 }

@@ -24,8 +24,9 @@ pub(super) struct Positions {
 enum Step {
     /// A message to print, and its place.
     Message(Committed, Cursor),
-    /// A room was opened again: a log that began a new life has other places from here on.
-    Opened(Room, Cursor),
+    /// Nothing to print, but a room has come to another place: its log began a new life, or what
+    /// is there is not wanted.
+    Moved(Room, Cursor),
 }
 
 impl Positions {
@@ -45,7 +46,7 @@ impl Positions {
     pub(super) fn begin(&mut self, room: &Room, at: Cursor) {
         match self.reached.get_mut(room) {
             Some(Some(reached)) if reached.epoch != at.epoch => {
-                self.held.push_back(Step::Opened(room.clone(), at));
+                self.held.push_back(Step::Moved(room.clone(), at));
             }
             Some(reached @ None) => *reached = Some(at),
             _ => {}
@@ -58,6 +59,15 @@ impl Positions {
         self.held.push_back(Step::Message(message, at));
     }
 
+    /// Notes that `room` was read up to here without anything to print.
+    pub(super) fn pass(&mut self, room: &Room, at: Cursor) {
+        match self.held.back_mut() {
+            // However many are passed, one step is enough.
+            Some(Step::Moved(last, reached)) if last == room => *reached = at,
+            _ => self.held.push_back(Step::Moved(room.clone(), at)),
+        }
+    }
+
     /// The next message to print, and what resumes after it.
     pub(super) fn next(&mut self) -> Option<(Committed, ResumePoint)> {
         let unknown = self.reached.values().any(Option::is_none);
@@ -66,7 +76,7 @@ impl Positions {
         }
         loop {
             match self.held.pop_front()? {
-                Step::Opened(room, at) => {
+                Step::Moved(room, at) => {
                     self.reached.insert(room, Some(at));
                 }
                 Step::Message(message, at) => {
@@ -154,6 +164,19 @@ mod tests {
         let (a4, b90, b91) = (at(4), at(90), at(91));
         assert_eq!(next(&mut positions), Some(format!("#a={a4};#b={b90}")));
         assert_eq!(next(&mut positions), Some(format!("#a={renewed};#b={b91}")));
+    }
+
+    #[test]
+    fn what_was_passed_over_is_not_resumed_from() {
+        let mut positions = Positions::new([room("#a"), room("#b")]);
+        positions.begin(&room("#a"), at(0));
+        positions.begin(&room("#b"), at(0));
+        positions.pass(&room("#a"), at(1));
+        positions.pass(&room("#a"), at(2));
+        take(&mut positions, "#b", 1);
+        assert_eq!(positions.held.len(), 2);
+        let (a2, b1) = (at(2), at(1));
+        assert_eq!(next(&mut positions), Some(format!("#a={a2};#b={b1}")));
     }
 
     #[test]
