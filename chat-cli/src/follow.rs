@@ -228,6 +228,12 @@ impl Follow {
         self.rooms.values().all(|place| place.caught_up)
     }
 
+    /// Whether all that `room` had has been read: what follows is live.
+    #[must_use]
+    pub fn is_caught_up(&self, room: &Room) -> bool {
+        self.rooms.get(room).is_some_and(|place| place.caught_up)
+    }
+
     /// The position reached in `room`.
     #[must_use]
     pub fn reached(&self, room: &Room) -> Option<Cursor> {
@@ -341,6 +347,7 @@ mod tests {
         opened(&mut follow, "#ops", 1, 0);
         opened(&mut follow, "&lobby", 1, 0);
         follow.on_caught_up(&room("#ops"));
+        assert!(follow.is_caught_up(&room("#ops")) && !follow.is_caught_up(&room("&lobby")));
         assert!(!follow.all_caught_up());
         follow.on_caught_up(&room("&lobby"));
         assert!(follow.all_caught_up());

@@ -5,7 +5,7 @@
 //! | type | printed by | fields |
 //! | --- | --- | --- |
 //! | `sent` | `chat send` | `id`, `room`, `state` (`queued` or `committed`), `seq` (null while queued) |
-//! | `message` | `chat tail`, `chat history` | `room`, `seq`, `id`, `from` (`nick@host`), `body` (null if it cannot be read; then `unreadable` says why), `sent_at`, `committed_at`, `cursor`; `kind` if it is no plain text (`action`, or `reply` with the id it answers in `to`) |
+//! | `message` | `chat tail`, `chat history` | `room`, `seq`, `id`, `from` (`nick@host`), `body` (null if it cannot be read; then `unreadable` says why), `sent_at`, `committed_at`, `cursor`; `kind` if it is no plain text (`action`, or `reply` with the id it answers in `to`); of `chat tail` also `live`: false for what was there already, up to where the room was caught up with, also after the agent was lost; true for what comes |
 //! | `edit` | `chat tail`, `chat history` | as `message`, where `body` is what message `of` says from now on |
 //! | `delete` | `chat tail`, `chat history` | as `message` without `body`; message `of` is taken back |
 //! | `reaction` | `chat tail`, `chat history` | as `message` without `body`; `emoji` is a reaction to message `to`, and `on` whether it came or went |
@@ -87,6 +87,8 @@ struct Event {
     emoji: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     on: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    live: Option<bool>,
 }
 
 #[derive(Serialize)]
@@ -135,10 +137,16 @@ pub fn sent(id: MessageId, room: &Room, state: Delivery, me: &UserName) -> Strin
 /// One message, edit, deletion or reaction; `cursor` is the text that resumes after it.
 #[must_use]
 pub fn message(message: &Committed, me: &UserName, cursor: String) -> String {
-    text(&event(message, me, cursor))
+    text(&event(message, me, cursor, None))
 }
 
-fn event(message: &Committed, me: &UserName, cursor: String) -> Line<'static> {
+/// As [`message`], for a reader that goes on: whether it came just now or was there already.
+#[must_use]
+pub fn read(message: &Committed, me: &UserName, cursor: String, live: bool) -> String {
+    text(&event(message, me, cursor, Some(live)))
+}
+
+fn event(message: &Committed, me: &UserName, cursor: String, live: Option<bool>) -> Line<'static> {
     let event = Event {
         room: message.room.seen_by(me),
         seq: message.seq.number(),
@@ -147,6 +155,7 @@ fn event(message: &Committed, me: &UserName, cursor: String) -> Line<'static> {
         sent_at: time(message.sent_at),
         committed_at: time(message.committed_at),
         cursor,
+        live,
         ..Event::default()
     };
     let says = |body| Some(Some(body));
@@ -314,6 +323,16 @@ mod tests {
                 r#""from":"bob@bee","body":"hi \"there\"\n\u001b","sent_at":"2024-03-01T12:00:00.000042Z","#,
                 r#""committed_at":"2024-03-01T12:00:00.000042Z","cursor":"0000000000000003.7"}"#
             )
+        );
+    }
+
+    #[test]
+    fn a_reader_that_goes_on_is_told_last_whether_a_message_is_live() {
+        let committed = sample::message("#ops", 7, "bob@bee", "hi");
+        let printed = read(&committed, &me(), "0".to_owned(), true);
+        assert!(
+            printed.ends_with(r#","cursor":"0","live":true}"#),
+            "{printed}"
         );
     }
 

@@ -119,7 +119,8 @@ impl Tail<'_> {
                 Happening::Message(message) => {
                     if let Some(at) = conversation.follow().reached(&message.room) {
                         if not_before.admits(&message) {
-                            positions.take(message, at);
+                            let live = conversation.follow().is_caught_up(&message.room);
+                            positions.take(message, at, live);
                         } else {
                             positions.pass(&message.room, at);
                         }
@@ -133,19 +134,20 @@ impl Tail<'_> {
                 }
                 happening => news::tell(happening, &me)?,
             }
-            while let Some((message, resume)) = positions.next() {
+            while let Some(due) = positions.next() {
+                let message = &due.message;
                 let line = if self.args.json {
-                    json::message(&message, &me, resume.to_string())
+                    json::read(message, &me, due.resume.to_string(), due.live)
                 } else {
                     let room = (positions.rooms() > 1).then(|| message.room.seen_by(&me));
-                    let quote = self.recall.take(&message);
+                    let quote = self.recall.take(message);
                     let setting = Setting {
                         columns: self.columns,
                         room: room.as_deref(),
                         quote: quote.as_ref(),
                         ..Setting::DATED
                     };
-                    self.style.message(&message, &me, setting)
+                    self.style.message(message, &me, setting)
                 };
                 self.output.print(&line).await?;
                 self.printed += 1;

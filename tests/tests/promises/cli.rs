@@ -59,6 +59,7 @@ fn sent_and_message_lines_have_the_promised_shape() {
         "sent_at",
         "committed_at",
         "cursor",
+        "live",
     ];
     assert_eq!(keys, promised);
     assert_eq!(message["type"], "message");

@@ -22,11 +22,23 @@ pub(super) struct Positions {
 /// What comes next in the order things were read.
 #[derive(Debug)]
 enum Step {
-    /// A message to print, and its place.
-    Message(Committed, Cursor),
+    /// A message to print, its place, and whether it came just now.
+    Message(Committed, Cursor, bool),
     /// Nothing to print, but a room has come to another place: its log began a new life, or what
     /// is there is not wanted.
     Moved(Room, Cursor),
+}
+
+/// A message to print.
+#[derive(Debug)]
+pub(super) struct Due {
+    pub(super) message: Committed,
+    /// Its place.
+    pub(super) at: Cursor,
+    /// Whether it came just now, or was there already.
+    pub(super) live: bool,
+    /// What resumes after it, in all rooms.
+    pub(super) resume: ResumePoint,
 }
 
 impl Positions {
@@ -53,10 +65,10 @@ impl Positions {
         }
     }
 
-    /// Takes a message that was read, and its place.
-    pub(super) fn take(&mut self, message: Committed, at: Cursor) {
+    /// Takes a message that was read, its place, and whether it came just now.
+    pub(super) fn take(&mut self, message: Committed, at: Cursor, live: bool) {
         self.held_bytes += message.body.as_bytes().len();
-        self.held.push_back(Step::Message(message, at));
+        self.held.push_back(Step::Message(message, at, live));
     }
 
     /// Notes that `room` was read up to here without anything to print.
@@ -68,8 +80,8 @@ impl Positions {
         }
     }
 
-    /// The next message to print, and what resumes after it.
-    pub(super) fn next(&mut self) -> Option<(Committed, ResumePoint)> {
+    /// The next message to print.
+    pub(super) fn next(&mut self) -> Option<Due> {
         let unknown = self.reached.values().any(Option::is_none);
         if unknown && self.held.len() < MAX_HELD && self.held_bytes < MAX_HELD_BYTES {
             return None;
@@ -79,10 +91,15 @@ impl Positions {
                 Step::Moved(room, at) => {
                     self.reached.insert(room, Some(at));
                 }
-                Step::Message(message, at) => {
+                Step::Message(message, at, live) => {
                     self.held_bytes -= message.body.as_bytes().len();
                     self.reached.insert(message.room.clone(), Some(at));
-                    return Some((message, self.resume_point(at)));
+                    return Some(Due {
+                        message,
+                        at,
+                        live,
+                        resume: self.resume_point(at),
+                    });
                 }
             }
         }
@@ -115,11 +132,11 @@ mod tests {
     }
 
     fn take(positions: &mut Positions, name: &str, seq: u64) {
-        positions.take(message(name, seq, "bob@bee", "x"), at(seq));
+        positions.take(message(name, seq, "bob@bee", "x"), at(seq), false);
     }
 
     fn next(positions: &mut Positions) -> Option<String> {
-        let (_, resume) = positions.next()?;
+        let resume = positions.next()?.resume;
         assert_eq!(resume.to_string().parse(), Ok(resume.clone()));
         Some(resume.to_string())
     }
