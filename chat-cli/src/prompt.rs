@@ -12,18 +12,25 @@
 //! ```
 
 mod gate;
+mod helper;
 mod history;
+mod label;
 mod printing;
+mod rows;
+mod screen;
 
 pub use printing::Block;
 
-use gate::{Gate, GatedPrompt};
+use gate::Gate;
+use helper::Painter;
 use history::SharedHistory;
+use label::Label;
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 use rustyline::{
-    Cmd, ConditionalEventHandler, Config, Editor, Event, EventContext, EventHandler, KeyCode,
-    KeyEvent, Modifiers, Movement, RepeatCount, error::ReadlineError,
+    Cmd, ColorMode, ConditionalEventHandler, Config, Editor, Event, EventContext, EventHandler,
+    KeyCode, KeyEvent, Modifiers, Movement, RepeatCount, error::ReadlineError,
 };
+use screen::Screen;
 use std::{
     io::{self, Write},
     sync::{Arc, mpsc as sync_mpsc},
@@ -96,8 +103,11 @@ impl Prompt {
         let (prompts, next_prompt) = sync_mpsc::sync_channel(1);
         let gate = Arc::new(Gate::default());
         let history = SharedHistory::default();
-        let mut editor =
-            Editor::with_history(Config::default(), history.clone()).map_err(io::Error::other)?;
+        // Only with colours it tells what it paints; it has none of its own.
+        let config = Config::builder().color_mode(ColorMode::Forced).build();
+        let screen = Arc::new(Screen::new(config.grapheme_cluster_mode()));
+        let mut editor = Editor::with_history(config, history.clone()).map_err(io::Error::other)?;
+        editor.set_helper(Some(Painter::new(Arc::clone(&screen))));
         let enter = [
             KeyEvent(KeyCode::Enter, Modifiers::NONE),
             KeyEvent::ctrl('J'),
@@ -117,7 +127,7 @@ impl Prompt {
         }
         {
             let gate = Arc::clone(&gate);
-            thread::spawn(move || edit(editor, &next_prompt, &typed_tx, &gate));
+            thread::spawn(move || edit(editor, &next_prompt, &typed_tx, &gate, &screen));
         }
         // Neither is joined: each may wait for a person or a stopped terminal, and ends with the
         // process.
@@ -194,14 +204,15 @@ impl Drop for Prompt {
 }
 
 fn edit(
-    mut editor: Editor<(), SharedHistory>,
+    mut editor: Editor<Painter, SharedHistory>,
     prompts: &sync_mpsc::Receiver<String>,
     typed: &mpsc::Sender<Typed>,
     gate: &Arc<Gate>,
+    screen: &Arc<Screen>,
 ) {
     while let Ok(prompt) = prompts.recv() {
         gate.arm();
-        let line = editor.readline(&GatedPrompt::new(prompt, Arc::clone(gate)));
+        let line = editor.readline(&Label::new(prompt, Arc::clone(gate), Arc::clone(screen)));
         gate.close();
         let (what, goes_on) = match line {
             Ok(line) => {

@@ -3,8 +3,7 @@
 //! rustyline's printer writes directly to the terminal when no line is being edited, past what it
 //! was given before. The gate holds arrivals back then, so that they keep their order.
 
-use rustyline::Prompt;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 enum State {
@@ -105,18 +104,25 @@ impl Gate {
         at.same_line(mark) && at.paints > mark.paints
     }
 
-    /// The editor looks at the prompt, to measure it at first, then to paint it.
-    fn look(&self) {
+    /// The editor measures the prompt; whether that begins a line.
+    pub(super) fn measured(&self) -> bool {
         let mut inner = self.inner();
-        match inner.state {
-            State::Armed => {
-                inner.state = State::Open;
-                inner.at.line += 1;
-            }
-            State::Open => inner.at.paints += 1,
-            State::Closed | State::ForGood => return,
+        let begins = inner.state == State::Armed;
+        if begins {
+            inner.state = State::Open;
+            inner.at.line += 1;
+            self.changed.notify_all();
         }
-        self.changed.notify_all();
+        begins
+    }
+
+    /// The editor paints the prompt.
+    pub(super) fn painted(&self) {
+        let mut inner = self.inner();
+        if inner.state == State::Open {
+            inner.at.paints += 1;
+            self.changed.notify_all();
+        }
     }
 
     fn wait_while(&self, held: impl FnMut(&mut Inner) -> bool) -> MutexGuard<'_, Inner> {
@@ -131,42 +137,22 @@ impl Gate {
     }
 }
 
-/// A prompt that tells the gate whenever the editor looks at it: the terminal is in raw mode then.
-pub(super) struct GatedPrompt {
-    text: String,
-    gate: Arc<Gate>,
-}
-
-impl GatedPrompt {
-    pub(super) const fn new(text: String, gate: Arc<Gate>) -> Self {
-        Self { text, gate }
-    }
-}
-
-impl Prompt for GatedPrompt {
-    fn raw(&self) -> &str {
-        self.gate.look();
-        &self.text
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn the_gate_is_open_only_while_a_line_is_edited() {
-        let gate = Arc::new(Gate::default());
-        let prompt = GatedPrompt::new("&lobby> ".to_owned(), Arc::clone(&gate));
-        assert_eq!(prompt.raw(), "&lobby> ");
+        let gate = Gate::default();
+        assert!(!gate.measured());
         assert!(!gate.is_open());
         gate.arm();
         assert!(!gate.is_open());
-        prompt.raw();
+        assert!(gate.measured());
         assert!(gate.is_open());
         assert!(gate.wait());
         gate.close();
-        prompt.raw();
+        assert!(!gate.measured());
         assert!(!gate.is_open());
         gate.end();
         gate.arm();
@@ -176,10 +162,9 @@ mod tests {
 
     #[test]
     fn a_line_that_is_being_edited_at_the_end_is_the_last() {
-        let gate = Arc::new(Gate::default());
-        let prompt = GatedPrompt::new(String::new(), Arc::clone(&gate));
+        let gate = Gate::default();
         gate.arm();
-        prompt.raw();
+        gate.measured();
         gate.end();
         assert!(gate.wait());
         gate.close();
@@ -188,20 +173,21 @@ mod tests {
 
     #[test]
     fn only_painting_in_the_same_line_counts() {
-        let gate = Arc::new(Gate::default());
-        let prompt = GatedPrompt::new(String::new(), Arc::clone(&gate));
+        let gate = Gate::default();
         gate.arm();
-        prompt.raw();
+        gate.measured();
         let before = gate.mark();
-        prompt.raw();
+        gate.measured();
+        assert_eq!(gate.mark(), before);
+        gate.painted();
         assert!(gate.wait_painted(before));
         let last = gate.mark();
         gate.close();
         assert!(gate.wait_painted(before));
         assert!(!gate.wait_painted(last));
         gate.arm();
-        prompt.raw();
-        prompt.raw();
+        gate.measured();
+        gate.painted();
         assert!(!gate.wait_painted(last));
     }
 }

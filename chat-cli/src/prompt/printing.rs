@@ -71,8 +71,6 @@ fn directly(text: &str) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::prompt::gate::GatedPrompt;
-    use rustyline::Prompt;
     use std::{
         sync::{Arc, mpsc as sync_mpsc},
         thread,
@@ -91,7 +89,6 @@ mod tests {
     #[test]
     fn a_block_is_not_given_back_while_it_waits_for_the_editor() {
         let gate = Arc::new(Gate::default());
-        let prompt = GatedPrompt::new(String::new(), Arc::clone(&gate));
         let (blocks, to_print) = mpsc::channel(4);
         let (out, mut printed) = mpsc::channel(4);
         let (texts, taken) = sync_mpsc::sync_channel(1);
@@ -100,20 +97,20 @@ mod tests {
             thread::spawn(move || print(to_print, &out, Editor(texts), &gate))
         };
         gate.arm();
-        prompt.raw();
+        gate.measured();
         for number in 1..=100 {
             let text = format!("{number}\n");
             let token = number;
             blocks.blocking_send(Block { text, token }).unwrap();
             // Keys paint, too.
-            prompt.raw();
-            prompt.raw();
+            gate.painted();
+            gate.painted();
             assert_eq!(taken.recv().unwrap(), format!("{number}\n"));
             assert!(printed.try_recv().is_err(), "taken is not written");
-            prompt.raw();
+            gate.painted();
             for _ in 0..2 {
                 assert_eq!(taken.recv().unwrap(), NOTHING);
-                prompt.raw();
+                gate.painted();
             }
             assert_eq!(printed.blocking_recv(), Some(number));
         }

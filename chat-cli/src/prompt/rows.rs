@@ -1,0 +1,274 @@
+//! Which rows of the terminal a painted line takes, before and after the terminal rewrapped it.
+//!
+//! The editor goes by its own arithmetic, which [`Painted::rows`] repeats to the letter, because
+//! what is written around it must fit. What the terminal makes of the text when its width changes
+//! is another matter: [`Painted::rewrapped`].
+
+use rustyline::GraphemeClusterMode;
+use unicode_segmentation::UnicodeSegmentation;
+
+/// Columns from one tab stop to the next, as terminals and the editor have them.
+const TAB: u16 = 8;
+
+/// A cell, counted from the prompt's first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Cell {
+    row: u16,
+    column: u16,
+}
+
+/// Rows below the prompt's first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Rows {
+    /// Where the cursor is.
+    pub(super) cursor: u16,
+    /// Where the text ends.
+    pub(super) end: u16,
+}
+
+/// What the editor last painted.
+#[derive(Debug, Clone)]
+pub(super) struct Painted {
+    /// How wide the terminal thinks characters are.
+    pub(super) widths: GraphemeClusterMode,
+    /// Columns that the editor counted with.
+    pub(super) columns: u16,
+    pub(super) prompt: String,
+    pub(super) line: String,
+    /// The cursor, in bytes of `line`.
+    pub(super) cursor: usize,
+    /// The end of `line` when it was last painted as a whole, if it filled a row: the editor
+    /// begins the next row itself then, and the terminal takes that for the end of a line.
+    pub(super) broken: Option<usize>,
+}
+
+impl Painted {
+    /// Nothing, in a terminal of `columns`.
+    pub(super) const fn nothing(widths: GraphemeClusterMode, columns: u16) -> Self {
+        Self {
+            widths,
+            columns,
+            prompt: String::new(),
+            line: String::new(),
+            cursor: 0,
+            broken: None,
+        }
+    }
+
+    /// The rows as the editor knows them.
+    pub(super) fn rows(&self) -> Rows {
+        let (cursor, end) = self.cells();
+        Rows {
+            cursor: cursor.row,
+            end: end.row,
+        }
+    }
+
+    /// Whether the text fits one row of `columns`, too, so that the editor need not paint anew.
+    pub(super) fn fits_row(&self, columns: u16) -> bool {
+        let (_, end) = self.cells();
+        end.row == 0 && end.column < columns
+    }
+
+    /// Whether the editor's text ends exactly at the end of a row.
+    pub(super) fn fills_row(&self) -> bool {
+        let (_, end) = self.cells();
+        end.row > 0 && end.column == 0 && !self.line.ends_with('\n')
+    }
+
+    fn cells(&self) -> (Cell, Cell) {
+        let (before, after) = self.line.split_at(self.cursor);
+        let cursor = self.advance(before, self.advance(&self.prompt, Cell::default()));
+        let end = if after.is_empty() {
+            cursor
+        } else {
+            self.advance(after, cursor)
+        };
+        (cursor, end)
+    }
+
+    /// As the editor counts.
+    fn advance(&self, text: &str, from: Cell) -> Cell {
+        let mut at = from;
+        for cluster in text.graphemes(true) {
+            if cluster == "\n" {
+                at.row = at.row.saturating_add(1);
+                at.column = 0;
+                continue;
+            }
+            let width = self.width(cluster, at.column);
+            at.column = at.column.saturating_add(width);
+            if at.column > self.columns {
+                at.row = at.row.saturating_add(1);
+                at.column = width;
+            }
+        }
+        if at.column == self.columns {
+            at.row = at.row.saturating_add(1);
+            at.column = 0;
+        }
+        at
+    }
+
+    fn width(&self, cluster: &str, column: u16) -> u16 {
+        if cluster == "\t" {
+            TAB - column % TAB
+        } else {
+            self.widths.width(cluster)
+        }
+    }
+
+    /// The rows after a terminal that rewraps long lines has come to `columns`.
+    ///
+    /// Where terminals differ, with a cursor behind a row that is exactly full, this is the upper
+    /// row: a row too few leaves a row behind, a row too many would take a message away.
+    pub(super) fn rewrapped(&self, columns: u16) -> Rows {
+        let mut wrap = Wrap {
+            columns,
+            ..Wrap::default()
+        };
+        // Tabs are cells for the terminal, as many as they were when they were painted.
+        let mut before = Cell::default();
+        let (left, right) = self.line.split_at(self.cursor);
+        let mut cursor = None;
+        let mut bytes = 0;
+        for (part, in_line) in [(self.prompt.as_str(), false), (left, true), (right, true)] {
+            for cluster in part.graphemes(true) {
+                let width = if cluster == "\n" {
+                    0
+                } else {
+                    self.width(cluster, before.column)
+                };
+                before = self.advance(cluster, before);
+                let row = if cluster == "\n" {
+                    let row = wrap.at.row;
+                    wrap.end_line();
+                    row
+                } else {
+                    wrap.put(width)
+                };
+                if in_line {
+                    if bytes >= self.cursor && cursor.is_none() {
+                        cursor = Some(row);
+                    }
+                    bytes += cluster.len();
+                    if self.broken == Some(bytes) {
+                        wrap.end_line();
+                    }
+                }
+            }
+        }
+        let end = wrap.at.row;
+        Rows {
+            cursor: cursor.unwrap_or(end),
+            end,
+        }
+    }
+}
+
+/// A terminal that fills its rows.
+#[derive(Default)]
+struct Wrap {
+    columns: u16,
+    at: Cell,
+}
+
+impl Wrap {
+    /// Puts a character of `width`; the row it is in.
+    fn put(&mut self, width: u16) -> u16 {
+        if self.at.column.saturating_add(width) > self.columns {
+            self.end_line();
+        }
+        self.at.column = self.at.column.saturating_add(width);
+        self.at.row
+    }
+
+    fn end_line(&mut self) {
+        self.at.row = self.at.row.saturating_add(1);
+        self.at.column = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn painted(columns: u16, line: &str) -> Painted {
+        let mut painted = Painted {
+            prompt: "&lobby> ".to_owned(),
+            line: line.to_owned(),
+            cursor: line.len(),
+            ..Painted::nothing(GraphemeClusterMode::WcWidth, columns)
+        };
+        painted.broken = painted.fills_row().then_some(line.len());
+        painted
+    }
+
+    const fn rows(cursor: u16, end: u16) -> Rows {
+        Rows { cursor, end }
+    }
+
+    #[test]
+    fn a_wider_terminal_joins_rows_and_a_narrower_one_splits_them() {
+        let line = painted(50, &"x".repeat(100));
+        assert_eq!(line.rows(), rows(2, 2));
+        for (columns, end) in [(140, 0), (54, 1), (50, 2), (40, 2), (20, 5), (108, 0)] {
+            assert_eq!(line.rewrapped(columns), rows(end, end), "{columns}");
+        }
+    }
+
+    #[test]
+    fn the_cursor_stays_on_its_character() {
+        let mut line = painted(50, &"x".repeat(100));
+        line.cursor = 41;
+        assert_eq!(line.rows(), rows(0, 2));
+        assert_eq!(line.rewrapped(49), rows(1, 2));
+        line.cursor = 42;
+        assert_eq!(line.rows(), rows(1, 2));
+        assert_eq!(line.rewrapped(50), rows(1, 2));
+        assert_eq!(line.rewrapped(60), rows(0, 1));
+        assert_eq!(line.rewrapped(20), rows(2, 5));
+    }
+
+    #[test]
+    fn a_row_that_was_begun_by_the_editor_is_a_line_of_its_own() {
+        let full = painted(50, &"x".repeat(92));
+        assert_eq!(full.rows(), rows(2, 2));
+        assert_eq!(full.rewrapped(140), rows(1, 1));
+        assert_eq!(full.rewrapped(25), rows(4, 4));
+        // What is typed then goes into that row, until all is painted again.
+        let mut typed = full;
+        typed.line.push_str("yy");
+        typed.cursor += 2;
+        assert_eq!(typed.rows(), rows(2, 2));
+        assert_eq!(typed.rewrapped(140), rows(1, 1));
+        typed.broken = None;
+        assert_eq!(typed.rewrapped(140), rows(0, 0));
+    }
+
+    #[test]
+    fn wide_characters_are_never_split() {
+        // 8 + 2 × 6 = 20 columns; in 13 the third no longer fits beside the first two.
+        let wide = painted(80, "日本語日本語");
+        assert_eq!(wide.rows(), rows(0, 0));
+        assert_eq!(wide.rewrapped(20), rows(0, 0));
+        assert_eq!(wide.rewrapped(13), rows(1, 1));
+        assert_eq!(wide.rewrapped(9), rows(2, 2));
+    }
+
+    #[test]
+    fn lines_of_a_paste_stay_lines_and_tabs_keep_their_cells() {
+        let pasted = painted(30, "one\n\ttwo\nthree");
+        assert_eq!(pasted.rows(), rows(2, 2));
+        assert_eq!(pasted.rewrapped(80), rows(2, 2));
+        assert_eq!(pasted.rewrapped(10), rows(4, 4));
+    }
+
+    #[test]
+    fn no_width_at_all_is_no_panic() {
+        for columns in 0..12 {
+            let line = painted(columns.max(1), "日本\tx\n");
+            let _ = (line.rows(), line.rewrapped(columns));
+        }
+    }
+}

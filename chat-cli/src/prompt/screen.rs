@@ -1,0 +1,235 @@
+//! What the editor has on the terminal, and keeping it whole when the terminal changes.
+//!
+//! A terminal that changes its width wraps its lines anew, also the one that is being edited. The
+//! editor does not reckon with that: it goes up by as many rows as there were, over messages or not
+//! far enough. It asks for the prompt's width just before, and that is the moment to take the line
+//! away as it is now, and to leave as many blank rows as the editor is going to clear.
+
+use super::rows::{Painted, Rows};
+use rustix::termios::tcgetwinsize;
+use rustyline::GraphemeClusterMode;
+use std::{
+    env,
+    fmt::Write as _,
+    io::{self, Write as _},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+/// Columns of a terminal that does not say; the editor thinks so, too.
+const COLUMNS: u16 = 80;
+
+/// The rows of the terminal that the editor uses.
+#[derive(Debug)]
+pub(super) struct Screen {
+    rewraps: bool,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    painted: Painted,
+    /// What the editor counts with.
+    columns: u16,
+    /// The prompt of this line.
+    usual: String,
+    /// The prompt that is being painted.
+    prompt: String,
+}
+
+impl Screen {
+    pub(super) fn new(widths: GraphemeClusterMode) -> Self {
+        let columns = columns();
+        Self {
+            rewraps: rewraps(|name| env::var(name).ok()),
+            inner: Mutex::new(Inner {
+                painted: Painted::nothing(widths, columns),
+                columns,
+                usual: String::new(),
+                prompt: String::new(),
+            }),
+        }
+    }
+
+    /// The editor begins a line at the left of a row.
+    pub(super) fn begin(&self, prompt: &str) {
+        let mut inner = self.inner();
+        inner.columns = columns();
+        inner.painted = Painted::nothing(inner.painted.widths, inner.columns);
+        prompt.clone_into(&mut inner.usual);
+    }
+
+    /// The editor has learned of another width and is about to clear and paint.
+    pub(super) fn resized(&self) {
+        let mut inner = self.inner();
+        let now = columns();
+        if now != inner.painted.columns {
+            let before = inner.painted.rows();
+            let after = if self.rewraps {
+                inner.painted.rewrapped(now)
+            } else {
+                before
+            };
+            // A terminal that is gone ends the editor at its next read.
+            let _ = write(&moved(before, after));
+        }
+        inner.columns = now;
+    }
+
+    /// A prompt is being painted: that of the line, unless it is another.
+    pub(super) fn prompt(&self, other: Option<&str>) {
+        let mut inner = self.inner();
+        let inner = &mut *inner;
+        inner.prompt.clear();
+        inner.prompt.push_str(other.unwrap_or(&inner.usual));
+    }
+
+    /// The line is being painted behind the prompt.
+    pub(super) fn paint(&self, line: &str, cursor: usize) {
+        let mut inner = self.inner();
+        inner.catch_up();
+        let inner = &mut *inner;
+        inner.painted.columns = inner.columns;
+        inner.painted.prompt.clone_from(&inner.prompt);
+        inner.painted.set(line, cursor);
+        inner.painted.broken = inner.painted.fills_row().then_some(line.len());
+    }
+
+    /// Only the cursor moves, or a character is put before it.
+    pub(super) fn touch(&self, line: &str, cursor: usize) {
+        let mut inner = self.inner();
+        inner.catch_up();
+        inner.painted.set(line, cursor);
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        // Poisoning is impossible to act on here: at worst a row is left behind.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    /// The editor says nothing of a width that changes nothing for the line.
+    fn catch_up(&mut self) {
+        let now = columns();
+        if now != self.columns && self.painted.fits_row(now) {
+            self.columns = now;
+            self.painted.columns = now;
+        }
+    }
+}
+
+impl Painted {
+    fn set(&mut self, line: &str, cursor: usize) {
+        line.clone_into(&mut self.line);
+        self.cursor = cursor;
+    }
+}
+
+/// Takes the line away, which is in the rows `after`, and leaves the cursor as in the rows
+/// `before`, all blank, with the first where it was.
+fn moved(before: Rows, after: Rows) -> String {
+    let mut text = String::new();
+    down(&mut text, after.end - after.cursor);
+    for _ in 0..after.end {
+        text.push_str("\r\x1b[K\x1b[A");
+    }
+    text.push_str("\r\x1b[K");
+    // The terminal may have to scroll for the rows that the editor believes in.
+    for _ in 0..before.end {
+        text.push('\n');
+    }
+    up(&mut text, before.end - before.cursor);
+    text
+}
+
+fn down(text: &mut String, rows: u16) {
+    if rows > 0 {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "\x1b[{rows}B");
+    }
+}
+
+fn up(text: &mut String, rows: u16) {
+    if rows > 0 {
+        let _ = write!(text, "\x1b[{rows}A");
+    }
+}
+
+fn write(text: &str) -> io::Result<()> {
+    let mut terminal = io::stdout().lock();
+    terminal.write_all(text.as_bytes())?;
+    terminal.flush()
+}
+
+fn columns() -> u16 {
+    match tcgetwinsize(io::stdout()) {
+        Ok(size) if size.ws_col > 0 => size.ws_col,
+        _ => COLUMNS,
+    }
+}
+
+/// Whether this terminal wraps long lines anew when its width changes. Most do; it cannot be asked.
+fn rewraps(var: impl Fn(&str) -> Option<String>) -> bool {
+    let is_set = |name| var(name).is_some_and(|value| !value.is_empty());
+    if is_set("TMUX") {
+        return true;
+    }
+    // Terminals that do, and that may have been started from one that does not.
+    let known = [
+        "VTE_VERSION",
+        "KITTY_WINDOW_ID",
+        "ALACRITTY_WINDOW_ID",
+        "WEZTERM_PANE",
+        "KONSOLE_VERSION",
+    ];
+    let term = var("TERM").unwrap_or_default();
+    let fixed = is_set("STY")
+        || (is_set("XTERM_VERSION") && !known.into_iter().any(is_set))
+        || term == "linux"
+        || (term.starts_with("rxvt") && !term.starts_with("rxvt-unicode"));
+    !fixed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cursor_is_left_where_the_editor_believes_it_to_be() {
+        let rows = |cursor, end| Rows { cursor, end };
+        assert_eq!(moved(rows(0, 0), rows(0, 0)), "\r\x1b[K");
+        assert_eq!(moved(rows(2, 2), rows(0, 0)), "\r\x1b[K\n\n");
+        assert_eq!(
+            moved(rows(0, 1), rows(1, 3)),
+            "\x1b[2B\r\x1b[K\x1b[A\r\x1b[K\x1b[A\r\x1b[K\x1b[A\r\x1b[K\n\x1b[1A"
+        );
+    }
+
+    #[test]
+    fn terminals_that_do_not_rewrap_are_known() {
+        let rewraps = |set: &[(&str, &str)]| {
+            rewraps(|name| {
+                let found = set.iter().find(|(set, _)| *set == name)?;
+                Some(found.1.to_owned())
+            })
+        };
+        assert!(rewraps(&[("TERM", "xterm-256color")]));
+        assert!(rewraps(&[("TERM", "rxvt-unicode-256color")]));
+        assert!(rewraps(&[
+            ("TMUX", "/tmp/t"),
+            ("XTERM_VERSION", "XTerm(390)")
+        ]));
+        assert!(rewraps(&[
+            ("VTE_VERSION", "7000"),
+            ("XTERM_VERSION", "XTerm(390)")
+        ]));
+        for fixed in [
+            ("TERM", "linux"),
+            ("TERM", "rxvt"),
+            ("XTERM_VERSION", "XTerm(390)"),
+            ("STY", "1.pts-0"),
+        ] {
+            assert!(!rewraps(&[fixed]), "{fixed:?}");
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! Programs at pseudo-terminals, and the agent behind them.
+
+use rustix::{
+    process::{Pid, Signal, kill_process},
+    pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt},
+    termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize},
+};
+use std::{
+    fs::File,
+    io::{Read, Write},
+    os::fd::OwnedFd,
+    path::Path,
+    process::{Child, Command, Stdio},
+    sync::mpsc::{Receiver, sync_channel},
+    thread,
+    time::{Duration, Instant},
+};
+
+/// How long anything may take.
+pub(crate) const LIMIT: Duration = Duration::from_secs(20);
+
+/// A process that does not outlive its test.
+pub(crate) struct Kept(pub(crate) Child);
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        // It may have ended.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+pub(crate) struct Terminal {
+    pub(crate) child: Kept,
+    pub(crate) control: File,
+    /// Our own hold on the terminal's other side, to look at its modes.
+    line: OwnedFd,
+    output: Receiver<Vec<u8>>,
+    seen: String,
+}
+
+impl Terminal {
+    pub(crate) fn open(dir: &Path, nick: &str) -> Self {
+        let control = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        grantpt(&control).unwrap();
+        unlockpt(&control).unwrap();
+        let path = ptsname(&control, Vec::new()).unwrap();
+        let path = path.to_str().unwrap().to_owned();
+        let line: OwnedFd = File::options()
+            .read(true)
+            .write(true)
+            .open(path)
+            .unwrap()
+            .into();
+        let size = Winsize {
+            ws_row: 24,
+            ws_col: 80,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        };
+        tcsetwinsize(&line, size).unwrap();
+        let child = Command::new(env!("CARGO_BIN_EXE_chat"))
+            .args(["--nick", nick])
+            .arg("--socket")
+            .arg(dir.join("agent.sock"))
+            .arg("--state-dir")
+            .arg(dir.join("state"))
+            .env("TERM", "xterm")
+            .env("NO_COLOR", "1")
+            .env("XDG_CONFIG_HOME", dir)
+            .env_remove("CHAT_HOST")
+            .stdin(Stdio::from(line.try_clone().unwrap()))
+            .stdout(Stdio::from(line.try_clone().unwrap()))
+            .stderr(Stdio::inherit())
+            .spawn()
+            .unwrap();
+        let control = File::from(control);
+        let mut reading = control.try_clone().unwrap();
+        // What nobody expects is soon not read any more, and the terminal is stuck.
+        let (tx, output) = sync_channel(1);
+        // Ends when the terminal's other side is closed.
+        thread::spawn(move || {
+            let mut bytes = [0; 4096];
+            while let Ok(count @ 1..) = reading.read(&mut bytes) {
+                if tx.send(bytes[..count].to_vec()).is_err() {
+                    return;
+                }
+            }
+        });
+        Self {
+            child: Kept(child),
+            control,
+            line,
+            output,
+            seen: String::new(),
+        }
+    }
+
+    pub(crate) fn keys(&mut self, keys: &str) {
+        self.control.write_all(keys.as_bytes()).unwrap();
+    }
+
+    /// Waits for `text` after what was expected before.
+    pub(crate) fn expect(&mut self, text: &str) {
+        let deadline = Instant::now() + LIMIT;
+        loop {
+            if let Some(at) = self.seen.find(text) {
+                self.seen.drain(..at + text.len());
+                return;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.output.recv_timeout(left) {
+                Ok(bytes) => self.seen.push_str(&String::from_utf8_lossy(&bytes)),
+                Err(_) => panic!("awaited {text:?}, last seen: {:?}", self.seen),
+            }
+        }
+    }
+
+    /// Everything that was written to the terminal of a program that has ended.
+    pub(crate) fn rest(self) -> String {
+        let Self {
+            line,
+            output,
+            mut seen,
+            ..
+        } = self;
+        drop(line);
+        for bytes in output {
+            seen.push_str(&String::from_utf8_lossy(&bytes));
+        }
+        seen
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child.0), signal).unwrap();
+    }
+
+    pub(crate) fn is_canonical(&self) -> bool {
+        let modes = tcgetattr(&self.line).unwrap().local_modes;
+        modes.contains(LocalModes::ICANON | LocalModes::ECHO)
+    }
+
+    pub(crate) fn end(mut self) {
+        assert_eq!(self.child.0.wait().unwrap().code(), Some(0));
+        assert!(self.is_canonical(), "the terminal was left in raw mode");
+    }
+}
+
+/// Ends the agent that the terminals started.
+pub(crate) struct Agent<'a>(pub(crate) &'a Path);
+
+impl Agent<'_> {
+    fn pid(&self) -> Option<i32> {
+        let output = Command::new(env!("CARGO_BIN_EXE_chat"))
+            .args(["status", "--json", "--socket"])
+            .arg(self.0.join("agent.sock"))
+            .output()
+            .ok()?;
+        let status: serde_json::Value = serde_json::from_slice(&output.stdout).ok()?;
+        i32::try_from(status["pid"].as_i64()?).ok()
+    }
+
+    pub(crate) fn kill(&self) {
+        if let Some(pid) = self.pid().and_then(Pid::from_raw) {
+            kill_process(pid, Signal::KILL).unwrap();
+        }
+    }
+}
+
+/// Runs `chat ARGS…` with `input` until it ends; what it printed.
+pub(crate) fn chat(dir: &Path, nick: &str, args: &[&str], input: &str) -> String {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_chat"))
+        .args(args)
+        .args(["--nick", nick, "--socket"])
+        .arg(dir.join("agent.sock"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(input.as_bytes()).unwrap();
+    drop(stdin);
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{args:?}: {}", output.status);
+    String::from_utf8(output.stdout).unwrap()
+}
+
+impl Drop for Agent<'_> {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}

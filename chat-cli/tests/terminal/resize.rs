@@ -1,0 +1,87 @@
+//! A terminal that changes its width takes away no message, and leaves nothing behind.
+
+use crate::{
+    harness::{Agent, chat},
+    tmux::Tmux,
+};
+
+/// Widths that widen and narrow, a little and much, also such that rows are exactly full.
+const WIDTHS: [u16; 12] = [140, 50, 30, 44, 108, 60, 27, 41, 90, 36, 54, 200];
+
+/// How often `part` is in what is seen. The editor ends a row itself that is exactly full.
+fn count(lines: &[String], part: &str) -> usize {
+    lines.concat().matches(part).count()
+}
+
+/// Resizes while `words` are half typed, with arrivals in between; the cursor is before the last
+/// `back` of them, each of four characters.
+fn resize(words: &[String], back: usize) {
+    let dir = tempfile::tempdir().unwrap();
+    let _agent = Agent(dir.path());
+    let bob = Tmux::open(dir.path(), "bob", 50, 12);
+    bob.await_end("&lobby>");
+    let (left, right) = words.split_at(words.len() - back);
+    let (mut before, after) = (left.concat(), right.concat());
+    bob.keys(&words.concat());
+    bob.await_lines("what was typed", |lines| count(lines, &words.concat()) == 1);
+    for _ in 0..4 * back {
+        bob.key("Left");
+    }
+    let mut said = Vec::new();
+    for (round, width) in WIDTHS.into_iter().enumerate() {
+        let text = format!("arrival {round} {}.", "z".repeat(round * 7));
+        chat(
+            dir.path(),
+            "alice",
+            &["send", "&lobby"],
+            &format!("{text}\n"),
+        );
+        bob.await_end(&text);
+        said.push(text);
+        bob.resize(width);
+        // Once the key is there, the program has come to terms with the new width.
+        let key = char::from(b'A' + u8::try_from(round).unwrap());
+        bob.keys(&key.to_string());
+        before.push(key);
+        let prompt = format!("&lobby> {before}{after}");
+        let lines = bob.await_lines(&prompt, |lines| lines.concat().ends_with(&prompt));
+        let seen = lines.join("\n");
+        for text in &said {
+            assert_eq!(count(&lines, text), 1, "{text} at {width}:\n{seen}");
+        }
+        for word in words {
+            assert_eq!(count(&lines, word), 1, "{word} at {width}:\n{seen}");
+        }
+        assert_eq!(count(&lines, "&lobby> "), 1, "at {width}:\n{seen}");
+    }
+    bob.key("Enter");
+    bob.await_end(&format!("bob       {before}{after}"));
+}
+
+fn words(number: usize, letter: &str) -> Vec<String> {
+    (10..10 + number)
+        .map(|at| format!("{at}{letter}"))
+        .collect()
+}
+
+#[test]
+fn a_new_width_takes_no_message_away_and_leaves_nothing_behind() {
+    resize(&words(25, "xy"), 0);
+}
+
+#[test]
+fn a_new_width_keeps_the_cursor_in_the_middle_of_the_line() {
+    resize(&words(25, "xy"), 14);
+}
+
+#[test]
+fn a_new_width_is_no_trouble_for_wide_characters() {
+    resize(&words(20, "日本"), 0);
+    resize(&words(20, "語e\u{301}"), 8);
+}
+
+#[test]
+fn a_new_width_is_no_trouble_for_a_full_row() {
+    // With the prompt that is 100 columns: two full rows, and the cursor in a third.
+    resize(&words(23, "xy"), 0);
+}
