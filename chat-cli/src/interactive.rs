@@ -19,7 +19,7 @@ use crate::{
     conversation::{Conversation, Happening, Options},
     exit::{self, Failure},
     paths::Settings,
-    prompt::{Printer, Prompt, Typed},
+    prompt::{self, Printer, Prompt, Typed},
     render::Style,
     wait::until,
 };
@@ -69,7 +69,11 @@ pub async fn run(settings: &Settings, room: Option<&Target>) -> Result<(), Failu
     conversation.read(room.clone(), From::Newest(NEWEST));
     let mut ends = Ends::new()
         .map_err(|error| Failure::failed(format_args!("signals cannot be watched: {error}")))?;
-    let (mut prompt, mut printer) = Prompt::open()
+    let style = Style::detect(true);
+    let prompting = prompt::Options {
+        colour: style.colour,
+    };
+    let (mut prompt, mut printer) = Prompt::open(&prompting)
         .map_err(|error| Failure::failed(format_args!("the terminal cannot be used: {error}")))?;
     let (preferences, complaint) = match Preferences::load(&terminal_config()) {
         Ok(preferences) => (preferences, None),
@@ -77,7 +81,7 @@ pub async fn run(settings: &Settings, room: Option<&Target>) -> Result<(), Failu
     };
     let nick = &conversation.me().nick;
     let ignored = Ignored::load(&settings.state_dir, nick).unwrap_or_default();
-    let mut desk = Desk::new(Style::detect(true), room, preferences, ignored);
+    let mut desk = Desk::new(style, room, preferences, ignored);
     desk.greet(&mut conversation);
     if let Some(complaint) = complaint {
         desk.note(&complaint);
@@ -132,6 +136,8 @@ async fn talk(
     let mut interrupted = false;
     loop {
         desk.say_waiting(conversation);
+        let (state, waiting) = desk.state();
+        prompt.set_state(state, waiting);
         let wake = desk.wake_at();
         let full = desk.backlog.is_full();
         let waiting = !desk.backlog.is_empty();

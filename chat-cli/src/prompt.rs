@@ -19,12 +19,13 @@ mod printing;
 mod rows;
 mod screen;
 
+pub use label::State;
 pub use printing::Block;
 
 use gate::Gate;
 use helper::Painter;
 use history::SharedHistory;
-use label::Label;
+use label::{Label, Look, Marker};
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 use rustyline::{
     Cmd, ColorMode, ConditionalEventHandler, Config, Editor, Event, EventContext, EventHandler,
@@ -32,6 +33,7 @@ use rustyline::{
 };
 use screen::Screen;
 use std::{
+    env,
     io::{self, Write},
     sync::{Arc, mpsc as sync_mpsc},
     thread,
@@ -71,12 +73,29 @@ pub enum Typed {
     End,
 }
 
+/// How the terminal is used.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Whether the prompt may have colours.
+    pub colour: bool,
+}
+
+/// What a prompt says, besides the state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PromptText {
+    /// The room that is written to, safe for a terminal already.
+    pub room: String,
+}
+
 /// A prompt at the terminal. Dropping it leaves the terminal as it was found.
 #[derive(Debug)]
 pub struct Prompt {
     typed: mpsc::Receiver<Typed>,
     /// `None` after [`Prompt::finish`].
-    prompts: Option<sync_mpsc::SyncSender<String>>,
+    prompts: Option<sync_mpsc::SyncSender<PromptText>>,
+    marker: Arc<Marker>,
+    /// Asks for the prompt to be painted again; `None` after [`Prompt::finish`].
+    repaint: Option<sync_mpsc::SyncSender<()>>,
     gate: Arc<Gate>,
     /// `None` once it is so again.
     found: Option<Termios>,
@@ -85,7 +104,7 @@ pub struct Prompt {
 /// Whether this terminal can do what editing needs.
 #[must_use]
 pub fn is_supported() -> bool {
-    let term = std::env::var_os("TERM").unwrap_or_default();
+    let term = env::var_os("TERM").unwrap_or_default();
     !["", "dumb", "cons25", "emacs"].iter().any(|no| term == *no)
 }
 
@@ -95,13 +114,18 @@ impl Prompt {
     /// # Errors
     ///
     /// If standard input or output is no terminal after all.
-    pub fn open<T: Send + 'static>() -> io::Result<(Self, Printer<T>)> {
+    pub fn open<T: Send + 'static>(options: &Options) -> io::Result<(Self, Printer<T>)> {
         let found = tcgetattr(io::stdin())?;
         let (typed_tx, typed) = mpsc::channel(TYPED);
         let (blocks, to_print) = mpsc::channel(PRINTED);
         let (out, printed) = mpsc::channel(PRINTED);
         let (prompts, next_prompt) = sync_mpsc::sync_channel(1);
         let gate = Arc::new(Gate::default());
+        let (repaint, repaints) = sync_mpsc::sync_channel(1);
+        let marker = Arc::new(Marker::new(Look {
+            colour: options.colour,
+            unicode: label::is_unicode(|name| env::var(name).ok()),
+        }));
         let history = SharedHistory::default();
         // Only with colours it tells what it paints; it has none of its own.
         let config = Config::builder().color_mode(ColorMode::Forced).build();
@@ -122,18 +146,25 @@ impl Prompt {
         }
         let external = editor.create_external_printer().map_err(io::Error::other)?;
         {
+            let external = editor.create_external_printer().map_err(io::Error::other)?;
+            let gate = Arc::clone(&gate);
+            thread::spawn(move || printing::repaint(&repaints, external, &gate));
+        }
+        {
             let gate = Arc::clone(&gate);
             thread::spawn(move || printing::print(to_print, &out, external, &gate));
         }
         {
-            let gate = Arc::clone(&gate);
-            thread::spawn(move || edit(editor, &next_prompt, &typed_tx, &gate, &screen));
+            let (gate, marker) = (Arc::clone(&gate), Arc::clone(&marker));
+            thread::spawn(move || edit(editor, &next_prompt, &typed_tx, &gate, &screen, &marker));
         }
-        // Neither is joined: each may wait for a person or a stopped terminal, and ends with the
+        // None is joined: each may wait for a person or a stopped terminal, and ends with the
         // process.
         let prompt = Self {
             typed,
             prompts: Some(prompts),
+            marker,
+            repaint: Some(repaint),
             gate,
             found: Some(found),
         };
@@ -150,10 +181,20 @@ impl Prompt {
     }
 
     /// Shows a prompt: at first, and after each [`Typed::Command`] and [`Typed::Interrupt`].
-    pub fn show(&self, prompt: String) {
+    pub fn show(&self, prompt: PromptText) {
         if let Some(prompts) = &self.prompts {
             // One is asked for at a time, so there is room; an ended editor needs none.
             let _ = prompts.try_send(prompt);
+        }
+    }
+
+    /// Shows the state at the prompt, and how many messages wait, at any time.
+    pub fn set_state(&self, state: State, waiting: u32) {
+        if self.marker.set(state, waiting)
+            && let Some(repaint) = &self.repaint
+        {
+            // One that is asked for already will show this state.
+            let _ = repaint.try_send(());
         }
     }
 
@@ -162,6 +203,7 @@ impl Prompt {
     pub fn finish(&mut self) -> Vec<Typed> {
         // An editor between two lines ends now; one in a line goes on until the process ends.
         self.prompts = None;
+        self.repaint = None;
         self.gate.end();
         self.typed.close();
         std::iter::from_fn(|| self.typed.try_recv().ok()).collect()
@@ -205,14 +247,21 @@ impl Drop for Prompt {
 
 fn edit(
     mut editor: Editor<Painter, SharedHistory>,
-    prompts: &sync_mpsc::Receiver<String>,
+    prompts: &sync_mpsc::Receiver<PromptText>,
     typed: &mpsc::Sender<Typed>,
     gate: &Arc<Gate>,
     screen: &Arc<Screen>,
+    marker: &Arc<Marker>,
 ) {
     while let Ok(prompt) = prompts.recv() {
         gate.arm();
-        let line = editor.readline(&Label::new(prompt, Arc::clone(gate), Arc::clone(screen)));
+        let label = Label::new(
+            prompt.room,
+            Arc::clone(marker),
+            Arc::clone(gate),
+            Arc::clone(screen),
+        );
+        let line = editor.readline(&label);
         gate.close();
         let (what, goes_on) = match line {
             Ok(line) => {

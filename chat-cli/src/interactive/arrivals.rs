@@ -57,14 +57,14 @@ impl Desk {
                 self.note(&format!("the log of {label} was recreated or restored"));
             }
             Happening::Disconnected(reason) => {
-                self.has_agent = false;
+                self.agent_lost = true;
                 self.note(&format!(
                     "{reason}; looking for it, what you write is kept here meanwhile"
                 ));
             }
             Happening::NotStarted(reason) => self.note(&reason),
             Happening::Reconnected => {
-                self.has_agent = true;
+                self.agent_lost = false;
                 self.note("the agent is back");
                 for (room, cursor) in std::mem::take(&mut self.unmarked) {
                     self.mark_read(talk, room, cursor);

@@ -11,6 +11,7 @@ use super::{
 use crate::{
     conversation::Conversation,
     outbound::Until,
+    prompt::{PromptText, State},
     render::{self, Style},
 };
 use protocol::{
@@ -75,6 +76,8 @@ pub(super) struct Desk {
     pub(super) noise: Noise,
     /// When what is in `noise` is told.
     pub(super) noise_due: Option<Instant>,
+    /// Whether the agent is looked for.
+    pub(super) agent_lost: bool,
     /// Own messages that are not in their room's log yet, oldest first.
     pub(super) mine: VecDeque<Mine>,
     /// What was typed while the conversation had no room for it, oldest first.
@@ -85,8 +88,6 @@ pub(super) struct Desk {
     /// Markers that were being moved when the agent was lost.
     pub(super) unmarked: HashMap<Room, Cursor>,
     pub(super) caught_up: HashSet<Room>,
-    /// Whether there is an agent.
-    pub(super) has_agent: bool,
     /// Who is in the current room, as far as is known.
     pub(super) names: Vec<String>,
 }
@@ -118,12 +119,12 @@ impl Desk {
             absence: Absence::default(),
             noise: Noise::default(),
             noise_due: None,
+            agent_lost: false,
             mine: VecDeque::new(),
             waiting: VecDeque::new(),
             waiting_bytes: 0,
             marking: HashMap::new(),
             unmarked: HashMap::new(),
-            has_agent: true,
             caught_up: HashSet::new(),
             names: Vec::new(),
         }
@@ -151,8 +152,24 @@ impl Desk {
         talk.ask(Question::Names(room), request);
     }
 
-    pub(super) fn prompt(&self, me: &UserName) -> String {
-        format!("{}> ", self.label(&self.current, me))
+    pub(super) fn prompt(&self, me: &UserName) -> PromptText {
+        PromptText {
+            room: self.label(&self.current, me),
+        }
+    }
+
+    /// What the prompt's marker shows: how far messages get, and how many are known to wait.
+    pub(super) fn state(&self) -> (State, u32) {
+        let state = match &self.link {
+            _ if self.agent_lost => State::Looking,
+            Some(LinkStatus::Online { .. }) => State::Connected,
+            Some(LinkStatus::LocalOnly) => State::Local,
+            Some(LinkStatus::Waiting { .. } | LinkStatus::Connecting { .. }) | None => {
+                State::Looking
+            }
+        };
+        let waiting = self.mine.iter().filter(|mine| mine.shown).count() + self.waiting.len();
+        (state, u32::try_from(waiting).unwrap_or(u32::MAX))
     }
 
     pub(super) const fn style(&self) -> &Style {

@@ -10,7 +10,7 @@ use rustyline::{
 };
 use std::{borrow::Cow, sync::Arc};
 
-/// Notes what is painted; the terminal shows the line as it is, without what it would obey.
+/// Has the screen note what is painted.
 pub(super) struct Painter {
     screen: Arc<Screen>,
 }
@@ -23,8 +23,7 @@ impl Painter {
 
 impl Highlighter for Painter {
     fn highlight<'l>(&self, line: &'l str, pos: usize) -> Cow<'l, str> {
-        self.screen.paint(line, pos);
-        visible(line)
+        Cow::Owned(self.screen.paint(line, pos))
     }
 
     fn highlight_prompt<'b, 's: 'b, 'p: 'b>(
@@ -53,13 +52,3 @@ impl Hinter for Painter {
 impl Validator for Painter {}
 
 impl Helper for Painter {}
-
-/// `line` without control characters, which a paste may bring; they have no width.
-fn visible(line: &str) -> Cow<'_, str> {
-    let obeyed = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
-    if line.contains(obeyed) {
-        Cow::Owned(line.replace(obeyed, ""))
-    } else {
-        Cow::Borrowed(line)
-    }
-}

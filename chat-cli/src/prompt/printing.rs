@@ -8,7 +8,10 @@
 
 use super::gate::Gate;
 use rustyline::ExternalPrinter;
-use std::io::{self, Write};
+use std::{
+    io::{self, Write},
+    sync::mpsc as sync_mpsc,
+};
 use tokio::sync::mpsc;
 
 /// Up a row and down again: the row above is the block's last.
@@ -34,6 +37,22 @@ pub(super) fn print<T>(
     while let Some(Block { text, token }) = blocks.blocking_recv() {
         let out = through(&mut editor, &text, gate) || directly(&text).is_ok();
         if !out || printed.blocking_send(token).is_err() {
+            return;
+        }
+    }
+}
+
+/// Has the prompt painted again whenever that is asked for, beside the blocks.
+///
+/// It waits as they do while the editor takes no texts; a text in between does not mislead them.
+pub(super) fn repaint(
+    asked: &sync_mpsc::Receiver<()>,
+    mut editor: impl ExternalPrinter,
+    gate: &Gate,
+) {
+    while asked.recv().is_ok() {
+        // The next line is painted by itself.
+        if gate.is_open() && editor.print(NOTHING.to_owned()).is_err() {
             return;
         }
     }

@@ -3,6 +3,10 @@
 //! The editor goes by its own arithmetic, which [`Painted::rows`] repeats to the letter, because
 //! what is written around it must fit. What the terminal makes of the text when its width changes
 //! is another matter: [`Painted::rewrapped`].
+//!
+//! Rows end where [`Painted::ends`] says, as lines do, not only because they are full. So a
+//! terminal that becomes wider joins none of them, and whoever goes up by the rows there were
+//! before the editor knows of the change never comes to a message.
 
 use rustyline::GraphemeClusterMode;
 use unicode_segmentation::UnicodeSegmentation;
@@ -37,9 +41,9 @@ pub(super) struct Painted {
     pub(super) line: String,
     /// The cursor, in bytes of `line`.
     pub(super) cursor: usize,
-    /// The end of `line` when it was last painted as a whole, if it filled a row: the editor
-    /// begins the next row itself then, and the terminal takes that for the end of a line.
-    pub(super) broken: Option<usize>,
+    /// Where in `line` rows were ended when it was last painted as a whole, in bytes. The editor
+    /// itself ends a full row at the end of the line.
+    pub(super) ends: Vec<usize>,
 }
 
 impl Painted {
@@ -51,7 +55,7 @@ impl Painted {
             prompt: String::new(),
             line: String::new(),
             cursor: 0,
-            broken: None,
+            ends: Vec::new(),
         }
     }
 
@@ -70,10 +74,36 @@ impl Painted {
         end.row == 0 && end.column < columns
     }
 
-    /// Whether the editor's text ends exactly at the end of a row.
-    pub(super) fn fills_row(&self) -> bool {
-        let (_, end) = self.cells();
-        end.row > 0 && end.column == 0 && !self.line.ends_with('\n')
+    /// Where the rows of the line end: before each character that is the first of a row, and at
+    /// the end if that is the end of a row.
+    pub(super) fn all_ends(&self) -> Vec<usize> {
+        let mut ends = Vec::new();
+        let mut at = self.advance(&self.prompt, Cell::default());
+        let mut bytes = 0;
+        let mut begun = !self.prompt.is_empty() && at.column == 0;
+        let (left, right) = self.line.split_at(self.cursor);
+        for part in [left, right] {
+            for cluster in part.graphemes(true) {
+                let width = self.width(cluster, at.column);
+                if begun || at.column.saturating_add(width) > self.columns {
+                    ends.push(bytes);
+                    at.column = 0;
+                }
+                at.column = if cluster == "\n" {
+                    0
+                } else {
+                    at.column.saturating_add(width)
+                };
+                bytes += cluster.len();
+                begun = false;
+            }
+            // The editor begins a row before the cursor, whatever comes next.
+            begun = at.column == self.columns;
+        }
+        if begun {
+            ends.push(bytes);
+        }
+        ends
     }
 
     fn cells(&self) -> (Cell, Cell) {
@@ -111,10 +141,10 @@ impl Painted {
     }
 
     fn width(&self, cluster: &str, column: u16) -> u16 {
-        if cluster == "\t" {
-            TAB - column % TAB
-        } else {
-            self.widths.width(cluster)
+        match cluster {
+            "\n" => 0,
+            "\t" => TAB - column % TAB,
+            _ => self.widths.width(cluster),
         }
     }
 
@@ -129,34 +159,30 @@ impl Painted {
         };
         // Tabs are cells for the terminal, as many as they were when they were painted.
         let mut before = Cell::default();
-        let (left, right) = self.line.split_at(self.cursor);
+        let mut ends = self.ends.iter().peekable();
         let mut cursor = None;
+        for cluster in self.prompt.graphemes(true) {
+            wrap.put(self.width(cluster, before.column));
+            before = self.advance(cluster, before);
+        }
         let mut bytes = 0;
-        for (part, in_line) in [(self.prompt.as_str(), false), (left, true), (right, true)] {
-            for cluster in part.graphemes(true) {
-                let width = if cluster == "\n" {
-                    0
-                } else {
-                    self.width(cluster, before.column)
-                };
-                before = self.advance(cluster, before);
-                let row = if cluster == "\n" {
-                    let row = wrap.at.row;
-                    wrap.end_line();
-                    row
-                } else {
-                    wrap.put(width)
-                };
-                if in_line {
-                    if bytes >= self.cursor && cursor.is_none() {
-                        cursor = Some(row);
-                    }
-                    bytes += cluster.len();
-                    if self.broken == Some(bytes) {
-                        wrap.end_line();
-                    }
-                }
+        let (left, right) = self.line.split_at(self.cursor);
+        for cluster in left.graphemes(true).chain(right.graphemes(true)) {
+            if ends.next_if_eq(&&bytes).is_some() {
+                wrap.end_line();
             }
+            let row = wrap.put(self.width(cluster, before.column));
+            if bytes == self.cursor {
+                cursor = Some(row);
+            }
+            if cluster == "\n" {
+                wrap.end_line();
+            }
+            before = self.advance(cluster, before);
+            bytes += cluster.len();
+        }
+        if ends.next_if_eq(&&bytes).is_some() {
+            wrap.end_line();
         }
         let end = wrap.at.row;
         Rows {
@@ -200,7 +226,7 @@ mod tests {
             cursor: line.len(),
             ..Painted::nothing(GraphemeClusterMode::WcWidth, columns)
         };
-        painted.broken = painted.fills_row().then_some(line.len());
+        painted.ends = painted.all_ends();
         painted
     }
 
@@ -209,10 +235,11 @@ mod tests {
     }
 
     #[test]
-    fn a_wider_terminal_joins_rows_and_a_narrower_one_splits_them() {
+    fn a_wider_terminal_joins_nothing_and_a_narrower_one_splits_each_row() {
         let line = painted(50, &"x".repeat(100));
+        assert_eq!(line.ends, [42, 92]);
         assert_eq!(line.rows(), rows(2, 2));
-        for (columns, end) in [(140, 0), (54, 1), (50, 2), (40, 2), (20, 5), (108, 0)] {
+        for (columns, end) in [(140, 2), (54, 2), (50, 2), (49, 4), (25, 4), (24, 6)] {
             assert_eq!(line.rewrapped(columns), rows(end, end), "{columns}");
         }
     }
@@ -222,38 +249,52 @@ mod tests {
         let mut line = painted(50, &"x".repeat(100));
         line.cursor = 41;
         assert_eq!(line.rows(), rows(0, 2));
-        assert_eq!(line.rewrapped(49), rows(1, 2));
+        assert_eq!(line.rewrapped(49), rows(1, 4));
         line.cursor = 42;
         assert_eq!(line.rows(), rows(1, 2));
-        assert_eq!(line.rewrapped(50), rows(1, 2));
-        assert_eq!(line.rewrapped(60), rows(0, 1));
-        assert_eq!(line.rewrapped(20), rows(2, 5));
+        for (columns, cursor, end) in [(50, 1, 2), (60, 1, 2), (20, 3, 6)] {
+            assert_eq!(line.rewrapped(columns), rows(cursor, end), "{columns}");
+        }
     }
 
     #[test]
-    fn a_row_that_was_begun_by_the_editor_is_a_line_of_its_own() {
+    fn a_full_row_at_the_end_is_ended_once() {
         let full = painted(50, &"x".repeat(92));
+        assert_eq!(full.ends, [42, 92]);
         assert_eq!(full.rows(), rows(2, 2));
-        assert_eq!(full.rewrapped(140), rows(1, 1));
+        assert_eq!(full.rewrapped(140), rows(2, 2));
         assert_eq!(full.rewrapped(25), rows(4, 4));
-        // What is typed then goes into that row, until all is painted again.
+        // What is typed then goes into the next row, although not all is painted again.
         let mut typed = full;
         typed.line.push_str("yy");
         typed.cursor += 2;
         assert_eq!(typed.rows(), rows(2, 2));
-        assert_eq!(typed.rewrapped(140), rows(1, 1));
-        typed.broken = None;
-        assert_eq!(typed.rewrapped(140), rows(0, 0));
+        assert_eq!(typed.rewrapped(140), rows(2, 2));
+        assert_eq!(typed.all_ends(), typed.ends);
+    }
+
+    #[test]
+    fn a_line_end_behind_a_full_row_is_no_row_of_its_own_unless_the_cursor_is_there() {
+        let mut line = painted(20, &format!("{}\nmore", "x".repeat(12)));
+        assert!(line.ends.is_empty());
+        assert_eq!(line.rows(), rows(1, 1));
+        line.cursor = 12;
+        assert_eq!(line.all_ends(), [12]);
+        assert_eq!(line.rows(), rows(1, 2));
     }
 
     #[test]
     fn wide_characters_are_never_split() {
-        // 8 + 2 × 6 = 20 columns; in 13 the third no longer fits beside the first two.
+        // 8 + 2 × 6 = 20 columns; in 13 the third does not fit beside the first two.
         let wide = painted(80, "日本語日本語");
         assert_eq!(wide.rows(), rows(0, 0));
         assert_eq!(wide.rewrapped(20), rows(0, 0));
         assert_eq!(wide.rewrapped(13), rows(1, 1));
         assert_eq!(wide.rewrapped(9), rows(2, 2));
+        let narrow = painted(13, "日本語日本語");
+        assert_eq!(narrow.ends, [6]);
+        assert_eq!(narrow.rows(), rows(1, 1));
+        assert_eq!(narrow.rewrapped(80), rows(1, 1));
     }
 
     #[test]
@@ -268,7 +309,7 @@ mod tests {
     fn no_width_at_all_is_no_panic() {
         for columns in 0..12 {
             let line = painted(columns.max(1), "日本\tx\n");
-            let _ = (line.rows(), line.rewrapped(columns));
+            let _ = (line.rows(), line.all_ends(), line.rewrapped(columns));
         }
     }
 }

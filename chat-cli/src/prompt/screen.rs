@@ -83,15 +83,16 @@ impl Screen {
         inner.prompt.push_str(other.unwrap_or(&inner.usual));
     }
 
-    /// The line is being painted behind the prompt.
-    pub(super) fn paint(&self, line: &str, cursor: usize) {
+    /// The line is being painted behind the prompt; gives back what to paint.
+    pub(super) fn paint(&self, line: &str, cursor: usize) -> String {
         let mut inner = self.inner();
         inner.catch_up();
         let inner = &mut *inner;
         inner.painted.columns = inner.columns;
         inner.painted.prompt.clone_from(&inner.prompt);
         inner.painted.set(line, cursor);
-        inner.painted.broken = inner.painted.fills_row().then_some(line.len());
+        inner.painted.ends = inner.painted.all_ends();
+        inner.painted.text()
     }
 
     /// Only the cursor moves, or a character is put before it.
@@ -122,6 +123,22 @@ impl Painted {
     fn set(&mut self, line: &str, cursor: usize) {
         line.clone_into(&mut self.line);
         self.cursor = cursor;
+    }
+
+    /// The line with its rows ended, and without control characters, which a paste may bring: the
+    /// editor gives them no width.
+    fn text(&self) -> String {
+        let mut text = String::with_capacity(self.line.len() + self.ends.len());
+        let mut ends = self.ends.iter().peekable();
+        for (at, c) in self.line.char_indices() {
+            if ends.next_if_eq(&&at).is_some() {
+                text.push('\n');
+            }
+            if !c.is_control() || matches!(c, '\n' | '\t') {
+                text.push(c);
+            }
+        }
+        text
     }
 }
 
@@ -203,6 +220,18 @@ mod tests {
             moved(rows(0, 1), rows(1, 3)),
             "\x1b[2B\r\x1b[K\x1b[A\r\x1b[K\x1b[A\r\x1b[K\x1b[A\r\x1b[K\n\x1b[1A"
         );
+    }
+
+    #[test]
+    fn what_is_painted_ends_its_rows_and_commands_nothing() {
+        let mut painted = Painted::nothing(GraphemeClusterMode::WcWidth, 5);
+        painted.prompt = "> ".to_owned();
+        painted.set("12345678\u{1b}90", 11);
+        painted.ends = painted.all_ends();
+        assert_eq!(painted.text(), "123\n45678\n90");
+        painted.set("12345678", 8);
+        painted.ends = painted.all_ends();
+        assert_eq!(painted.text(), "123\n45678", "the editor ends the last");
     }
 
     #[test]

@@ -41,6 +41,11 @@ pub(crate) struct Terminal {
 
 impl Terminal {
     pub(crate) fn open(dir: &Path, nick: &str) -> Self {
+        Self::open_in(dir, nick, &[])
+    }
+
+    /// With more in the environment.
+    pub(crate) fn open_in(dir: &Path, nick: &str, env: &[(&str, &str)]) -> Self {
         let control = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
         grantpt(&control).unwrap();
         unlockpt(&control).unwrap();
@@ -67,8 +72,10 @@ impl Terminal {
             .arg(dir.join("state"))
             .env("TERM", "xterm")
             .env("NO_COLOR", "1")
+            .env("LC_ALL", "C.UTF-8")
             .env("XDG_CONFIG_HOME", dir)
             .env_remove("CHAT_HOST")
+            .envs(env.iter().copied())
             .stdin(Stdio::from(line.try_clone().unwrap()))
             .stdout(Stdio::from(line.try_clone().unwrap()))
             .stderr(Stdio::inherit())

@@ -36,6 +36,38 @@ fn a_half_typed_line_survives_arrivals() {
 }
 
 #[test]
+fn the_prompt_shows_the_state_while_a_line_is_typed() {
+    let dir = tempfile::tempdir().unwrap();
+    let agent = Agent(dir.path());
+    let mut alice = Terminal::open(dir.path(), "alice");
+    alice.expect("○    &lobby> ");
+    alice.keys("half ty");
+    alice.expect("half ty");
+    agent.kill();
+    alice.expect("◌    &lobby> half ty");
+    alice.expect("○    &lobby> half ty");
+    alice.keys("ped\r");
+    alice.expect("alice     half typed");
+    alice.keys("/quit\r");
+    alice.end();
+}
+
+#[test]
+fn the_marker_has_a_colour_only_if_that_is_wanted_and_is_ascii_where_that_is_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let _agent = Agent(dir.path());
+    let env = [("NO_COLOR", ""), ("LC_ALL", "C")];
+    let mut alice = Terminal::open_in(dir.path(), "alice", &env);
+    alice.expect("\x1b[2m-   \x1b[0m &lobby> ");
+    alice.keys("\x04");
+    alice.end();
+    let mut alice = Terminal::open(dir.path(), "alice");
+    alice.expect("&lobby> ");
+    alice.keys("\x04");
+    assert!(!alice.rest().contains("\x1b[2m"));
+}
+
+#[test]
 fn keys_typed_ahead_of_a_command_are_not_lost() {
     let dir = tempfile::tempdir().unwrap();
     let _agent = Agent(dir.path());

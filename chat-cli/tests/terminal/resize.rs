@@ -4,11 +4,12 @@ use crate::{
     harness::{Agent, chat},
     tmux::Tmux,
 };
+use std::path::Path;
 
 /// Widths that widen and narrow, a little and much, also such that rows are exactly full.
 const WIDTHS: [u16; 12] = [140, 50, 30, 44, 108, 60, 27, 41, 90, 36, 54, 200];
 
-/// How often `part` is in what is seen. The editor ends a row itself that is exactly full.
+/// How often `part` is in what is seen, also where the line being typed goes on in the next row.
 fn count(lines: &[String], part: &str) -> usize {
     lines.concat().matches(part).count()
 }
@@ -19,7 +20,7 @@ fn resize(words: &[String], back: usize) {
     let dir = tempfile::tempdir().unwrap();
     let _agent = Agent(dir.path());
     let bob = Tmux::open(dir.path(), "bob", 50, 12);
-    bob.await_end("&lobby>");
+    bob.await_end("○    &lobby>");
     let (left, right) = words.split_at(words.len() - back);
     let (mut before, after) = (left.concat(), right.concat());
     bob.keys(&words.concat());
@@ -38,6 +39,8 @@ fn resize(words: &[String], back: usize) {
         );
         bob.await_end(&text);
         said.push(text);
+        // Read is what is known to be on the terminal: nothing is being painted any more.
+        while unread(dir.path(), "bob") > 0 {}
         bob.resize(width);
         // Once the key is there, the program has come to terms with the new width.
         let key = char::from(b'A' + u8::try_from(round).unwrap());
@@ -56,6 +59,15 @@ fn resize(words: &[String], back: usize) {
     }
     bob.key("Enter");
     bob.await_end(&format!("bob       {before}{after}"));
+}
+
+/// How many messages somebody has not read.
+fn unread(dir: &Path, nick: &str) -> i64 {
+    chat(dir, nick, &["rooms", "--json"], "")
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
+        .map(|room| room["unread"].as_i64().unwrap())
+        .sum()
 }
 
 fn words(number: usize, letter: &str) -> Vec<String> {
@@ -82,6 +94,6 @@ fn a_new_width_is_no_trouble_for_wide_characters() {
 
 #[test]
 fn a_new_width_is_no_trouble_for_a_full_row() {
-    // With the prompt that is 100 columns: two full rows, and the cursor in a third.
-    resize(&words(23, "xy"), 0);
+    // With the prompt and a letter each, rows are exactly full in between.
+    resize(&words(21, "xy"), 0);
 }
