@@ -44,4 +44,4 @@ pub use outbound::Outbound;
 pub use position::{Offer, Position};
 pub use private::{PrivacyError, private_dir};
 pub use reader::Readers;
-pub use writer::{Durability, Slot, Store, SubmitError, Writer};
+pub use writer::{Chore, Durability, Slot, Store, SubmitError, Writer};

@@ -482,6 +482,26 @@ pub fn id_at(
     Ok(found.map(MessageId::from_bytes))
 }
 
+/// The message of `room` at `seq`, if there is one.
+///
+/// # Errors
+///
+/// [`StoreError`].
+pub fn at(
+    connection: &Connection,
+    epoch: Epoch,
+    room: &Room,
+    seq: Seq,
+) -> Result<Option<Committed>, StoreError> {
+    let mut statement = connection.prepare_cached(
+        "SELECT seq, prev_seq, committed_at, id, author, sent_at, body FROM messages
+         WHERE room_id = (SELECT room_id FROM rooms WHERE epoch = ?1 AND name = ?2)
+         AND seq = ?3",
+    )?;
+    let rows = statement.query(params![epoch.to_bytes(), room.as_str(), from_seq(seq)])?;
+    Ok(collect(rows, room, usize::MAX)?.pop())
+}
+
 /// The message with this id, in whichever room of this epoch. What only another life of the log
 /// had is not found: nobody can read it any more.
 ///

@@ -24,6 +24,17 @@ pub enum Durability {
     Power,
 }
 
+/// How urgent a store's chore is: work in small parts that no command's answer waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Chore {
+    /// There is none.
+    None,
+    /// It is done while no command is waiting.
+    WhenIdle,
+    /// It takes turns with the transactions of commands.
+    Soon,
+}
+
 /// What the writer thread does with its commands.
 pub trait Store: Send + 'static {
     /// Something to write.
@@ -51,6 +62,24 @@ pub trait Store: Send + 'static {
 
     /// Nothing of these was kept: answer, and forget what was cached on the way.
     fn rolled_back(&mut self, commands: Vec<Self::Command>, error: &StoreError);
+
+    /// Whether a part of a chore is to be done. A writer that ends leaves it for the next start.
+    fn chore(&self) -> Chore {
+        Chore::None
+    }
+
+    /// Does a part that is small enough for commands to wait for, in a transaction of its own that
+    /// need only survive a crash of the process.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] rolls the transaction back.
+    fn do_chore(&mut self, _transaction: &Connection) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    /// The part was committed, or rolled back: what failed should not be due again at once.
+    fn chore_done(&mut self, _result: Result<(), StoreError>) {}
 }
 
 /// Why a command was not queued. Gives it back.
@@ -223,7 +252,18 @@ fn write<S: Store>(
     };
     let mut trouble = Trouble::default();
     let mut batch = Vec::with_capacity(QUEUE_COMMANDS);
-    while queue.blocking_recv_many(&mut batch, QUEUE_COMMANDS) > 0 {
+    loop {
+        let chore = store.chore();
+        let due = chore == Chore::Soon || chore == Chore::WhenIdle && queue.is_empty();
+        if due && !queue.is_closed() {
+            disk.do_chore(&mut store)?;
+            if queue.is_empty() && !queue.is_closed() {
+                continue;
+            }
+        }
+        if queue.blocking_recv_many(&mut batch, QUEUE_COMMANDS) == 0 {
+            break;
+        }
         let mut commands = std::mem::take(&mut batch);
         let changes = disk.connection.total_changes();
         match disk.commit(&mut store, &commands) {
@@ -300,6 +340,41 @@ impl Disk {
         connection.prepare_cached("COMMIT")?.execute(())?;
         self.unsynced = needed < Durability::Power;
         Ok(outcomes)
+    }
+
+    /// Commits a part of the store's chore.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] with which the process must end.
+    fn do_chore<S: Store>(&mut self, store: &mut S) -> Result<(), StoreError> {
+        match self.commit_chore(store) {
+            Ok(()) => {
+                store.chore_done(Ok(()));
+                self.checkpoints.after_commit(&self.connection)
+            }
+            Err(error) => {
+                self.roll_back();
+                if error.is_fatal() {
+                    checkpoint::keep_wal(&self.connection);
+                    return Err(error);
+                }
+                warn!(%error, "a chore was rolled back");
+                store.chore_done(Err(error));
+                Ok(())
+            }
+        }
+    }
+
+    fn commit_chore<S: Store>(&mut self, store: &mut S) -> Result<(), StoreError> {
+        self.set_level(Durability::Process)?;
+        let connection = &self.connection;
+        let changes = connection.total_changes();
+        connection.prepare_cached("BEGIN IMMEDIATE")?.execute(())?;
+        store.do_chore(connection)?;
+        connection.prepare_cached("COMMIT")?.execute(())?;
+        self.unsynced |= connection.total_changes() != changes;
+        Ok(())
     }
 
     fn set_level(&mut self, needed: Durability) -> Result<(), StoreError> {

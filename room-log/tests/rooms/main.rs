@@ -2,6 +2,7 @@
 
 mod appending;
 mod busy;
+mod chores;
 mod delivering;
 mod following;
 mod ingesting;
