@@ -6,6 +6,7 @@ mod lookup;
 mod pages;
 mod request;
 mod rooms;
+mod searching;
 mod status;
 
 use crate::{

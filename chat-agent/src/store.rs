@@ -6,16 +6,20 @@
 mod command;
 mod directs;
 pub mod identity;
+mod index;
 pub mod outbox;
 pub mod person;
 pub mod position;
 pub mod refused;
 pub mod schema;
+pub mod search;
+mod wording;
 
 use crate::hub::Hub;
 pub use command::{Command, Gap, Outcome, Settled};
 use directs::Directs;
 use identity::NO_EPOCH;
+use index::Indexing;
 use outbox::Usage;
 use protocol::{
     Committed, Epoch, Outgoing, Room, Timestamp, UserName,
@@ -26,7 +30,9 @@ use protocol::{
     local::{Delivery, Refusal, Reply},
 };
 use refused::Refused;
-use room_log::{Appended, Durability, Ingested, RoomLog, Store, StoreError, Writer, log, roster};
+use room_log::{
+    Appended, Chore, Durability, Ingested, RoomLog, Store, StoreError, Writer, log, roster,
+};
 use rusqlite::Connection;
 use std::{collections::HashSet, sync::Arc, time::SystemTime};
 use tracing::warn;
@@ -45,6 +51,7 @@ pub struct AgentStore {
     directs: Directs,
     /// Memberships that ended in the open transaction; the hub has them still.
     left: HashSet<(Room, UserName)>,
+    indexing: Indexing,
 }
 
 impl AgentStore {
@@ -60,6 +67,7 @@ impl AgentStore {
             usage: None,
             directs: Directs::default(),
             left: HashSet::new(),
+            indexing: Indexing::new(),
         }
     }
 
@@ -103,6 +111,7 @@ impl AgentStore {
             match self.local.append(transaction, message, now)? {
                 Appended::New(new) => {
                     let seq = new.seq;
+                    self.indexing.note();
                     committed = Some(new.into());
                     Ok(Delivery::Committed { epoch, seq })
                 }
@@ -174,6 +183,9 @@ impl AgentStore {
         for message in messages {
             let ingested = self.replica.ingest(transaction, message)?;
             new.push(ingested == Ingested::New);
+            if ingested == Ingested::New {
+                self.indexing.note();
+            }
             if let Ingested::Gap { head } = ingested
                 && gaps.iter().all(|gap| gap.room != message.room)
             {
@@ -257,7 +269,8 @@ impl Store for AgentStore {
             | Command::Settle { .. }
             | Command::CopyTopic { .. }
             | Command::Departed { .. }
-            | Command::MarkRead { .. } => Durability::Process,
+            | Command::MarkRead { .. }
+            | Command::Index { .. } => Durability::Process,
             Command::Send { .. }
             | Command::BeginEpoch { .. }
             | Command::Claim { .. }
@@ -331,6 +344,8 @@ impl Store for AgentStore {
                 return identity::configure(transaction, servers).map(Outcome::Configured);
             }
             Command::SetServers { servers, .. } => identity::set_servers(transaction, servers)?,
+            // Not done here: what goes wrong with the index must not undo what others write.
+            Command::Index { .. } => {}
         }
         Ok(Outcome::Done)
     }
@@ -378,6 +393,7 @@ impl Store for AgentStore {
                 Command::Ingest { done, .. } => drop(done.send(Err(reason.clone()))),
                 Command::BeginEpoch { done, .. } => drop(done.send(Err(reason.clone()))),
                 Command::Claim { done, .. } => drop(done.send(Err(reason.clone()))),
+                Command::Index { done, .. } => drop(done.send(Err(reason.clone()))),
                 Command::Configure { .. } => {
                     warn!(%reason, "servers not looked at, send SIGHUP again");
                 }
@@ -387,11 +403,24 @@ impl Store for AgentStore {
             }
         }
     }
+
+    fn chore(&self) -> Chore {
+        self.indexing.chore()
+    }
+
+    fn do_chore(&mut self, transaction: &Connection) -> Result<(), StoreError> {
+        let epochs = [self.local.epoch(), self.replica.epoch()];
+        self.indexing.advance(transaction, epochs)
+    }
+
+    fn chore_done(&mut self, result: Result<(), StoreError>) {
+        self.indexing.done(result, &self.hub);
+    }
 }
 
 impl AgentStore {
     /// Answers a command whose transaction is durable, and tells whom it concerns.
-    fn tell(&self, command: Command, outcome: Outcome) {
+    fn tell(&mut self, command: Command, outcome: Outcome) {
         let hub = &self.hub;
         match (command, outcome) {
             (
@@ -434,6 +463,7 @@ impl AgentStore {
                 hub.begin_epoch(epoch);
                 let _link_is_gone = done.send(Ok(()));
             }
+            (Command::Index { rooms, done }, _) => self.indexing.want(rooms, done),
             (Command::Claim { done, .. }, Outcome::Claimed(claim)) => {
                 let _session_is_gone = done.send(Ok(claim));
             }

@@ -5,6 +5,7 @@ use super::{
     check::{check_servers, check_topic, is_joinable, may_federate, may_mark, may_use},
     greeting::owner,
     lookup::Start,
+    searching::check_query,
 };
 use crate::{answer::Answer, store::Command};
 use protocol::{
@@ -151,12 +152,13 @@ impl<W: AsyncWrite + Unpin> Session<W> {
                 query,
                 older_than,
                 limit,
-            } => {
-                drop((query, older_than, limit));
-                answer.give(Err(Refusal::BadText {
-                    reason: "this agent cannot search yet".to_owned(),
-                }));
-            }
+            } => match check_query(&query) {
+                Err(refusal) => answer.give(Err(refusal)),
+                Ok(()) => self.pages.push(async move {
+                    let found = services.search(user, query, older_than, limit).await;
+                    Done::Answered(answer, found)
+                }),
+            },
             Request::SetTopic { room, topic } => {
                 let checked =
                     is_joinable(&room, &user, "has no topic").and_then(|()| check_topic(&topic));

@@ -130,6 +130,13 @@ pub enum Command {
         /// Gets `Reply::Done`.
         answer: Answer,
     },
+    /// Index a part of what is missing of some rooms, soon.
+    Index {
+        /// Their numbers in this file.
+        rooms: Vec<i64>,
+        /// Told when a part is indexed, or why not.
+        done: oneshot::Sender<Result<(), String>>,
+    },
 }
 
 /// A message of a room did not follow the one before it here.

@@ -15,11 +15,12 @@ use room_log::{Database, log, roster};
 use rusqlite::{Connection, params};
 use std::{fs, path::Path};
 
-const AGENT: [&str; 4] = [
+const AGENT: [&str; 5] = [
     include_str!("schema/agent-1.sql"),
     include_str!("schema/agent-2.sql"),
     include_str!("schema/agent-3.sql"),
     include_str!("schema/agent-4.sql"),
+    include_str!("schema/agent-5.sql"),
 ];
 
 const SERVER: [&str; 3] = [
