@@ -11,7 +11,9 @@ use std::path::PathBuf;
     name = "chat",
     version,
     disable_help_subcommand = true,
-    disable_version_flag = true
+    disable_version_flag = true,
+    // As usual, without the empty line above the usage: it has to fit one screen.
+    help_template = "{about-with-newline}{usage-heading} {usage}\n\n{all-args}{after-help}"
 )]
 pub struct Cli {
     /// What to do; a conversation if absent.
@@ -93,6 +95,14 @@ pub enum Verb {
     Leave(LeaveArgs),
     /// Show or set a room's topic
     Topic(TopicArgs),
+    /// Find messages
+    ///
+    /// Searches what this host has of the rooms you are in and of your own conversations. A message
+    /// is found if it contains every WORD, in any case and also inside a word; a WORD with spaces is
+    /// one text to find. Conditions stand among the words: room:ROOM, from:NICK or from:NICK@HOST,
+    /// since:TIME, before:TIME; a TIME is 14:30, 2026-11-23, an RFC 3339 time, or how long ago: 30m,
+    /// 2h, 7d. Prints the newest ones, oldest first. Exit code 1 without a word if nothing is found.
+    Search(SearchArgs),
     /// Run this host's agent
     ///
     /// It stays in the foreground and logs to standard error. `chat` starts one by itself if none
@@ -260,6 +270,23 @@ pub struct TopicArgs {
     pub connection: Connection,
 }
 
+/// `chat search`
+#[derive(Debug, Args)]
+pub struct SearchArgs {
+    /// Texts that a message contains; room:R, from:W, since:T or before:T
+    #[arg(required = true, value_name = "WORD")]
+    pub words: Vec<String>,
+    /// At most so many, the newest
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub limit: u32,
+    /// Print one JSON object a message
+    #[arg(long)]
+    pub json: bool,
+    /// Which agent, as whom.
+    #[command(flatten)]
+    pub connection: Connection,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -289,6 +316,7 @@ mod tests {
             ("status", "what to do"),
             ("join", "are remembered"),
             ("leave", "outbox"),
+            ("search", "how long ago"),
         ] {
             let verb = command.find_subcommand_mut(verb).unwrap();
             let help = verb.render_long_help().to_string();

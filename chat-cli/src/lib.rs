@@ -31,6 +31,7 @@ mod paths;
 mod pipe;
 mod prompt;
 mod recall;
+mod query;
 mod render;
 #[cfg(test)]
 mod sample;
@@ -129,6 +130,9 @@ fn client(cli: &Cli) -> Result<(), Failure> {
             Some(Verb::Join(args)) => verbs::join::run(&settings(&args.connection)?, args).await,
             Some(Verb::Leave(args)) => verbs::leave::run(&settings(&args.connection)?, args).await,
             Some(Verb::Topic(args)) => verbs::topic::run(&settings(&args.connection)?, args).await,
+            Some(Verb::Search(args)) => {
+                verbs::search::run(&settings(&args.connection)?, args).await
+            }
             Some(Verb::Demo) => demo::run().await,
             Some(Verb::Agent(_) | Verb::Server(_)) => Ok(()),
         }

@@ -4,6 +4,7 @@ pub mod history;
 pub mod join;
 pub mod leave;
 pub mod rooms;
+pub mod search;
 pub mod send;
 pub mod status;
 pub mod tail;

@@ -17,5 +17,6 @@ mod network;
 mod offline;
 mod presence;
 mod refused;
+mod search;
 mod slow_reader;
 mod socket;

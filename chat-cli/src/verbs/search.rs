@@ -1,0 +1,122 @@
+//! `chat search`: what this host has of the rooms one is in.
+
+use crate::{
+    args::SearchArgs,
+    client::{CallError, Session},
+    exit::{Exit, Failure},
+    json,
+    output::Output,
+    paths::Settings,
+    query,
+    render::Style,
+};
+use protocol::{
+    MessageId,
+    limits::MAX_PAGE_ENTRIES,
+    local::{Hit, Reply, Request, SearchMark, SearchQuery},
+};
+use std::{collections::HashSet, io::IsTerminal, time::SystemTime};
+
+/// Runs the verb.
+///
+/// # Errors
+///
+/// [`Failure`] with the exit code; a silent one if nothing was found.
+pub async fn run(settings: &Settings, args: &SearchArgs) -> Result<(), Failure> {
+    let session = super::session(settings).await?;
+    let style = Style::detect(std::io::stdout().is_terminal());
+    let words = args.words.iter().map(String::as_str);
+    let now = SystemTime::now().into();
+    let query =
+        query::parse_args(words, session.user(), now, &style.zone).map_err(Failure::usage)?;
+    let mut search = Search {
+        session,
+        query,
+        json: args.json,
+        style,
+        output: Output::default(),
+    };
+    let result = search.print_newest(args.limit).await;
+    search.output.finish(result).await
+}
+
+struct Search {
+    session: Session,
+    query: SearchQuery,
+    json: bool,
+    style: Style,
+    output: Output,
+}
+
+/// What follows each other among what was found, newest first.
+struct Page {
+    hits: Vec<Hit>,
+    next: Option<SearchMark>,
+}
+
+impl Search {
+    /// Prints the newest `limit` messages that are found, oldest first.
+    ///
+    /// Pages come newest first, so the way back only notes where they lie and what is on them,
+    /// and each is fetched again to be printed: memory is bounded whatever the limit. The newest
+    /// is kept.
+    async fn print_newest(&mut self, limit: u32) -> Result<(), Failure> {
+        let newest = self.page(None, limit).await?;
+        let mut left = limit.saturating_sub(count(&newest));
+        let mut next = newest.next;
+        let mut older: Vec<(SearchMark, HashSet<MessageId>)> = Vec::new();
+        while left > 0
+            && let Some(mark) = next
+        {
+            let page = self.page(Some(mark), left).await?;
+            left = left.saturating_sub(count(&page));
+            next = page.next;
+            if !page.hits.is_empty() {
+                older.push((mark, page.hits.iter().map(|hit| hit.message.id).collect()));
+            }
+        }
+        if newest.hits.is_empty() && older.is_empty() {
+            return Err(Failure::silent(Exit::Failed));
+        }
+        for (mark, ids) in older.into_iter().rev() {
+            let limit = u32::try_from(ids.len()).unwrap_or(u32::MAX);
+            let mut page = self.page(Some(mark), limit).await?;
+            // In the place of what was edited or taken back since then, older ones would come
+            // that were printed already.
+            page.hits.retain(|hit| ids.contains(&hit.message.id));
+            self.print(&page).await?;
+        }
+        self.print(&newest).await
+    }
+
+    async fn page(&mut self, older_than: Option<SearchMark>, limit: u32) -> Result<Page, Failure> {
+        let most = u32::try_from(MAX_PAGE_ENTRIES).unwrap_or(u32::MAX);
+        let request = Request::Search {
+            query: self.query.clone(),
+            older_than,
+            limit: limit.min(most),
+        };
+        match self.session.call(request).await? {
+            Reply::Found { hits, next } => Ok(Page { hits, next }),
+            _ => Err(CallError::Misfit.into()),
+        }
+    }
+
+    async fn print(&mut self, page: &Page) -> Result<(), Failure> {
+        let me = self.session.user();
+        for Hit { epoch, message } in page.hits.iter().rev() {
+            let line = if self.json {
+                json::message(message, me, json::cursor(*epoch, message.seq))
+            } else {
+                let room = message.room.seen_by(me);
+                self.style.message(message, me, Some(&room))
+            };
+            self.output.print(&line).await?;
+        }
+        Ok(())
+    }
+}
+
+fn count(page: &Page) -> u32 {
+    u32::try_from(page.hits.len()).unwrap_or(u32::MAX)
+}
