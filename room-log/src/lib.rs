@@ -29,6 +29,7 @@ pub mod log;
 mod outbound;
 mod position;
 mod private;
+mod quiet;
 mod reader;
 pub mod roster;
 mod trouble;

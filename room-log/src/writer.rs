@@ -3,10 +3,16 @@
 use crate::{
     StoreError,
     checkpoint::{self, Schedule},
+    quiet::recv_many_within,
     trouble::Trouble,
 };
 use rusqlite::Connection;
-use std::{fmt, io, sync::Arc, thread, time::Instant};
+use std::{
+    fmt, io,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
 use thiserror::Error;
 use tokio::sync::{mpsc, watch};
 use tracing::{error, info, warn};
@@ -14,6 +20,10 @@ use tracing::{error, info, warn};
 /// Commands that may wait, and the most in one transaction: with bodies of 64 KiB at most
 /// 64 MiB wait, and one fsync serves a thousand messages.
 const QUEUE_COMMANDS: usize = 1_024;
+
+/// How long no command has come when the writer is idle. Between two lines of a busy sender it is
+/// not: a chore there would make the next line wait.
+const QUIET: Duration = Duration::from_millis(20);
 
 /// How much a commit must survive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -29,7 +39,7 @@ pub enum Durability {
 pub enum Chore {
     /// There is none.
     None,
-    /// It is done while no command is waiting.
+    /// It is done when no command has come for a while, until the next one comes.
     WhenIdle,
     /// It takes turns with the transactions of commands.
     Soon,
@@ -252,17 +262,28 @@ fn write<S: Store>(
     };
     let mut trouble = Trouble::default();
     let mut batch = Vec::with_capacity(QUEUE_COMMANDS);
+    let mut idle = false;
     loop {
-        let chore = store.chore();
-        let due = chore == Chore::Soon || chore == Chore::WhenIdle && queue.is_empty();
-        if due && !queue.is_closed() {
+        let chore = match store.chore() {
+            _ if queue.is_closed() => Chore::None,
+            chore => chore,
+        };
+        if chore == Chore::Soon || chore == Chore::WhenIdle && idle && queue.is_empty() {
             disk.do_chore(&mut store)?;
-            if queue.is_empty() && !queue.is_closed() {
+            if queue.is_empty() {
                 continue;
             }
         }
-        if queue.blocking_recv_many(&mut batch, QUEUE_COMMANDS) == 0 {
-            break;
+        let received = if chore == Chore::WhenIdle && !idle {
+            recv_many_within(&mut queue, &mut batch, QUEUE_COMMANDS, QUIET)
+        } else {
+            Some(queue.blocking_recv_many(&mut batch, QUEUE_COMMANDS))
+        };
+        idle = received.is_none();
+        match received {
+            Some(0) => break,
+            Some(_) => {}
+            None => continue,
         }
         let mut commands = std::mem::take(&mut batch);
         let changes = disk.connection.total_changes();
