@@ -19,6 +19,10 @@ use tracing::debug;
 /// of the disk and of the processor than one by one.
 const FRESH_MESSAGES: usize = 128;
 
+/// Messages that are new before they are indexed although commands keep coming: a second's work,
+/// which a search would have to wait for.
+const LATE_MESSAGES: usize = 64 * 1024;
+
 /// Messages indexed in one transaction, which commands have to wait for; and bytes of bodies after
 /// which it ends.
 const BATCH_MESSAGES: usize = 256;
@@ -34,7 +38,7 @@ type Done = oneshot::Sender<Result<(), String>>;
 /// When the writer thread has something to index.
 #[derive(Debug)]
 pub(super) struct Indexing {
-    /// Messages that came since the index had all.
+    /// Messages that came and were not indexed yet, about.
     fresh: usize,
     /// Whether the index may be without messages that are not fresh.
     behind: bool,
@@ -54,7 +58,7 @@ impl Indexing {
 
     /// A message was written.
     pub(super) const fn note(&mut self) {
-        self.fresh += 1;
+        self.fresh = self.fresh.saturating_add(1);
     }
 
     /// Somebody waits until a part of what is missing of these rooms is indexed.
@@ -63,7 +67,7 @@ impl Indexing {
     }
 
     pub(super) const fn chore(&self) -> Chore {
-        if !self.waiting.is_empty() {
+        if !self.waiting.is_empty() || self.fresh >= LATE_MESSAGES {
             Chore::Soon
         } else if self.behind || self.fresh >= FRESH_MESSAGES {
             Chore::WhenIdle
@@ -101,13 +105,17 @@ impl Indexing {
         }
         // There is more, or the next part will be empty. Rooms looked into have one message each.
         self.behind = batch.is_full();
+        self.fresh = if self.behind {
+            self.fresh.saturating_sub(batch.messages)
+        } else {
+            0
+        };
         debug!(messages = batch.messages, more = self.behind, "indexed");
         Ok(())
     }
 
     /// The part was committed or rolled back.
     pub(super) fn done(&mut self, result: Result<(), StoreError>, hub: &Hub) {
-        self.fresh = 0;
         let result = match result {
             Ok(()) => {
                 hub.clear_problem("index");
@@ -116,6 +124,7 @@ impl Indexing {
             Err(error) => {
                 // Tried again when as many messages have come, or when somebody searches.
                 self.behind = false;
+                self.fresh = 0;
                 let problem = match error {
                     StoreError::DiskFull => format!("{error}: free some space"),
                     _ => error.to_string(),

@@ -125,6 +125,12 @@ impl Archive {
             .expect("a mark that was given")
     }
 
+    /// SQLite finds no fault with the index.
+    fn assert_sound(&self) {
+        let check = "INSERT INTO trigrams (trigrams) VALUES ('integrity-check')";
+        self.connection.execute_batch(check).unwrap();
+    }
+
     /// What is found, newest first, after what is missing was indexed.
     fn find(&mut self, query: &SearchQuery) -> Vec<String> {
         self.index_all();
@@ -493,8 +499,7 @@ fn indexing_goes_on_where_a_crash_ended_it() {
     assert_eq!(archive.find_words(&["word"]).len(), 990);
     let found = archive.find_words(&["word 98"]);
     assert_eq!(found.len(), 11, "{found:?}");
-    let sound = "INSERT INTO trigrams (trigrams) VALUES ('integrity-check')";
-    archive.connection.execute_batch(sound).unwrap();
+    archive.assert_sound();
 }
 
 #[test]
@@ -573,8 +578,9 @@ proptest! {
         words in prop::collection::vec("[AbC世 ]{1,4}", 1..3),
     ) {
         let mut archive = Archive::new();
-        // Each message with its author and what it says now, behind its last edit.
-        let mut said: Vec<(MessageId, bool, Option<(u64, String)>)> = Vec::new();
+        // Each message with its author and what it says now, and since when.
+        type Now = Option<(u64, String)>;
+        let mut said: Vec<(MessageId, bool, Now)> = Vec::new();
         for happening in happenings {
             let author = |who| if who { "alice@ada" } else { "carol@bee" };
             let at = archive.last;
@@ -613,6 +619,7 @@ proptest! {
         let expected: Vec<String> = expected.into_iter().map(|(_, text)| text).collect();
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         prop_assert_eq!(archive.find_words(&words), expected);
+        archive.assert_sound();
     }
 }
 
