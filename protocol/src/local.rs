@@ -291,7 +291,8 @@ pub enum Reply {
         /// One page, newest first.
         #[serde(deserialize_with = "deserialize_page")]
         hits: Vec<Hit>,
-        /// Where to look on for older ones, if there may be any.
+        /// Where to look on for older ones, if there may be any: also behind a page that is empty,
+        /// as an agent does not look for longer than a moment at once.
         next: Option<SearchMark>,
     },
     /// To `Position`.
