@@ -30,8 +30,8 @@ mod output;
 mod paths;
 mod pipe;
 mod prompt;
-mod recall;
 mod query;
+mod recall;
 mod render;
 #[cfg(test)]
 mod sample;

@@ -65,10 +65,6 @@ pub enum QueryError {
 /// # Errors
 ///
 /// [`QueryError`] says what to change.
-#[allow(
-    dead_code,
-    reason = "for `/search` of the conversation, which is to come"
-)]
 pub fn parse(
     text: &str,
     me: &UserName,

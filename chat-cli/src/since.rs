@@ -58,7 +58,11 @@ impl FromStr for Since {
             // No time is written so.
             Err(error) if text.contains('=') => Err(SinceError::Cursor(error)),
             Err(_) => {
-                let time = when::parse(text, jiff::Timestamp::now(), &TimeZone::system())?;
+                let time = when::parse(
+                    text,
+                    std::time::SystemTime::now().into(),
+                    &TimeZone::system(),
+                )?;
                 Ok(Self::Time(time))
             }
         }

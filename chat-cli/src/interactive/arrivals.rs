@@ -212,6 +212,16 @@ impl Desk {
                 self.print_again(messages.iter(), &me, None);
                 self.note("that was before");
             }
+            (Question::Search, Some(Ok(Reply::Found { hits, next }))) => {
+                if hits.is_empty() {
+                    return self.note("nothing was found in what this host has");
+                }
+                self.note(&format!("the newest {} that were found:", hits.len()));
+                let here = self.current.clone();
+                let messages = hits.iter().rev().map(|hit| &hit.message);
+                self.print_again(messages, &me, Some(&here));
+                self.and_more(next.is_some(), "chat search");
+            }
             (Question::Status, Some(Ok(Reply::Status(status)))) => {
                 for line in self.style().status(&status).lines() {
                     self.backlog.push(format!("   {line}"));

@@ -2,16 +2,20 @@
 
 use super::{
     NEWEST,
-    desk::{Desk, Next, Question, Talk},
+    desk::{Desk, Next, Question, Talk, now},
 };
 use crate::{
     command::{self, Command},
+    query,
     recall::Which,
 };
 use protocol::{
     Content, MessageId, Room,
     local::{From, Request},
 };
+
+/// Messages that a search shows.
+const FOUND: u32 = 20;
 
 impl Desk {
     /// Does what a typed line says; what takes more than this terminal is left to the caller.
@@ -192,8 +196,18 @@ impl Desk {
         }
     }
 
-    fn search(&mut self, _talk: &mut Talk, _words: &str) {
-        self.note("searching comes with the next commit");
+    fn search(&mut self, talk: &mut Talk, words: &str) {
+        match query::parse(words, talk.me(), now(), &self.style().zone) {
+            Ok(query) => {
+                let request = Request::Search {
+                    query,
+                    older_than: None,
+                    limit: FOUND,
+                };
+                talk.ask(Question::Search, request);
+            }
+            Err(error) => self.note(&error.to_string()),
+        }
     }
 
     fn ignore(&mut self, who: &str, on: bool) {

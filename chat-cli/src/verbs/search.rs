@@ -8,7 +8,7 @@ use crate::{
     output::Output,
     paths::Settings,
     query,
-    render::Style,
+    render::{self, Setting, Style},
 };
 use protocol::{
     MessageId,
@@ -34,6 +34,7 @@ pub async fn run(settings: &Settings, args: &SearchArgs) -> Result<(), Failure> 
         query,
         json: args.json,
         style,
+        columns: render::columns(),
         output: Output::default(),
     };
     let result = search.print_newest(args.limit).await;
@@ -45,6 +46,8 @@ struct Search {
     query: SearchQuery,
     json: bool,
     style: Style,
+    /// Of the terminal, if it is one.
+    columns: Option<usize>,
     output: Output,
 }
 
@@ -109,7 +112,12 @@ impl Search {
                 json::message(message, me, json::cursor(*epoch, message.seq))
             } else {
                 let room = message.room.seen_by(me);
-                self.style.message(message, me, Some(&room))
+                let setting = Setting {
+                    columns: self.columns,
+                    room: Some(&room),
+                    ..Setting::DATED
+                };
+                self.style.message(message, me, setting)
             };
             self.output.print(&line).await?;
         }
