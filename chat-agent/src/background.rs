@@ -68,7 +68,12 @@ pub fn start(config: &Config) -> anyhow::Result<()> {
             flag
         }
     });
-    let mut agent = Command::new(&program)
+    let mut agent = Command::new(&program);
+    // What a service manager told whoever called is not for an agent that outlives it.
+    for variable in supervision::VARIABLES {
+        agent.env_remove(variable);
+    }
+    let mut agent = agent
         .arg0(name)
         .args(flags)
         .stdin(Stdio::null())

@@ -26,6 +26,7 @@ use std::{
     sync::Arc,
     time::Duration,
 };
+use supervision::{Manager, passed};
 use tokio::{
     sync::Semaphore,
     task::{JoinHandle, spawn_blocking},
@@ -76,11 +77,11 @@ pub fn run(args: &AgentArgs) -> ExitCode {
 /// The agent, from its start to its end, in this process.
 fn run_here(args: &AgentArgs, dir: &Path, config: &Config) -> anyhow::Result<ExitCode> {
     // Whoever starts an agent in the background may come while the last one is ending.
-    let patience = if args.detached {
+    let (patience, passed) = if args.detached {
         background::detach()?;
-        LONGEST_END
+        (LONGEST_END, None)
     } else {
-        Duration::ZERO
+        (Duration::ZERO, passed::unix_listener()?)
     };
     let filter = start_logging(config)?;
     raise_file_limit();
@@ -94,7 +95,7 @@ fn run_here(args: &AgentArgs, dir: &Path, config: &Config) -> anyhow::Result<Exi
         config,
         filter,
     };
-    let ended = runtime.block_on(agent.live(patience));
+    let ended = runtime.block_on(agent.live(patience, passed));
     // A name that is being looked up would be waited for, and so would a start that was given up.
     runtime.shutdown_background();
     ended
@@ -118,7 +119,12 @@ impl Files {
     /// # Cancel safety
     ///
     /// If it is dropped, what was taken is given back.
-    async fn open(config: &Config, patience: Duration, new_epoch: bool) -> anyhow::Result<Self> {
+    async fn open(
+        config: &Config,
+        patience: Duration,
+        passed: Option<UnixListener>,
+        new_epoch: bool,
+    ) -> anyhow::Result<Self> {
         let settings = config.clone();
         let (state_lock, socket, listener, access) = blocking(move || {
             let access = Access::of_group(settings.group.value.as_deref())?;
@@ -126,7 +132,10 @@ impl Files {
             private_dir(state_dir)?;
             let lock = state_dir.join("agent.lock");
             let lock = Lock::take_within(&lock, "--state-dir", patience)?;
-            let (socket, listener) = Socket::bind(&settings.socket.value, access, patience)?;
+            let (socket, listener) = match passed {
+                Some(listener) => Socket::adopt(listener)?,
+                None => Socket::bind(&settings.socket.value, access, patience)?,
+            };
             Ok((lock, socket, listener, access))
         })
         .await?;
@@ -224,15 +233,20 @@ struct Agent<'a> {
 }
 
 impl Agent<'_> {
-    async fn live(self, patience: Duration) -> anyhow::Result<ExitCode> {
+    async fn live(
+        self,
+        patience: Duration,
+        passed: Option<UnixListener>,
+    ) -> anyhow::Result<ExitCode> {
         // First of all: a signal that nobody has taken ends the process.
         let mut signals = Signals::take()?;
+        let opening = Files::open(self.config, patience, passed, self.args.new_epoch);
         let files = tokio::select! {
-            files = Files::open(self.config, patience, self.args.new_epoch) => files?,
+            files = opening => files?,
             () = signals.stop() => {
-            info!("told to end while starting");
-            return Ok(ExitCode::SUCCESS);
-        }
+                info!("told to end while starting");
+                return Ok(ExitCode::SUCCESS);
+            }
         };
         self.serve(files, signals).await
     }
@@ -274,6 +288,12 @@ impl Agent<'_> {
         ));
         info!(host = %hub.host(), socket = %socket.path().display(), "ready");
         self.say_ready(socket.path());
+        let mut manager = if self.args.detached {
+            Manager::none()
+        } else {
+            Manager::from_environment()
+        };
+        manager.ready(&hub.in_a_line()).await;
 
         let broken = async {
             tokio::select! {
@@ -282,9 +302,10 @@ impl Agent<'_> {
             }
         };
         let ended = tokio::select! {
-            ended = self.attend(&hub, &writer, &mut signals) => ended,
+            ended = self.attend(&hub, &writer, &mut signals, &mut manager) => ended,
             error = broken => Err(error),
         };
+        manager.stopping().await;
         stop.cancel();
         tasks.close();
         let wind_down = async {
@@ -324,14 +345,22 @@ impl Agent<'_> {
         hub: &Hub,
         writer: &AgentWriter,
         signals: &mut Signals,
+        manager: &mut Manager,
     ) -> anyhow::Result<()> {
         loop {
             tokio::select! {
                 signal = signals.next() => match signal {
                     Signal::Stop => break,
-                    Signal::Reload => self.reload(hub, writer),
+                    Signal::Reload => {
+                        manager.reloading().await;
+                        self.reload(hub, writer);
+                        manager.ready(&hub.in_a_line()).await;
+                    }
                     Signal::DumpState => hub.dump(),
                 },
+                () = manager.due() => {
+                    manager.report(writer.busy_since(), &hub.in_a_line()).await;
+                }
                 fatal = writer.fatal() => bail!("{fatal}"),
             }
         }

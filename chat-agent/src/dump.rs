@@ -1,4 +1,4 @@
-//! What the agent is doing, for whoever sends SIGUSR1.
+//! What the agent is doing, for whoever sends SIGUSR1, and in a line for the service manager.
 
 use crate::{hub::Hub, store::has_epoch};
 use protocol::{Timestamp, local::LinkStatus};
@@ -33,6 +33,23 @@ impl Hub {
         for problem in self.problems() {
             info!("problem: {}", printable(&problem));
         }
+    }
+
+    /// Who is here, where messages go, and what waits.
+    pub(crate) fn in_a_line(&self) -> String {
+        let (sessions, _) = self.sessions();
+        let link = match &*self.link().borrow() {
+            LinkStatus::LocalOnly => "no server".to_owned(),
+            LinkStatus::Connecting { server } | LinkStatus::Waiting { server, .. } => {
+                format!("not connected to {server}")
+            }
+            LinkStatus::Online { server, .. } => format!("connected to {server}"),
+        };
+        format!(
+            "{}: {link}, sessions: {sessions}, waiting for the server: {}",
+            self.host(),
+            self.outbox().usage().messages
+        )
     }
 }
 

@@ -5,6 +5,8 @@
 //! found at the path is a dead agent's and is replaced; without it, a living agent's and left
 //! alone. Whatever else stands at the path is never removed.
 
+mod adopted;
+
 use crate::lock::{Lock, LockError};
 use nix::unistd::{Gid, Group};
 use rustix::{
@@ -114,6 +116,9 @@ pub enum SocketError {
         /// Its name or number.
         name: String,
     },
+    /// A service manager passed a socket that nobody can find.
+    #[error("the socket that was passed has no path: give it one (ListenStream=PATH)")]
+    Nameless,
     /// The system said no.
     #[error("cannot {action} {path}", path = path.display())]
     Io {
@@ -191,9 +196,9 @@ impl fmt::Display for Access {
 #[derive(Debug)]
 pub struct Socket {
     path: PathBuf,
-    /// Which file it is, so that only this one is removed at the end.
-    inode: (u64, u64),
-    _lock: Lock,
+    /// Which file it is, so that only this one is removed at the end; none that others made.
+    made: Option<(u64, u64)>,
+    _lock: Option<Lock>,
 }
 
 impl Socket {
@@ -246,8 +251,8 @@ impl Socket {
         let made = fs::symlink_metadata(path).map_err(io_error("look at", path))?;
         let socket = Self {
             path: path.to_owned(),
-            inode: (made.dev(), made.ino()),
-            _lock: lock,
+            made: Some((made.dev(), made.ino())),
+            _lock: Some(lock),
         };
         Ok((socket, listener))
     }
@@ -262,7 +267,7 @@ impl Socket {
 impl Drop for Socket {
     fn drop(&mut self) {
         if let Ok(found) = fs::symlink_metadata(&self.path)
-            && (found.dev(), found.ino()) == self.inode
+            && Some((found.dev(), found.ino())) == self.made
         {
             let _removed = fs::remove_file(&self.path);
         }
@@ -422,7 +427,7 @@ mod tests {
         // A killed agent leaves its socket and loses its lock.
         rustix::net::shutdown(&listener, rustix::net::Shutdown::Both).unwrap();
         let Socket { _lock: lock, .. } = &socket;
-        lock.release();
+        lock.as_ref().unwrap().release();
         let (again, _listener) = bind(&path).unwrap();
         drop(socket);
         assert!(

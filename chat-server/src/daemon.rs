@@ -12,10 +12,12 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::{
     env,
     io::{self, Write},
+    net,
     path::Path,
     process::ExitCode,
     sync::Arc,
 };
+use supervision::{Manager, PassedError, passed};
 use thiserror::Error;
 use tokio::{net::TcpListener, task::spawn_blocking};
 use tokio_util::sync::CancellationToken;
@@ -41,6 +43,8 @@ enum DaemonError {
     Log(#[from] OpenLogError),
     #[error("cannot listen on {address}: {source}")]
     Listen { address: String, source: io::Error },
+    #[error(transparent)]
+    Passed(#[from] PassedError),
     #[error("cannot start: {0}")]
     System(#[from] io::Error),
     #[error(transparent)]
@@ -77,12 +81,13 @@ fn try_run(args: &ServerArgs) -> Result<ExitCode, DaemonError> {
         let _closed = write!(io::stdout(), "{config}");
         return Ok(ExitCode::SUCCESS);
     }
+    let passed = passed::tcp_listener()?;
     let logging = Logging::start(&config.log.value);
     raise_file_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
-    let outcome = runtime.block_on(live(args, config, &logging));
+    let outcome = runtime.block_on(live(args, config, passed, &logging));
     // Nobody waits for anything any more after a failed write, nor for a start that was given up.
     runtime.shutdown_background();
     outcome
@@ -92,6 +97,7 @@ fn try_run(args: &ServerArgs) -> Result<ExitCode, DaemonError> {
 async fn live(
     args: &ServerArgs,
     config: Config,
+    passed: Option<net::TcpListener>,
     logging: &Logging,
 ) -> Result<ExitCode, DaemonError> {
     // First of all: a signal that nobody has taken ends the process.
@@ -102,7 +108,7 @@ async fn live(
         let opening = spawn_blocking(move || open(&state_dir, new_epoch));
         let (lock, log, commits) = opening.await.map_err(io::Error::from)??;
         // Looking up a name may take half a minute.
-        Ok::<_, DaemonError>((lock, log, commits, listen(&config).await?))
+        Ok::<_, DaemonError>((lock, log, commits, listen(&config, passed).await?))
     };
     let (_lock, log, commits, listener) = tokio::select! {
         opened = opening => opened?,
@@ -112,7 +118,9 @@ async fn live(
         }
     };
     let service = Service::start(Arc::new(log), commits);
-    supervise(args, config, logging, listener, &service, signals).await
+    let mut manager = Manager::from_environment();
+    manager.ready(&service.in_a_line()).await;
+    supervise(args, config, logging, listener, &service, signals, manager).await
 }
 
 fn open(state_dir: &Path, new_epoch: bool) -> Result<(StateLock, SqliteLog, Commits), DaemonError> {
@@ -125,13 +133,19 @@ fn open(state_dir: &Path, new_epoch: bool) -> Result<(StateLock, SqliteLog, Comm
     Ok((lock, log, commits))
 }
 
-async fn listen(config: &Config) -> Result<TcpListener, DaemonError> {
+async fn listen(
+    config: &Config,
+    passed: Option<net::TcpListener>,
+) -> Result<TcpListener, DaemonError> {
     let address = config.listen.value.as_str();
     let bind_error = |source| DaemonError::Listen {
         address: address.to_owned(),
         source,
     };
-    let listener = TcpListener::bind(address).await.map_err(bind_error)?;
+    let listener = match passed {
+        Some(listener) => TcpListener::from_std(listener)?,
+        None => TcpListener::bind(address).await.map_err(bind_error)?,
+    };
     let bound = listener.local_addr().map_err(bind_error)?;
     info!(%bound, state_dir = %config.state_dir.value.display(), "listening");
     // Agents are queued by the kernel from here on. Nobody may be reading this line.
@@ -150,6 +164,7 @@ async fn supervise(
     listener: TcpListener,
     service: &Service,
     mut signals: Signals,
+    mut manager: Manager,
 ) -> Result<ExitCode, DaemonError> {
     let shutdown = CancellationToken::new();
     let serving = serve(listener, service, shutdown.clone());
@@ -165,10 +180,20 @@ async fn supervise(
                     warn!("ending at once");
                     return Ok(ExitCode::from(EXIT_INTERRUPTED));
                 }
-                Signal::Stop => shutdown.cancel(),
-                Signal::Reload => reload(args, &mut config, logging),
+                Signal::Stop => {
+                    manager.stopping().await;
+                    shutdown.cancel();
+                }
+                Signal::Reload => {
+                    manager.reloading().await;
+                    reload(args, &mut config, logging);
+                    manager.ready(&service.in_a_line()).await;
+                }
                 Signal::DumpState => service.dump(),
             },
+            () = manager.due() => {
+                manager.report(service.busy_since(), &service.in_a_line()).await;
+            }
         }
     }
 }

@@ -1,8 +1,8 @@
-//! What the server is doing, for whoever sends SIGUSR1.
+//! What the server is doing, for whoever sends SIGUSR1, and in a line for the service manager.
 
 use crate::{router::Handle, service::Service};
 use protocol::limits::MAX_IN_FLIGHT;
-use std::sync::atomic::Ordering;
+use std::{sync::atomic::Ordering, time::Instant};
 use tracing::info;
 
 impl Service {
@@ -26,6 +26,23 @@ impl Service {
         for agent in &agents {
             dump_agent(agent);
         }
+    }
+
+    /// Who is connected.
+    #[must_use]
+    pub fn in_a_line(&self) -> String {
+        let (agents, users) = self.router().snapshot();
+        let (rooms, _) = self.feed().size();
+        format!(
+            "agents: {}, users: {users}, rooms followed: {rooms}",
+            agents.len()
+        )
+    }
+
+    /// Since when the log has been at one transaction.
+    #[must_use]
+    pub fn busy_since(&self) -> Option<Instant> {
+        self.log().busy_since()
     }
 }
 

@@ -27,7 +27,7 @@ use protocol::{
     federation::RoomInfo,
 };
 use room_log::{Head, StoreError};
-use std::{fmt, future::Future, pin::Pin, sync::Arc};
+use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Instant};
 use tokio::sync::{mpsc, oneshot};
 
 /// Something being read from the log.
@@ -226,6 +226,12 @@ pub trait Log: fmt::Debug + Send + Sync + 'static {
 
     /// What it has done so far.
     fn stats(&self) -> Stats;
+
+    /// Since when it has been at one transaction; `None` if it is idle, or does not know. A disk
+    /// that hangs is told by a time long ago.
+    fn busy_since(&self) -> Option<Instant> {
+        None
+    }
 }
 
 /// Makes a change and waits for the answer; `None` if the log is full or has ended.

@@ -9,7 +9,7 @@ use crate::{
 use rusqlite::Connection;
 use std::{
     fmt, io,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     thread,
     time::{Duration, Instant},
 };
@@ -119,6 +119,22 @@ pub struct Writer<C> {
     commands: mpsc::Sender<C>,
     ended: watch::Receiver<Option<Arc<StoreError>>>,
     done: watch::Receiver<()>,
+    busy: Busy,
+}
+
+/// Since when the thread has been at its transaction; `None` while it waits for commands.
+#[derive(Debug, Clone, Default)]
+struct Busy(Arc<Mutex<Option<Instant>>>);
+
+impl Busy {
+    fn set(&self, since: Option<Instant>) {
+        // These are plain values.
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = since;
+    }
+
+    fn since(&self) -> Option<Instant> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Room for one command in the queue.
@@ -138,6 +154,7 @@ impl<C> Clone for Writer<C> {
             commands: self.commands.clone(),
             ended: self.ended.clone(),
             done: self.done.clone(),
+            busy: self.busy.clone(),
         }
     }
 }
@@ -158,12 +175,14 @@ impl<C: Send + 'static> Writer<C> {
         let (commands, queue) = mpsc::channel(QUEUE_COMMANDS);
         let (failed, ended) = watch::channel(None);
         let (alive, done) = watch::channel(());
+        let busy = Busy::default();
+        let at_work = busy.clone();
         thread::Builder::new()
             .name("log-writer".to_owned())
             .spawn(move || {
                 // Dropped last, also by a panic: whoever waits for the thread then sees its end.
                 let _alive = alive;
-                if let Err(fatal) = write(connection, store, queue) {
+                if let Err(fatal) = write(connection, store, queue, &at_work) {
                     error!(error = %fatal, "the writer stopped");
                     failed.send_replace(Some(Arc::new(fatal)));
                 }
@@ -172,7 +191,15 @@ impl<C: Send + 'static> Writer<C> {
             commands,
             ended,
             done,
+            busy,
         })
+    }
+
+    /// Since when the thread has been at one transaction, with what belongs to it; `None` while it
+    /// waits for commands. A disk that hangs is told by a time long ago.
+    #[must_use]
+    pub fn busy_since(&self) -> Option<Instant> {
+        self.busy.since()
     }
 
     /// Queues a command if there is room.
@@ -252,6 +279,7 @@ fn write<S: Store>(
     connection: Connection,
     mut store: S,
     mut queue: mpsc::Receiver<S::Command>,
+    busy: &Busy,
 ) -> Result<(), StoreError> {
     let mut disk = Disk {
         connection,
@@ -269,7 +297,9 @@ fn write<S: Store>(
             chore => chore,
         };
         if chore == Chore::Soon || chore == Chore::WhenIdle && idle && queue.is_empty() {
+            busy.set(Some(Instant::now()));
             disk.do_chore(&mut store)?;
+            busy.set(None);
             if queue.is_empty() {
                 continue;
             }
@@ -285,6 +315,7 @@ fn write<S: Store>(
             Some(_) => {}
             None => continue,
         }
+        busy.set(Some(Instant::now()));
         let mut commands = std::mem::take(&mut batch);
         let changes = disk.connection.total_changes();
         match disk.commit(&mut store, &commands) {
@@ -313,6 +344,7 @@ fn write<S: Store>(
             }
         }
         batch = commands;
+        busy.set(None);
     }
     match checkpoint::empty(&disk.connection) {
         Err(error) if !error.is_fatal() => {

@@ -11,6 +11,7 @@ use protocol::local::{LinkStatus, Status};
 use std::{
     fmt::Display,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 /// A host that keeps its name, socket and state across restarts of its agent.
@@ -143,11 +144,18 @@ impl Host {
     /// Starts an agent without waiting for it to be ready, for tests of why it will not be.
     #[must_use]
     pub fn launch(&self) -> Process {
-        let mut command = self.place.chat();
+        let mut command = self.agent_command(&self.place);
+        Process::start(&format!("agent-{}", self.name), &mut command, &self.logs)
+    }
+
+    /// The command that runs the agent, in `place`.
+    #[must_use]
+    pub fn agent_command(&self, place: &Place) -> Command {
+        let mut command = place.chat();
         command.arg("agent").arg("--socket").arg(&self.socket);
         command.arg("--state-dir").arg(&self.state_dir);
         command.args(["--host", &self.name]).args(&self.args);
-        Process::start(&format!("agent-{}", self.name), &mut command, &self.logs)
+        command
     }
 
     /// The running agent.

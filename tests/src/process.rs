@@ -238,7 +238,9 @@ impl Process {
         Self::start_with(name, command, logs, Stdio::piped())
     }
 
-    fn start_with(name: &str, command: &mut Command, logs: &Path, stdin: Stdio) -> Self {
+    /// Starts `command` with this as its standard input.
+    #[must_use]
+    pub fn start_with(name: &str, command: &mut Command, logs: &Path, stdin: Stdio) -> Self {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let stdout = logs.join(format!("{name}-{count}.out"));

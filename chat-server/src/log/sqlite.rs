@@ -17,6 +17,7 @@ use std::{
     path::Path,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError, RwLock},
+    time::Instant,
 };
 use thiserror::Error;
 
@@ -240,6 +241,11 @@ impl Log for SqliteLog {
                 writer.finish().await;
             }
         })
+    }
+
+    fn busy_since(&self) -> Option<Instant> {
+        let writer = self.writer.read().unwrap_or_else(PoisonError::into_inner);
+        writer.as_ref().and_then(Writer::busy_since)
     }
 
     fn stats(&self) -> Stats {

@@ -171,6 +171,18 @@ fn whatever_has_queued_up_becomes_one_transaction() {
 }
 
 #[test]
+fn a_transaction_that_takes_its_time_is_seen_from_outside() {
+    let running = Running::new();
+    assert_eq!(running.writer.busy_since(), None);
+    let held = running.hold();
+    assert!(running.writer.busy_since().is_some());
+    drop(held);
+    while running.writer.busy_since().is_some() {
+        std::thread::yield_now();
+    }
+}
+
+#[test]
 fn a_rollback_answers_all_and_the_next_transaction_is_clean() {
     let running = Running::new();
     let held = running.hold();

@@ -20,3 +20,4 @@ mod refused;
 mod search;
 mod slow_reader;
 mod socket;
+mod systemd;

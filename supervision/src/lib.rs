@@ -1,0 +1,31 @@
+//! Running under a service manager: sockets it hands over, and what it wants to be told.
+//!
+//! The two protocols are systemd's, which others speak too: `sd_listen_fds(3)` is [`passed`],
+//! `sd_notify(3)` with its watchdog is [`Manager`]. Without a service manager nothing is passed
+//! and nobody is told, and a daemon runs just as well. Server and agent share this and nothing
+//! else of how they are run.
+
+#![cfg_attr(not(test), deny(clippy::unwrap_used))]
+
+mod manager;
+mod notify;
+pub mod passed;
+
+pub use manager::Manager;
+pub use passed::PassedError;
+
+/// What a service manager puts into the environment of the process it starts, for that process
+/// alone: whoever starts another one takes these away.
+pub const VARIABLES: [&str; 6] = [
+    "LISTEN_FDS",
+    "LISTEN_PID",
+    "LISTEN_FDNAMES",
+    "NOTIFY_SOCKET",
+    "WATCHDOG_PID",
+    "WATCHDOG_USEC",
+];
+
+/// Whether a variable that names a process names this one; none is named if it is absent.
+fn is_for_this_process(pid: Option<&str>) -> Option<bool> {
+    pid.map(|pid| pid.parse() == Ok(std::process::id()))
+}
