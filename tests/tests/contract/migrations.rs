@@ -5,15 +5,24 @@
 //! that a migration that was edited instead of added to is noticed. A new version needs a new
 //! file there.
 
-use chat_agent::store::{identity::Identity, outbox, person, refused, schema::APPLICATION};
+use chat_agent::{
+    hub::Hub,
+    store::{
+        AgentStore,
+        identity::Identity,
+        outbox, person, refused,
+        schema::APPLICATION,
+        search::{self, Reader},
+    },
+};
 use chat_server::log::{Log, SqliteLog, append_all};
 use protocol::{
     AgentId, Content, Epoch, FederatedRoom, HostName, MessageId, Outgoing, Room, Seq, Timestamp,
-    UserName, federation::Reply,
+    UserName, federation::Reply, local::SearchQuery,
 };
-use room_log::{Database, log, roster};
+use room_log::{Chore, Database, Store, log, roster};
 use rusqlite::{Connection, params};
-use std::{fs, path::Path};
+use std::{collections::BTreeSet, fs, path::Path, sync::Arc};
 
 const AGENT: [&str; 5] = [
     include_str!("schema/agent-1.sql"),
@@ -105,6 +114,31 @@ fn version(connection: &Connection) -> usize {
         .unwrap()
 }
 
+/// What alice finds once the agent has had time to index everything.
+fn find(connection: &Connection, identity: &Identity, word: &str) -> Vec<MessageId> {
+    let mut store = AgentStore::new(Arc::new(Hub::new(identity, 0)));
+    while store.chore() != Chore::None {
+        let transaction = connection.unchecked_transaction().unwrap();
+        store.do_chore(&transaction).unwrap();
+        transaction.commit().unwrap();
+        store.chore_done(Ok(()));
+    }
+    let reader = Reader {
+        user: alice(),
+        rooms: BTreeSet::from([room()]),
+        local_epoch: identity.local_epoch,
+        server_epoch: identity.server_epoch,
+    };
+    let places = reader.places(connection, None).unwrap();
+    let query = SearchQuery {
+        words: vec![word.to_owned()],
+        ..SearchQuery::default()
+    };
+    let found = search::find(connection, &places, &query, search::NEWEST, 9);
+    let hits = found.unwrap().unwrap().hits;
+    hits.into_iter().map(|hit| hit.message.id).collect()
+}
+
 /// All tables and indexes, as SQLite keeps them.
 fn schema(connection: &Connection) -> Vec<(String, Option<String>)> {
     let mut statement = connection
@@ -152,7 +186,8 @@ fn an_agents_file_of_any_version_opens_with_all_it_holds() {
             server_epoch: server,
             servers: vec!["bee:7667".to_owned(), "cat:7667".to_owned()],
         };
-        assert_eq!(identity, Some(expected));
+        assert_eq!(identity.as_ref(), Some(&expected));
+        assert_eq!(find(&connection, &expected, "TWO"), [messages[1].id]);
         let found = log::page(&connection, server, &room(), Seq::START, 9, 1 << 20).unwrap();
         assert!(
             found
