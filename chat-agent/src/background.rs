@@ -1,6 +1,6 @@
 //! Starting an agent in the background, once, whoever else tries at the same time.
 
-mod incumbent;
+pub(crate) mod incumbent;
 
 use crate::{
     config::Config,
@@ -55,6 +55,7 @@ pub fn start(config: &Config) -> anyhow::Result<()> {
     let _one_at_a_time = my_turn?;
     let state_dir = &config.state_dir.value;
     private_dir(state_dir)?;
+    incumbent::refuse_elsewhere(state_dir, socket)?;
     let log_path = state_dir.join("agent.log");
     let log = open_log(&log_path)
         .with_context(|| format!("cannot write the log {}", log_path.display()))?;

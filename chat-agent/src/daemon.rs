@@ -2,7 +2,7 @@
 
 use crate::{
     args::AgentArgs,
-    background,
+    background::{self, incumbent::refuse_elsewhere},
     config::Config,
     hub::Hub,
     link::Link,
@@ -41,6 +41,9 @@ const EXIT_INTERRUPTED: u8 = 130;
 
 /// How long an agent may take to end: its sessions, then its writer.
 pub(crate) const LONGEST_END: Duration = SHUTDOWN_DEADLINE.saturating_mul(2);
+
+/// The file in the state directory that keeps others out of it.
+pub(crate) const STATE_LOCK: &str = "agent.lock";
 
 type LogFilter = reload::Handle<EnvFilter, Registry>;
 
@@ -130,12 +133,16 @@ impl Files {
             let access = Access::of_group(settings.group.value.as_deref())?;
             let state_dir = &settings.state_dir.value;
             private_dir(state_dir)?;
-            let lock = state_dir.join("agent.lock");
-            let lock = Lock::take_within(&lock, "--state-dir", patience)?;
+            if passed.is_none() {
+                refuse_elsewhere(state_dir, &settings.socket.value)?;
+            }
+            let lock = state_dir.join(STATE_LOCK);
+            let mut lock = Lock::take_within(&lock, "--state-dir", patience)?;
             let (socket, listener) = match passed {
                 Some(listener) => Socket::adopt(listener)?,
                 None => Socket::bind(&settings.socket.value, access, patience)?,
             };
+            lock.note_socket(socket.path());
             Ok((lock, socket, listener, access))
         })
         .await?;

@@ -6,9 +6,13 @@ use rustix::{
     process::geteuid,
 };
 use std::{
+    ffi::OsStr,
     fs::{File, OpenOptions},
     io::{self, Read, Seek, Write},
-    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    os::unix::{
+        ffi::OsStrExt,
+        fs::{MetadataExt, OpenOptionsExt},
+    },
     path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
@@ -66,6 +70,33 @@ pub struct Lock {
     file: File,
 }
 
+/// What a lock file says of who wrote it last: perhaps its holder, perhaps a dead process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Note {
+    /// The process.
+    pub pid: u32,
+    /// The socket it serves, once it does.
+    pub socket: Option<PathBuf>,
+}
+
+impl Note {
+    /// Reads the note in the lock file at `path`; `None` if nobody left one there.
+    #[must_use]
+    pub fn read(path: &Path) -> Option<Self> {
+        Self::parse(&std::fs::read(path).ok()?)
+    }
+
+    fn parse(text: &[u8]) -> Option<Self> {
+        let mut lines = text.splitn(2, |byte| *byte == b'\n');
+        let pid = std::str::from_utf8(lines.next()?).ok()?.trim();
+        let socket = lines.next().and_then(|rest| rest.strip_suffix(b"\n"));
+        Some(Self {
+            pid: pid.parse().ok()?,
+            socket: socket.map(|path| PathBuf::from(OsStr::from_bytes(path))),
+        })
+    }
+}
+
 impl Lock {
     /// Takes the lock, or says who has it and with which `flag` it can be another.
     ///
@@ -112,6 +143,13 @@ impl Lock {
                 taken => return taken,
             }
         }
+    }
+
+    /// Notes in the file which socket its holder serves from now on.
+    pub fn note_socket(&mut self, socket: &Path) {
+        let path = socket.as_os_str().as_bytes();
+        // Whoever finds the lock held is helped by it, and does without if there is no space.
+        let _written = self.file.write_all(&[path, b"\n"].concat());
     }
 
     /// Loses the lock as a killed process does.
@@ -176,9 +214,9 @@ fn is_at(file: &File, path: &Path) -> io::Result<bool> {
 }
 
 fn holder(mut file: File) -> Option<u32> {
-    let mut text = String::new();
-    file.read_to_string(&mut text).ok()?;
-    text.trim().parse().ok()
+    let mut text = Vec::new();
+    file.read_to_end(&mut text).ok()?;
+    Some(Note::parse(&text)?.pid)
 }
 
 fn io_error(path: &Path) -> impl FnOnce(io::Error) -> LockError {
@@ -207,6 +245,26 @@ mod tests {
         let refused = Lock::take(&path, FLAG).unwrap_err().to_string();
         let remedy = "by another agent: end it, or name another --state-dir";
         assert!(refused.ends_with(remedy), "{refused}");
+    }
+
+    #[test]
+    fn a_lock_file_says_which_socket_its_holder_serves() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("agent.lock");
+        assert_eq!(Note::read(&path), None);
+        let mut held = Lock::take(&path, FLAG).unwrap();
+        let pid = std::process::id();
+        let socket = None;
+        assert_eq!(Note::read(&path), Some(Note { pid, socket }));
+        // A path may have any byte.
+        let socket = Path::new(OsStr::from_bytes(b"/run/a\nb\xff.sock"));
+        held.note_socket(socket);
+        let socket = Some(socket.to_owned());
+        assert_eq!(Note::read(&path), Some(Note { pid, socket }));
+        let refused = Lock::take(&path, FLAG).unwrap_err().to_string();
+        assert!(refused.contains(&format!("(process {pid})")), "{refused}");
+        drop(held);
+        assert_eq!(Note::read(&path), None);
     }
 
     #[test]

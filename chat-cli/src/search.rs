@@ -13,6 +13,7 @@ use crate::{
     trust,
 };
 use protocol::local::{Refusal, Reply, Request};
+use rustix::fs::{Access, access};
 use std::{
     fs,
     os::unix::fs::MetadataExt,
@@ -116,8 +117,8 @@ pub(crate) async fn find(
             return Err(Failure::new(
                 Exit::Unreachable,
                 format_args!(
-                    "no agent at {}: it is for uid {owner} to start one there; ask them, or name \
-                     another socket with --socket",
+                    "no agent at {}, and uid {owner} alone can start one there: ask whoever runs \
+                     it, or name another socket with --socket",
                     settings.socket.display()
                 ),
             ));
@@ -129,10 +130,14 @@ pub(crate) async fn find(
     }
 }
 
-/// Who alone can start an agent at `socket`, if that is neither this user nor anybody.
+/// Who alone can start an agent at `socket`, if that is neither this user nor anybody: an agent
+/// locks a file beside its socket.
 fn foreign_owner(socket: &Path) -> Option<u32> {
-    let owner = fs::metadata(socket.parent()?).ok()?.uid();
-    (owner != trust::uid() && owner != 0).then_some(owner)
+    let dir = socket.parent()?;
+    let owner = fs::metadata(dir).ok()?.uid();
+    let is_others = owner != trust::uid() && owner != 0;
+    let is_closed = owner != trust::uid() && access(dir, Access::WRITE_OK).is_err();
+    (is_others || is_closed).then_some(owner)
 }
 
 /// Asks a new session whose its agent is, for the time when it is lost; `None` if it does not

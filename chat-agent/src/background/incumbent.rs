@@ -3,6 +3,8 @@
 use crate::{
     SOFTWARE,
     config::{Config, Origin},
+    daemon::STATE_LOCK,
+    lock::Note,
     paths::{Process, Surroundings, login_name_in},
 };
 use anyhow::{Context, bail};
@@ -18,6 +20,10 @@ use tokio_util::codec::FramedRead;
 
 const HELLO: RequestId = RequestId(1);
 const STATUS: RequestId = RequestId(2);
+
+/// How long an agent has to answer that was found by its lock. One that is slower is waited for
+/// as one that is ending.
+const ELSEWHERE_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Who serves the socket.
 #[derive(Debug)]
@@ -78,6 +84,33 @@ pub(super) fn ask(socket: &Path, patience: Duration) -> anyhow::Result<Option<In
             }),
         }
     })
+}
+
+/// Refuses to wait for the state directory of an agent that answers at another socket than
+/// `wanted`: it will not end, and there is nothing wrong with it.
+///
+/// # Errors
+///
+/// If one does: with where, and what to do.
+pub(crate) fn refuse_elsewhere(state_dir: &Path, wanted: &Path) -> anyhow::Result<()> {
+    let note = Note::read(&state_dir.join(STATE_LOCK));
+    let Some(socket) = note.and_then(|note| note.socket) else {
+        return Ok(());
+    };
+    if is_same(&socket, &wanted.display().to_string()) {
+        return Ok(());
+    }
+    // Whoever else is there now, or does not say who it is: then the lock tells.
+    match ask(&socket, ELSEWHERE_PATIENCE) {
+        Ok(Some(other)) if is_same(state_dir, &other.state_dir) => bail!(
+            "another agent (process {pid}) has the state in {state_dir} and answers at {socket}: \
+             use --socket {socket}, or another --state-dir",
+            pid = other.pid,
+            state_dir = state_dir.display(),
+            socket = socket.display(),
+        ),
+        _ => Ok(()),
+    }
 }
 
 async fn question(stream: &mut UnixStream, nick: Nick) -> Result<(HostName, String), Unheard> {

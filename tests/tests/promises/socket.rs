@@ -10,7 +10,7 @@ use std::{
     path::Path,
 };
 use tests::{
-    Host, Place, Sandbox, chat_binary,
+    Host, Place, Process, Sandbox, chat_binary,
     privilege::{Need, privileged},
     wire::{Stream, Wire},
 };
@@ -27,7 +27,11 @@ fn a_second_agent_on_the_same_socket_or_state_names_the_first() {
     let pid = first.agent().pid().to_string();
     let same_socket = Host::new(&sandbox, "bee").with_socket(first.socket().to_owned());
     let same_state = Host::new(&sandbox, "cow").with_state_dir(first.state_dir().to_owned());
-    for second in [&same_socket, &same_state] {
+    let elsewhere = format!("use --socket {}", first.socket().display());
+    for (second, remedy) in [
+        (&same_socket, format!("end it with `kill {pid}`")),
+        (&same_state, elsewhere),
+    ] {
         let finished = second.launch().wait();
         assert!(finished.code.is_some_and(|code| code != 0), "{finished:?}");
         assert!(
@@ -35,10 +39,58 @@ fn a_second_agent_on_the_same_socket_or_state_names_the_first() {
             "who holds it? {}",
             finished.stderr
         );
-        let remedy = format!("end it with `kill {pid}`");
         assert!(finished.stderr.contains(&remedy), "{}", finished.stderr);
     }
     first.terminal("alice").send("&den", "undisturbed");
+}
+
+#[test]
+fn a_terminal_that_looks_elsewhere_is_told_where_the_agent_answers() {
+    let sandbox = Sandbox::new();
+    let mut host = Host::start_alone(&sandbox, "ada");
+    let nowhere = sandbox.dir("elsewhere").join("agent.sock");
+    let mut chat = host.place().chat();
+    chat.env("CHAT_SOCKET", &nowhere)
+        .env("CHAT_STATE_DIR", host.state_dir());
+    let refused = Process::start("chat", &mut chat, host.logs()).wait();
+    let told = refused.expect_code(69).stderr;
+    let pid = host.agent().pid();
+    let fact = format!("another agent (process {pid}) has the state");
+    let remedy = format!("use --socket {}", host.socket().display());
+    assert!(told.contains(&fact) && told.contains(&remedy), "{told}");
+    assert!(!told.contains("kill"), "nothing is wrong with it: {told}");
+    // What it came to say is said at once: nothing was started to wait for the lock.
+    assert!(!host.state_dir().join("agent.log").exists());
+    // A dead agent's note keeps nobody.
+    host.kill_agent();
+    let moved = Host::new(&sandbox, "ada")
+        .with_socket(nowhere)
+        .with_state_dir(host.state_dir().to_owned());
+    let mut agent = moved.launch();
+    agent.wait_for_line("ready on ");
+}
+
+#[test]
+fn whoever_may_not_start_a_shared_agent_is_told_who_runs_it() {
+    let name = "socket::whoever_may_not_start_a_shared_agent_is_told_who_runs_it";
+    privileged(Need::OtherUsers, name, || {
+        let sandbox = Sandbox::new();
+        let place = public_place(&sandbox).as_uid(NOBODY, Some(GROUP));
+        let host = Host::new(&sandbox, "ada");
+        let dir = host.socket().parent().expect("a directory");
+        fs::create_dir_all(dir).expect("root's directory");
+        for dir in dir.ancestors().take(2) {
+            fs::set_permissions(dir, fs::Permissions::from_mode(0o755)).expect("chmod");
+        }
+        let mut chat = place.chat();
+        chat.arg("--socket").arg(host.socket());
+        let refused = Process::start("chat", &mut chat, host.logs()).wait();
+        let told = refused.expect_code(69).stderr;
+        assert!(
+            told.contains("uid 0 alone") && told.contains("whoever runs it"),
+            "{told}"
+        );
+    });
 }
 
 #[test]
