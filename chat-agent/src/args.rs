@@ -1,5 +1,6 @@
 //! The command line.
 
+use protocol::HostName;
 use std::path::PathBuf;
 
 /// Run this host's agent: terminals talk through it, with a server or without.
@@ -17,7 +18,8 @@ pub struct AgentArgs {
     #[arg(long, value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
 
-    /// What this host is called on the server [env: CHAT_HOST] [default: the system's host name]
+    /// What this host is called on the server; fixed by the first start [env: CHAT_HOST] [default:
+    /// the system's host name]
     #[arg(long, value_name = "NAME")]
     pub host: Option<String>,
 
@@ -47,6 +49,11 @@ pub struct AgentArgs {
     /// and reads them anew
     #[arg(long, conflicts_with_all = ["background", "print_config"])]
     pub new_epoch: bool,
+
+    /// Give this host another name, once, and run: for machines that were cloned. What it knows and
+    /// what waits for the server stays; conversations with people of other hosts begin anew
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["host", "background", "print_config"])]
+    pub rename_host: Option<HostName>,
 
     /// Print each setting with where it comes from, as a settings file, and exit
     #[arg(long)]

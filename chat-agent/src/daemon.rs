@@ -11,7 +11,11 @@ use crate::{
     session::{MAX_LOOKUPS, Services},
     signals::{Signal, Signals},
     socket::{Access, Socket},
-    store::{self, AgentStore, AgentWriter, Command, identity::Identity},
+    store::{
+        self, AgentStore, AgentWriter, Command,
+        identity::Identity,
+        renaming::{Renamed, rename_host},
+    },
 };
 use anyhow::{Context, anyhow, bail};
 use protocol::{HostName, limits::SHUTDOWN_DEADLINE};
@@ -126,7 +130,7 @@ impl Files {
         config: &Config,
         patience: Duration,
         passed: Option<UnixListener>,
-        new_epoch: bool,
+        args: &AgentArgs,
     ) -> anyhow::Result<Self> {
         let settings = config.clone();
         let (state_lock, socket, listener, access) = blocking(move || {
@@ -147,6 +151,7 @@ impl Files {
         })
         .await?;
         let settings = config.clone();
+        let (new_epoch, new_name) = (args.new_epoch, args.rename_host.clone());
         let (database, connection, identity) = blocking(move || {
             let state_dir = &settings.state_dir.value;
             let (database, mut connection) = Database::open(state_dir, store::schema::APPLICATION)?;
@@ -154,7 +159,10 @@ impl Files {
                 let epoch = store::identity::renew_local_epoch(&mut connection)?;
                 info!(%epoch, "this host's rooms begin a new epoch");
             }
-            let identity = identify(&connection, &settings)?;
+            if let Some(new) = &new_name {
+                rename(&mut connection, new, &settings)?;
+            }
+            let identity = identify(&connection, &settings, new_name.as_ref())?;
             Ok((database, connection, identity))
         })
         .await?;
@@ -177,15 +185,34 @@ async fn blocking<T: Send + 'static>(
     spawn_blocking(work).await.context("cannot start")?
 }
 
+/// Gives this host another name, if no setting would call it by the old one at the next start.
+fn rename(connection: &mut Connection, new: &HostName, config: &Config) -> anyhow::Result<()> {
+    if let Some(set) = config.host.value.as_ref().filter(|set| *set != new) {
+        bail!(
+            "the settings call this host {set} ({}): write {new} there first",
+            config.host.origin
+        );
+    }
+    match rename_host(connection, new)? {
+        Renamed::From(old) => info!(%old, %new, "this host has another name"),
+        Renamed::Nothing => info!(name = %new, "this host has this name already"),
+    }
+    Ok(())
+}
+
 /// Who this agent is: as its state says, or as it is told the first time.
-fn identify(connection: &Connection, config: &Config) -> anyhow::Result<Identity> {
+fn identify(
+    connection: &Connection,
+    config: &Config,
+    renamed: Option<&HostName>,
+) -> anyhow::Result<Identity> {
     let found = Identity::load(connection)?;
-    let host = match (&config.host.value, &found) {
+    let host = match (renamed.or(config.host.value.as_ref()), &found) {
         (Some(wanted), Some(found)) if *wanted != found.host => bail!(
-            "{} belongs to host {}, not to {wanted}: use --host {} or another --state-dir",
+            "{} belongs to host {host}, not to {wanted}: use --host {host} or another --state-dir, \
+             or give host {host} another name with --rename-host {wanted}",
             config.state_dir.value.display(),
-            found.host,
-            found.host
+            host = found.host,
         ),
         (Some(host), _) => host.clone(),
         (None, Some(found)) => found.host.clone(),
@@ -247,7 +274,7 @@ impl Agent<'_> {
     ) -> anyhow::Result<ExitCode> {
         // First of all: a signal that nobody has taken ends the process.
         let mut signals = Signals::take()?;
-        let opening = Files::open(self.config, patience, passed, self.args.new_epoch);
+        let opening = Files::open(self.config, patience, passed, self.args);
         let files = tokio::select! {
             files = opening => files?,
             () = signals.stop() => {

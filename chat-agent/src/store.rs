@@ -11,6 +11,7 @@ pub mod outbox;
 pub mod person;
 pub mod position;
 pub mod refused;
+pub mod renaming;
 pub mod schema;
 pub mod search;
 mod wording;

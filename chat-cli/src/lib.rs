@@ -32,6 +32,7 @@ mod pipe;
 mod prompt;
 mod query;
 mod recall;
+mod refused;
 mod render;
 #[cfg(test)]
 mod sample;

@@ -11,6 +11,7 @@ mod wrap;
 pub use colour::mentions;
 pub use message::{Quote, Setting, excerpt};
 
+use crate::refused;
 use jiff::{Timestamp as Instant, civil::Date, tz::TimeZone};
 use protocol::{
     Availability, Timestamp, UserName,
@@ -132,9 +133,13 @@ impl Style {
                 attempt,
                 until,
             } => format!(
-                "{} cannot be reached: {} (attempt {attempt}, next at {})",
+                "{} {}: {} (attempt {attempt}, next at {})",
                 line(server),
-                line(error),
+                match refused::by_server(error) {
+                    Some(_) => "refuses this host",
+                    None => "cannot be reached",
+                },
+                line(refused::by_server(error).unwrap_or(error)),
                 instant(*until)
                     .to_zoned_datetime(self.zone.clone())
                     .strftime("%H:%M:%S"),
@@ -362,6 +367,26 @@ mod tests {
     #[test]
     fn a_time_beyond_the_calendar_is_no_crash() {
         let _ = style().time(Timestamp::from_micros(u64::MAX));
+    }
+
+    #[test]
+    fn a_server_that_refuses_is_not_called_unreachable() {
+        let link = |error: &str| {
+            style().link(&LinkStatus::Waiting {
+                server: "hub:7667".to_owned(),
+                error: error.to_owned(),
+                attempt: 2,
+                until: Timestamp::from_micros(1),
+            })
+        };
+        let refused = link("the server refused: another host is connected as vm");
+        let expected = "hub:7667 refuses this host: another host is connected as vm (attempt 2";
+        assert!(refused.starts_with(expected), "{refused}");
+        let away = link("no answer within 5 s");
+        assert!(
+            away.starts_with("hub:7667 cannot be reached: no answer"),
+            "{away}"
+        );
     }
 
     #[test]

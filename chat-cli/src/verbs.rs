@@ -16,6 +16,7 @@ use crate::{
     conversation::Options,
     exit::{Failure, say},
     paths::Settings,
+    refused::is_refusal,
     search::find,
 };
 use protocol::{
@@ -70,6 +71,9 @@ async fn say_if_offline(
     match status.link {
         LinkStatus::Online { .. } => {}
         LinkStatus::LocalOnly => say(&format!("this host has no server: {consequence}")),
+        LinkStatus::Waiting { error, .. } if is_refusal(&error) => {
+            say(&format!("the server refuses this host: {consequence}"));
+        }
         _ => say(&format!("the server cannot be reached: {consequence}")),
     }
     Ok(())

@@ -298,7 +298,10 @@ pub enum Refusal {
         room: Room,
     },
     /// Another living agent has this host name.
-    #[error("another host is connected as {host}: start one of them with --host OTHER-NAME")]
+    #[error(
+        "another host is connected as {host}: end one of their agents and start it once with \
+         `chat agent --rename-host OTHER-NAME`"
+    )]
     HostInUse {
         /// The name.
         host: HostName,

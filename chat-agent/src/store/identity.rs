@@ -101,6 +101,20 @@ pub fn renew_local_epoch(connection: &mut Connection) -> Result<Epoch, StoreErro
     Ok(new)
 }
 
+/// Makes this agent another one, of a host with another name.
+///
+/// # Errors
+///
+/// [`StoreError`]; the transaction must be rolled back then.
+pub(super) fn set_name(
+    transaction: &Connection,
+    agent: AgentId,
+    host: &HostName,
+) -> Result<(), StoreError> {
+    put(transaction, "agent", &agent.to_bytes())?;
+    put(transaction, "host", host.as_str().as_bytes())
+}
+
 /// Remembers the servers to try in turn.
 ///
 /// # Errors

@@ -6,10 +6,11 @@ use crate::{
     exit::{Exit, Failure, say},
     output::Output,
     paths::Settings,
+    refused::is_refusal,
     render,
 };
 use protocol::{
-    HostName, Target, Timestamp, federation,
+    HostName, Target, Timestamp,
     limits::{DEFAULT_PORT, MAX_SERVER_ADDRS},
     local::{Event, LinkStatus, Reply, Request},
 };
@@ -24,14 +25,6 @@ const CONNECT_WAIT: Duration = Duration::from_secs(5);
 
 /// How often it asks for the state of the link; changes are also told, but may be skipped.
 const ASK_EVERY: Duration = Duration::from_millis(200);
-
-/// How the handshake ends with something that is no server, or of no common version.
-const NO_PEERS: [&str; 4] = [
-    "the peer does not speak this protocol",
-    "the peer's preface is malformed",
-    "the peer speaks protocol",
-    "this end talks to",
-];
 
 /// Runs the verb.
 ///
@@ -123,15 +116,6 @@ async fn federate(session: &mut Session, servers: &[String]) -> Result<(), Failu
             why(link, servers)
         ))),
     }
-}
-
-/// Whether the server was reached and will not have this host, as told by the agent's link.
-fn is_refusal(error: &str) -> bool {
-    let by_server = error.strip_prefix("the server refused: ");
-    by_server.map_or_else(
-        || NO_PEERS.iter().any(|words| error.starts_with(words)),
-        |refusal| refusal != federation::Refusal::ShuttingDown.to_string(),
-    )
 }
 
 fn is_among(server: &str, servers: &[String]) -> bool {
@@ -227,7 +211,6 @@ fn server_address(text: &str) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use protocol::{HandshakeError, PrefaceError, Vocabulary};
 
     #[test]
     fn a_server_is_completed_with_the_default_port() {
@@ -239,42 +222,6 @@ mod tests {
             ("[::1]:99", "[::1]:99"),
         ] {
             assert_eq!(server_address(typed).as_deref(), Ok(meant));
-        }
-    }
-
-    #[test]
-    fn a_refusal_is_told_from_a_server_that_is_away() {
-        let host = HostName::parse("ada").unwrap();
-        let in_use = federation::Refusal::HostInUse { host };
-        let versions = PrefaceError::NoCommonVersion {
-            our_oldest: 1,
-            our_newest: 1,
-            their_oldest: 2,
-            their_newest: 3,
-        };
-        let vocabulary = PrefaceError::WrongVocabulary {
-            ours: Vocabulary::Federation,
-            theirs: Vocabulary::Local,
-        };
-        let found = *b"HTTP";
-        for (error, refusal) in [
-            (format!("the server refused: {in_use}"), true),
-            (versions.to_string(), true),
-            (vocabulary.to_string(), true),
-            (PrefaceError::Malformed.to_string(), true),
-            (PrefaceError::BadMagic { found }.to_string(), true),
-            (
-                format!("the server refused: {}", federation::Refusal::ShuttingDown),
-                false,
-            ),
-            (HandshakeError::Closed.to_string(), false),
-            (
-                "cannot connect: Connection refused (os error 111)".to_owned(),
-                false,
-            ),
-            ("no answer within 5 s".to_owned(), false),
-        ] {
-            assert_eq!(is_refusal(&error), refusal, "{error}");
         }
     }
 

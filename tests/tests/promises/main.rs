@@ -18,6 +18,7 @@ mod offline;
 mod presence;
 mod refused;
 mod search;
+mod renaming;
 mod slow_reader;
 mod socket;
 mod systemd;
