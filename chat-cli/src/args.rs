@@ -116,6 +116,21 @@ pub enum Verb {
     Server(chat_server::ServerArgs),
     /// Watch a 30-second tour: a server, two hosts, a crash
     Demo,
+    /// Print what a shell needs to complete the words of `chat`
+    ///
+    /// For bash: `chat completions bash > ~/.local/share/bash-completion/completions/chat`
+    ///
+    /// For zsh: `chat completions zsh > DIR/_chat`, with DIR among $fpath
+    ///
+    /// For fish: `chat completions fish > ~/.config/fish/completions/chat.fish`
+    #[command(hide = true)]
+    Completions(CompletionsArgs),
+    /// Write manual pages
+    ///
+    /// Prints chat(1), or writes it and a page for each verb, as in chat-send(1), into DIR:
+    /// `chat man ~/.local/share/man/man1`
+    #[command(hide = true)]
+    Man(ManArgs),
 }
 
 /// `chat send`
@@ -285,6 +300,32 @@ pub struct SearchArgs {
     /// Which agent, as whom.
     #[command(flatten)]
     pub connection: Connection,
+}
+
+/// `chat completions`
+#[derive(Debug, Args)]
+pub struct CompletionsArgs {
+    /// For which shell
+    #[arg(value_enum)]
+    pub shell: Shell,
+}
+
+/// A shell that words can be completed in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Shell {
+    /// GNU bash, with bash-completion or without
+    Bash,
+    /// zsh, with compinit
+    Zsh,
+    /// fish
+    Fish,
+}
+
+/// `chat man`
+#[derive(Debug, Args)]
+pub struct ManArgs {
+    /// Where to write all pages; made if it is not there
+    pub dir: Option<PathBuf>,
 }
 
 #[cfg(test)]

@@ -23,6 +23,22 @@ pub enum Exit {
     TimedOut = 124,
 }
 
+impl Exit {
+    /// Every one with what it means, for the manual page; README.md says the same.
+    pub const ALL: [(Self, &str); 7] = [
+        (Self::Ok, "done"),
+        (Self::Failed, "failed, or refused"),
+        (Self::Usage, "the command line makes no sense"),
+        (Self::Unreachable, "no agent answers at the socket"),
+        (
+            Self::NotCommitted,
+            "accepted, but not committed (or, for join, not connected) in time; it will be, later",
+        ),
+        (Self::Permission, "this user may not do that"),
+        (Self::TimedOut, "the time given with --timeout is over"),
+    ];
+}
+
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(exit as u8)
@@ -106,5 +122,9 @@ mod tests {
         ] {
             assert_eq!(exit as u8, number);
         }
+        assert_eq!(
+            Exit::ALL.map(|(exit, _)| exit as u8),
+            [0, 1, 2, 69, 75, 77, 124]
+        );
     }
 }

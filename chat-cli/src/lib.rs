@@ -135,6 +135,8 @@ fn client(cli: &Cli) -> Result<(), Failure> {
                 verbs::search::run(&settings(&args.connection)?, args).await
             }
             Some(Verb::Demo) => demo::run().await,
+            Some(Verb::Completions(args)) => verbs::completions::run(args).await,
+            Some(Verb::Man(args)) => verbs::man::run(args).await,
             Some(Verb::Agent(_) | Verb::Server(_)) => Ok(()),
         }
     })

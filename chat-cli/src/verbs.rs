@@ -1,8 +1,10 @@
 //! The verbs: one file each, and what they share.
 
+pub mod completions;
 pub mod history;
 pub mod join;
 pub mod leave;
+pub mod man;
 pub mod rooms;
 pub mod search;
 pub mod send;

@@ -2,6 +2,7 @@
 //! rely on.
 
 mod federating;
+mod generated;
 mod lost_agents;
 mod scripts;
 mod starting;
