@@ -8,9 +8,12 @@ use super::{
     roll_call::{self, News},
     sending::pause_after,
 };
-use crate::{hub::Roll, store::person::DepartureNumber};
+use crate::{
+    hub::Roll,
+    store::{Gap, person::DepartureNumber},
+};
 use protocol::{
-    Availability, FederatedRoom, Nick, Room,
+    Availability, FederatedRoom, Nick, Room, Seq,
     federation::{Refusal, Request},
 };
 use room_log::Head;
@@ -42,7 +45,9 @@ pub(super) enum Errand {
 /// How it stands with a room that this host wants to follow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
-    /// Asked for, and not refused.
+    /// Asked for. What comes before the answer is of a subscription before.
+    Asked,
+    /// Granted: the server sends what it has.
     Followed,
     /// Refused for now; asked for again soon.
     Later,
@@ -56,6 +61,8 @@ pub(super) struct Following {
     told: Roll,
     told_version: Option<u64>,
     rooms: HashMap<Room, Place>,
+    /// Behind which message of a room something was missing last.
+    gaps: HashMap<Room, Seq>,
     again: Vec<Errand>,
     retry_at: Option<Instant>,
     /// What was refused for good, and why.
@@ -124,7 +131,9 @@ impl Following {
                 }
                 News::Abandoned(room) => {
                     self.forgive(&Errand::Subscribe(room.clone()));
-                    if self.rooms.remove(&room) == Some(Place::Followed) {
+                    self.gaps.remove(&room);
+                    let place = self.rooms.remove(&room);
+                    if matches!(place, Some(Place::Asked | Place::Followed)) {
                         errands.push(Errand::Unsubscribe(room));
                     }
                 }
@@ -138,30 +147,56 @@ impl Following {
 
     /// What to ask so that `room` is followed, unless it is or will be.
     pub(super) fn want(&mut self, room: Room) -> Option<Errand> {
-        if let Some(Place::Followed | Place::Later) = self.rooms.get(&room) {
+        if let Some(Place::Asked | Place::Followed | Place::Later) = self.rooms.get(&room) {
             return None;
         }
-        self.rooms.insert(room.clone(), Place::Followed);
+        self.rooms.insert(room.clone(), Place::Asked);
         Some(Errand::Subscribe(room))
     }
 
     /// Whether there is no point in waiting for messages of `room`.
     pub(super) fn is_out_of_reach(&self, room: &Room) -> bool {
         match self.rooms.get(room) {
-            Some(place) => *place != Place::Followed,
+            Some(place) => matches!(place, Place::Later | Place::Never),
             // Nobody here is in it. A conversation is followed once the server names it.
             None => matches!(room, Room::Federated(_)),
         }
     }
 
+    /// Whether messages of `room` are what was asked for.
+    pub(super) fn is_followed(&self, room: &Room) -> bool {
+        self.rooms.get(room) == Some(&Place::Followed)
+    }
+
     /// The server did it.
     pub(super) fn granted(&mut self, errand: &Errand) {
-        self.forgive(errand);
-        if let Errand::Subscribe(room) = errand
-            && let Some(place) = self.rooms.get_mut(room)
-        {
-            *place = Place::Followed;
+        if let Errand::Subscribe(room) = errand {
+            match self.rooms.get_mut(room) {
+                Some(place) if *place == Place::Asked => *place = Place::Followed,
+                // The room was given up since.
+                _ => return,
+            }
         }
+        self.forgive(errand);
+    }
+
+    /// What came of a room did not follow what is here. It is asked for once more from there; if
+    /// that brings nothing better, it is given up for good.
+    pub(super) fn missed(&mut self, gap: Gap, now: Instant) -> Option<Errand> {
+        let Gap { room, head } = gap;
+        let place = self.rooms.get_mut(&room)?;
+        if *place != Place::Followed {
+            return None;
+        }
+        if self.gaps.insert(room.clone(), head) != Some(head) {
+            warn!(%room, after = %head, "messages are missing, asking for them again");
+            *place = Place::Asked;
+            return Some(Errand::Subscribe(room));
+        }
+        let reason = format!("what follows seq {head} is missing");
+        let refusal = Refusal::Unreadable { reason };
+        self.refused(Errand::Subscribe(room.clone()), &refusal, now);
+        Some(Errand::Unsubscribe(room))
     }
 
     /// The server did not do it.
@@ -204,7 +239,13 @@ impl Following {
         again.retain(|errand| match errand {
             Errand::Join { room, nick } => self.is_told(room, nick),
             Errand::Leave { room, nick, .. } => !self.is_told(room, nick),
-            Errand::Subscribe(room) => self.rooms.get(room) == Some(&Place::Later),
+            Errand::Subscribe(room) => match self.rooms.get_mut(room) {
+                Some(place) if *place == Place::Later => {
+                    *place = Place::Asked;
+                    true
+                }
+                _ => false,
+            },
             Errand::Unsubscribe(room) => !self.rooms.contains_key(room),
             Errand::Presence(nick, availability) => {
                 let now = self.told.present.get(nick).copied();
@@ -242,7 +283,7 @@ impl Following {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use protocol::{HostName, Seq};
+    use protocol::HostName;
 
     fn ops() -> FederatedRoom {
         FederatedRoom::parse("#ops").unwrap()
@@ -320,6 +361,46 @@ mod tests {
         assert_eq!(following.reconcile(with_alice(), 3), [join(), subscribe()]);
         following.granted(&subscribe());
         assert!(!following.is_out_of_reach(&room));
+    }
+
+    #[test]
+    fn a_room_with_a_hole_is_asked_for_once_more_and_then_given_up() {
+        let mut following = Following::default();
+        let (now, room) = (Instant::now(), Room::Federated(ops()));
+        let gap = |head| Gap {
+            room: room.clone(),
+            head: Seq::new(head),
+        };
+        following.reconcile(with_alice(), 1);
+        assert!(!following.is_followed(&room), "not before the answer");
+        following.granted(&subscribe());
+        assert!(following.is_followed(&room));
+        for head in [3, 5] {
+            assert_eq!(following.missed(gap(head), now), Some(subscribe()));
+            assert!(!following.is_followed(&room), "what comes now is old");
+            assert_eq!(following.missed(gap(head), now), None);
+            assert!(!following.is_out_of_reach(&room), "it may come still");
+            following.granted(&subscribe());
+        }
+        let unsubscribe = Errand::Unsubscribe(room.clone());
+        assert_eq!(following.missed(gap(5), now), Some(unsubscribe.clone()));
+        following.granted(&subscribe());
+        assert!(following.is_out_of_reach(&room) && !following.is_followed(&room));
+        let problem = following.problem().unwrap();
+        assert!(
+            problem.contains("#ops") && problem.contains("seq 5"),
+            "{problem}"
+        );
+        assert_eq!(following.reconcile(Roll::default(), 2), [leave()]);
+        assert_eq!(following.problem(), None);
+        // Whoever joins again has the room asked for anew.
+        following.reconcile(with_alice(), 3);
+        following.granted(&subscribe());
+        assert_eq!(following.missed(gap(5), now), Some(subscribe()));
+        assert_eq!(
+            following.reconcile(Roll::default(), 4),
+            [leave(), unsubscribe]
+        );
     }
 
     #[test]

@@ -52,8 +52,14 @@ impl Intake {
 
     /// Gathers a message.
     pub(super) fn push(&mut self, message: Committed) {
-        self.gathered_bytes += message.body.as_bytes().len();
+        self.gathered_bytes += bytes_of(&message);
         self.gathered.push(message);
+    }
+
+    /// Drops what was gathered of `room`, which will come again.
+    pub(super) fn forget(&mut self, room: &Room) {
+        self.gathered.retain(|message| message.room != *room);
+        self.gathered_bytes = self.gathered.iter().map(bytes_of).sum();
     }
 
     /// Whether no more may be gathered now.
@@ -108,7 +114,8 @@ impl Intake {
             .map(|batch| batch.heads)
             .unwrap_or_default();
         for (room, head) in heads {
-            if gaps.iter().any(|gap| gap.room == room) {
+            let missed = |gap: &Gap| gap.room == room && head.seq > gap.head;
+            if gaps.iter().any(missed) {
                 continue;
             }
             let known = self.heads.entry(room).or_default();
@@ -147,5 +154,56 @@ impl Intake {
         for (_, _, done) in self.syncs.drain(..) {
             let _session_is_gone = done.send(false);
         }
+    }
+}
+
+fn bytes_of(message: &Committed) -> usize {
+    message.body.as_bytes().len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use protocol::{Content, MessageId, Timestamp};
+
+    fn committed(room: &str, seq: u64) -> Committed {
+        Committed {
+            room: room.parse().unwrap(),
+            seq: Seq::new(seq),
+            prev_seq: Seq::START,
+            committed_at: Timestamp::from_micros(1),
+            id: MessageId::new(),
+            author: "bob@bee".parse().unwrap(),
+            sent_at: Timestamp::from_micros(1),
+            body: Content::Text("hello".to_owned()).encode().unwrap(),
+        }
+    }
+
+    #[test]
+    fn what_comes_before_a_hole_is_here_and_what_comes_behind_it_is_not() {
+        let mut intake = Intake::default();
+        let (holed, whole): (Room, Room) = ("#old".parse().unwrap(), "#ops".parse().unwrap());
+        for message in [1, 2, 4].map(|seq| committed("#old", seq)) {
+            intake.push(message);
+        }
+        let (done, mut before) = oneshot::channel();
+        intake.sync(holed.clone(), Seq::new(2), done);
+        let (done, mut behind) = oneshot::channel();
+        intake.sync(holed.clone(), Seq::new(4), done);
+        intake.take();
+        intake.push(committed("#old", 5));
+        intake.push(committed("#ops", 6));
+        intake.note(&[Gap {
+            room: holed.clone(),
+            head: Seq::new(2),
+        }]);
+        assert_eq!(before.try_recv(), Ok(true));
+        assert!(behind.try_recv().is_err());
+        assert_eq!(intake.head(&holed).seq, Seq::new(2));
+        intake.forget(&holed);
+        intake.take();
+        intake.note(&[]);
+        assert_eq!(intake.head(&holed).seq, Seq::new(2));
+        assert_eq!(intake.head(&whole).seq, Seq::new(6));
     }
 }

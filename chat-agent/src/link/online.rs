@@ -244,6 +244,9 @@ impl<'l> Online<'l> {
     }
 
     fn run_errand(&mut self, errand: Errand) -> Result<(), LinkError> {
+        if let Errand::Unsubscribe(room) = &errand {
+            self.intake.give_up_on(room);
+        }
         let request = errand.request(|room| self.intake.head(room));
         self.ask(request, Pending::Errand(errand))
     }
@@ -293,7 +296,11 @@ impl<'l> Online<'l> {
         let hub = &self.link.hub;
         mandate::check(hub.host(), &event)?;
         match event {
-            Event::Committed(message) => self.intake.push(message),
+            Event::Committed(message) if self.following.is_followed(&message.room) => {
+                self.intake.push(message);
+            }
+            // The rest of a subscription that has ended.
+            Event::Committed(_) => {}
             Event::DirectOpened { conversation } => self.follow(conversation)?,
             Event::Presence { user, availability } => {
                 let availability = if user.host == *hub.host() {
@@ -464,9 +471,6 @@ impl<'l> Online<'l> {
     fn tell(&mut self, roll: Roll, version: u64) -> Result<(), LinkError> {
         let errands = self.following.reconcile(roll, version);
         for errand in errands {
-            if let Errand::Unsubscribe(room) = &errand {
-                self.intake.give_up_on(room);
-            }
             self.run_errand(errand)?;
         }
         self.show_refusals();
@@ -491,13 +495,12 @@ impl<'l> Online<'l> {
     fn ingested(&mut self, done: Ingested) -> Result<(), LinkError> {
         let gaps = done.map_err(LinkError::Store)?;
         self.intake.note(&gaps);
-        if !gaps.is_empty() {
-            // A server that keeps to the protocol leaves none. The replica says how far it is,
-            // and a new connection begins from there.
-            let rooms: Vec<&str> = gaps.iter().map(|gap| gap.room.as_str()).collect();
-            return Err(LinkError::Refused(Refusal::Malformed {
-                reason: format!("messages are missing in {}", rooms.join(", ")),
-            }));
+        for gap in gaps {
+            self.intake.forget(&gap.room);
+            if let Some(errand) = self.following.missed(gap, Instant::now()) {
+                self.run_errand(errand)?;
+                self.show_refusals();
+            }
         }
         Ok(())
     }

@@ -149,3 +149,53 @@ fn a_damaged_message_costs_a_host_its_room_only() {
     let said = server.process().stderr();
     assert_eq!(said.matches("a room cannot be read").count(), 1, "{said}");
 }
+
+/// A log that says itself that something is gone from it.
+#[test]
+fn a_lost_message_costs_a_host_its_room_only() {
+    let sandbox = Sandbox::new();
+    let mut server = Server::start(&sandbox);
+    let ada = Host::start(&sandbox, "ada", server.address());
+    let alice = ada.terminal("alice");
+    for text in ["one", "two", "three"] {
+        alice.send_committed("#old", text);
+        alice.send_committed("#ops", text);
+    }
+    server.terminate();
+    let database = rusqlite::Connection::open(server.database()).expect("a database");
+    let lose = "DELETE FROM messages
+        WHERE seq = (SELECT prev_seq FROM messages JOIN rooms ON seq = head WHERE name = '#old')";
+    assert_eq!(database.execute(lose, ()), Ok(1));
+    drop(database);
+    server.restart();
+
+    let bee = Host::start(&sandbox, "bee", server.address());
+    bee.wait_online();
+    let link = bee.status().link;
+    let bob = bee.terminal("bob");
+    assert!(bob.read_all("#old").len() <= 1, "nothing behind the hole");
+    eventually("the host tells what is wrong", || {
+        let problems = bee.status().problems;
+        match problems
+            .iter()
+            .any(|one| one.contains("#old") && one.contains("missing"))
+        {
+            true => Ok(()),
+            false => Err(format!("{problems:?}")),
+        }
+    });
+    let had: Vec<_> = bob
+        .read_all("#old")
+        .into_iter()
+        .map(|one| one.body)
+        .collect();
+    assert_eq!(had, ["one"]);
+    assert_eq!(bob.read_all("#ops").len(), 3);
+    bob.send_committed("#ops", "four");
+    alice.send_committed("#old", "and on");
+    assert_eq!(
+        bee.status().link,
+        link,
+        "the connection has lived through it"
+    );
+}
