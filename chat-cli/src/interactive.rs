@@ -152,6 +152,10 @@ async fn talk(
                         continue;
                     }
                     Typed::Command(line) => desk.command(conversation, &line),
+                    Typed::Switch(which) => {
+                        desk.switch(conversation, which);
+                        Next::GoOn
+                    }
                     Typed::Interrupt if was_interrupted => Next::Quit,
                     Typed::Interrupt => {
                         interrupted = true;

@@ -2,7 +2,7 @@
 //!
 //! rustyline edits the line on a thread of its own; another hands arrivals to its external
 //! printer, which puts them above the line. Sending a message does not end the editing: the line
-//! is emptied and editing goes on. Only a command ends it, until the owner answers with the next
+//! is emptied and editing goes on. Only a command or another room ends it, until the owner answers with the next
 //! prompt, because the prompt may change by it.
 //!
 //! ```text
@@ -11,9 +11,11 @@
 //!        ◀─printed──
 //! ```
 
+mod editing;
 mod gate;
 mod helper;
 mod history;
+mod keys;
 mod label;
 mod printing;
 mod rows;
@@ -22,16 +24,10 @@ mod screen;
 pub use label::State;
 pub use printing::Block;
 
+use editing::Editing;
 use gate::Gate;
-use helper::Painter;
-use history::SharedHistory;
-use label::{Label, Look, Marker};
+use label::{Look, Marker};
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
-use rustyline::{
-    Cmd, ColorMode, ConditionalEventHandler, Config, Editor, Event, EventContext, EventHandler,
-    KeyCode, KeyEvent, Modifiers, Movement, RepeatCount, error::ReadlineError,
-};
-use screen::Screen;
 use std::{
     env,
     io::{self, Write},
@@ -67,10 +63,24 @@ pub enum Typed {
     Message(String),
     /// Typed a command. Editing goes on with the next [`Prompt::show`].
     Command(String),
+    /// Wants to go to another room. Editing goes on with the next [`Prompt::show`], where it was:
+    /// what is typed so far is kept.
+    Switch(Which),
     /// Pressed Ctrl-C. Editing goes on with the next [`Prompt::show`].
     Interrupt,
     /// Pressed Ctrl-D on an empty line, or the terminal is gone.
     End,
+}
+
+/// Which room a person wants to go to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Which {
+    /// The room of this number, from 1 (Alt-1) to 9.
+    Number(u8),
+    /// The one after this (Ctrl-N).
+    Next,
+    /// The one before this (Ctrl-P).
+    Previous,
 }
 
 /// How the terminal is used.
@@ -126,38 +136,16 @@ impl Prompt {
             colour: options.colour,
             unicode: label::is_unicode(|name| env::var(name).ok()),
         }));
-        let history = SharedHistory::default();
-        // Only with colours it tells what it paints; it has none of its own.
-        let config = Config::builder().color_mode(ColorMode::Forced).build();
-        let screen = Arc::new(Screen::new(config.grapheme_cluster_mode()));
-        let mut editor = Editor::with_history(config, history.clone()).map_err(io::Error::other)?;
-        editor.set_helper(Some(Painter::new(Arc::clone(&screen))));
-        let enter = [
-            KeyEvent(KeyCode::Enter, Modifiers::NONE),
-            KeyEvent::ctrl('J'),
-        ];
-        for key in enter {
-            let handler = Enter {
-                typed: typed_tx.clone(),
-                history: history.clone(),
-                gate: Arc::clone(&gate),
-            };
-            editor.bind_sequence(key, EventHandler::Conditional(Box::new(handler)));
-        }
-        let external = editor.create_external_printer().map_err(io::Error::other)?;
+        let mut editing = Editing::new(typed_tx, Arc::clone(&gate), Arc::clone(&marker))?;
         {
-            let external = editor.create_external_printer().map_err(io::Error::other)?;
-            let gate = Arc::clone(&gate);
-            thread::spawn(move || printing::repaint(&repaints, external, &gate));
+            let (printer, gate) = (editing.printer()?, Arc::clone(&gate));
+            thread::spawn(move || printing::repaint(&repaints, printer, &gate));
         }
         {
-            let gate = Arc::clone(&gate);
-            thread::spawn(move || printing::print(to_print, &out, external, &gate));
+            let (printer, gate) = (editing.printer()?, Arc::clone(&gate));
+            thread::spawn(move || printing::print(to_print, &out, printer, &gate));
         }
-        {
-            let (gate, marker) = (Arc::clone(&gate), Arc::clone(&marker));
-            thread::spawn(move || edit(editor, &next_prompt, &typed_tx, &gate, &screen, &marker));
-        }
+        thread::spawn(move || editing.run(&next_prompt));
         // None is joined: each may wait for a person or a stopped terminal, and ends with the
         // process.
         let prompt = Self {
@@ -180,7 +168,8 @@ impl Prompt {
         self.typed.recv().await.unwrap_or(Typed::End)
     }
 
-    /// Shows a prompt: at first, and after each [`Typed::Command`] and [`Typed::Interrupt`].
+    /// Shows a prompt: at first, and after each [`Typed::Command`], [`Typed::Switch`] and
+    /// [`Typed::Interrupt`].
     pub fn show(&self, prompt: PromptText) {
         if let Some(prompts) = &self.prompts {
             // One is asked for at a time, so there is room; an ended editor needs none.
@@ -242,68 +231,5 @@ impl Prompt {
 impl Drop for Prompt {
     fn drop(&mut self) {
         self.restore(false, || {});
-    }
-}
-
-fn edit(
-    mut editor: Editor<Painter, SharedHistory>,
-    prompts: &sync_mpsc::Receiver<PromptText>,
-    typed: &mpsc::Sender<Typed>,
-    gate: &Arc<Gate>,
-    screen: &Arc<Screen>,
-    marker: &Arc<Marker>,
-) {
-    while let Ok(prompt) = prompts.recv() {
-        gate.arm();
-        let label = Label::new(
-            prompt.room,
-            Arc::clone(marker),
-            Arc::clone(gate),
-            Arc::clone(screen),
-        );
-        let line = editor.readline(&label);
-        gate.close();
-        let (what, goes_on) = match line {
-            Ok(line) => {
-                // Rejects only what is empty or a repetition.
-                let _ = editor.add_history_entry(line.as_str());
-                (Typed::Command(line), true)
-            }
-            Err(ReadlineError::Interrupted) => (Typed::Interrupt, true),
-            Err(_) => (Typed::End, false),
-        };
-        if typed.blocking_send(what).is_err() || !goes_on {
-            return;
-        }
-    }
-}
-
-/// What the Enter key does.
-struct Enter {
-    typed: mpsc::Sender<Typed>,
-    history: SharedHistory,
-    gate: Arc<Gate>,
-}
-
-impl ConditionalEventHandler for Enter {
-    fn handle(&self, _: &Event, _: RepeatCount, _: bool, ctx: &EventContext<'_>) -> Option<Cmd> {
-        let line = ctx.line();
-        if line.starts_with('/') && !line.starts_with("//") {
-            self.gate.close();
-            return Some(Cmd::AcceptLine);
-        }
-        // Waits for an owner that is behind, as the next keys do: what is typed or pasted quickly
-        // keeps its lines. This is the editor's own thread, and the owner waits for it in nothing.
-        if !line.trim().is_empty()
-            && self
-                .typed
-                .blocking_send(Typed::Message(line.to_owned()))
-                .is_err()
-        {
-            // The end: the line stays where it is.
-            return Some(Cmd::Noop);
-        }
-        self.history.remember(line);
-        Some(Cmd::Kill(Movement::WholeBuffer))
     }
 }

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     command::{self, Command},
-    query,
+    prompt, query,
     recall::Which,
 };
 use protocol::{
@@ -158,6 +158,21 @@ impl Desk {
             });
         }
         id
+    }
+
+    /// Goes to another room that is open; stays where there is no such room.
+    pub(super) fn switch(&mut self, talk: &mut Talk, which: prompt::Which) {
+        let rooms: Vec<&Room> = talk.follow().rooms().collect();
+        let here = rooms.iter().position(|room| **room == self.current);
+        let there = match which {
+            prompt::Which::Number(number) => usize::from(number).checked_sub(1),
+            prompt::Which::Next => here.map(|here| (here + 1) % rooms.len()),
+            prompt::Which::Previous => here.map(|here| (here + rooms.len() - 1) % rooms.len()),
+        };
+        let room = there.and_then(|at| rooms.get(at).map(|room| (*room).clone()));
+        if let Some(room) = room {
+            self.go_to(talk, room);
+        }
     }
 
     /// Makes an open room the current one.

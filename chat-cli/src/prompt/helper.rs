@@ -36,8 +36,7 @@ impl Highlighter for Painter {
     }
 
     fn highlight_char(&self, line: &str, pos: usize, _: CmdKind) -> bool {
-        self.screen.touch(line, pos);
-        false
+        self.screen.touch(line, pos)
     }
 }
 

@@ -21,13 +21,22 @@ struct Cell {
     column: u16,
 }
 
-/// Rows below the prompt's first.
+/// The rows of a text, and where the cursor is in them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Rows {
-    /// Where the cursor is.
-    pub(super) cursor: u16,
-    /// Where the text ends.
+    /// Rows below the prompt's first.
     pub(super) end: u16,
+    /// How many of them are below the cursor.
+    pub(super) below: u16,
+}
+
+impl Rows {
+    const fn new(cursor: u16, end: u16) -> Self {
+        Self {
+            end,
+            below: end.saturating_sub(cursor),
+        }
+    }
 }
 
 /// What the editor last painted.
@@ -37,6 +46,8 @@ pub(super) struct Painted {
     pub(super) widths: GraphemeClusterMode,
     /// Columns that the editor counted with.
     pub(super) columns: u16,
+    /// Columns that the terminal had: it may tell the editor of others later.
+    pub(super) real: u16,
     pub(super) prompt: String,
     pub(super) line: String,
     /// The cursor, in bytes of `line`.
@@ -52,6 +63,7 @@ impl Painted {
         Self {
             widths,
             columns,
+            real: columns,
             prompt: String::new(),
             line: String::new(),
             cursor: 0,
@@ -62,10 +74,7 @@ impl Painted {
     /// The rows as the editor knows them.
     pub(super) fn rows(&self) -> Rows {
         let (cursor, end) = self.cells();
-        Rows {
-            cursor: cursor.row,
-            end: end.row,
-        }
+        Rows::new(cursor.row, end.row)
     }
 
     /// Whether the text fits one row of `columns`, too, so that the editor need not paint anew.
@@ -185,10 +194,12 @@ impl Painted {
             wrap.end_line();
         }
         let end = wrap.at.row;
-        Rows {
-            cursor: cursor.unwrap_or(end),
-            end,
+        if self.real != self.columns {
+            // The editor went up from the end as it saw fit.
+            let below = self.rows().below;
+            return Rows { end, below };
         }
+        Rows::new(cursor.unwrap_or(end), end)
     }
 }
 
@@ -231,7 +242,7 @@ mod tests {
     }
 
     const fn rows(cursor: u16, end: u16) -> Rows {
-        Rows { cursor, end }
+        Rows::new(cursor, end)
     }
 
     #[test]
@@ -255,6 +266,15 @@ mod tests {
         for (columns, cursor, end) in [(50, 1, 2), (60, 1, 2), (20, 3, 6)] {
             assert_eq!(line.rewrapped(columns), rows(cursor, end), "{columns}");
         }
+    }
+
+    #[test]
+    fn an_editor_that_does_not_know_the_width_yet_still_counts_from_the_end() {
+        let mut line = painted(50, &"x".repeat(100));
+        line.cursor = 20;
+        line.real = 25;
+        assert_eq!(line.rows(), rows(0, 2));
+        assert_eq!(line.rewrapped(25), rows(2, 4));
     }
 
     #[test]

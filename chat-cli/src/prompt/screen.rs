@@ -62,17 +62,33 @@ impl Screen {
     pub(super) fn resized(&self) {
         let mut inner = self.inner();
         let now = columns();
-        if now != inner.painted.columns {
-            let before = inner.painted.rows();
-            let after = if self.rewraps {
-                inner.painted.rewrapped(now)
-            } else {
-                before
-            };
-            // A terminal that is gone ends the editor at its next read.
-            let _ = write(&moved(before, after));
+        let Painted { columns, real, .. } = inner.painted;
+        if now != real || real != columns {
+            self.make_room(&inner.painted, now);
+            inner.painted.real = now;
         }
         inner.columns = now;
+    }
+
+    /// Takes the line away as it is in a terminal of `now` columns; then the editor can clear it
+    /// where it believes it to be.
+    fn make_room(&self, painted: &Painted, now: u16) {
+        let before = painted.rows();
+        let after = if self.rewraps {
+            painted.rewrapped(now)
+        } else {
+            before
+        };
+        // A terminal that is gone ends the editor at its next read.
+        let _ = write(&moved(before, after));
+    }
+
+    /// Takes a line back that has just ended: the next one begins where it began.
+    pub(super) fn take_back(&self) {
+        let inner = self.inner();
+        // The editor went on to the row below it.
+        let rows = usize::from(inner.painted.rows().end) + 1;
+        let _ = write(&"\x1b[A\r\x1b[K".repeat(rows));
     }
 
     /// A prompt is being painted: that of the line, unless it is another.
@@ -89,17 +105,26 @@ impl Screen {
         inner.catch_up();
         let inner = &mut *inner;
         inner.painted.columns = inner.columns;
+        inner.painted.real = columns();
         inner.painted.prompt.clone_from(&inner.prompt);
         inner.painted.set(line, cursor);
         inner.painted.ends = inner.painted.all_ends();
         inner.painted.text()
     }
 
-    /// Only the cursor moves, or a character is put before it.
-    pub(super) fn touch(&self, line: &str, cursor: usize) {
+    /// The line or the cursor is about to change. Whether all must be painted then: the terminal
+    /// may have another width already, which the editor hears of later.
+    pub(super) fn touch(&self, line: &str, cursor: usize) -> bool {
         let mut inner = self.inner();
         inner.catch_up();
+        let now = columns();
+        let stale = now != inner.painted.real;
+        if stale {
+            self.make_room(&inner.painted, now);
+            inner.painted.real = now;
+        }
         inner.painted.set(line, cursor);
+        stale
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -115,6 +140,7 @@ impl Inner {
         if now != self.columns && self.painted.fits_row(now) {
             self.columns = now;
             self.painted.columns = now;
+            self.painted.real = now;
         }
     }
 }
@@ -146,7 +172,7 @@ impl Painted {
 /// `before`, all blank, with the first where it was.
 fn moved(before: Rows, after: Rows) -> String {
     let mut text = String::new();
-    down(&mut text, after.end - after.cursor);
+    down(&mut text, after.below);
     for _ in 0..after.end {
         text.push_str("\r\x1b[K\x1b[A");
     }
@@ -155,7 +181,7 @@ fn moved(before: Rows, after: Rows) -> String {
     for _ in 0..before.end {
         text.push('\n');
     }
-    up(&mut text, before.end - before.cursor);
+    up(&mut text, before.below);
     text
 }
 
@@ -213,11 +239,11 @@ mod tests {
 
     #[test]
     fn the_cursor_is_left_where_the_editor_believes_it_to_be() {
-        let rows = |cursor, end| Rows { cursor, end };
+        let rows = |below, end| Rows { end, below };
         assert_eq!(moved(rows(0, 0), rows(0, 0)), "\r\x1b[K");
-        assert_eq!(moved(rows(2, 2), rows(0, 0)), "\r\x1b[K\n\n");
+        assert_eq!(moved(rows(0, 2), rows(0, 0)), "\r\x1b[K\n\n");
         assert_eq!(
-            moved(rows(0, 1), rows(1, 3)),
+            moved(rows(1, 1), rows(2, 3)),
             "\x1b[2B\r\x1b[K\x1b[A\r\x1b[K\x1b[A\r\x1b[K\x1b[A\r\x1b[K\n\x1b[1A"
         );
     }

@@ -2,6 +2,7 @@
 //! knows what a person would see.
 
 mod harness;
+mod keys;
 mod resize;
 mod tmux;
 
