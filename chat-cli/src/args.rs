@@ -2,7 +2,7 @@
 
 use crate::since::Since;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use protocol::{Cursor, Target};
+use protocol::{ConsumerName, Cursor, Target};
 use std::path::PathBuf;
 
 /// Talk between terminals and hosts; alone, `chat` opens a conversation in &lobby
@@ -62,6 +62,13 @@ pub enum Verb {
     /// --follow it goes on with what comes. With --count N it begins with the newest N, or after
     /// --since, and ends after N messages, waiting for those that are not there yet. Starts this
     /// host's agent if none runs, unless a socket is named.
+    ///
+    /// With --durable NAME it goes on where NAME was when it ended or was killed, at least once:
+    /// NAME has a line when the reader of the pipe has taken it, which it waits for in the end. (Of
+    /// a file, when it is written.)
+    /// What the reader had taken but not worked off when it was killed does not come again, unless
+    /// it says itself what it is done with: with --confirm-stdin it writes the "cursor" of each
+    /// message back, and ends with the end of standard input.
     Tail(TailArgs),
     /// Print a room's last messages
     ///
@@ -186,6 +193,13 @@ pub struct TailArgs {
     /// End after so many messages: the newest that are there, then those that come
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub count: Option<u64>,
+    /// Go on where the consumer NAME of yours was: the agent remembers. The first time it begins
+    /// with the first message, or at --since
+    #[arg(long, value_name = "NAME")]
+    pub durable: Option<ConsumerName>,
+    /// Read cursors from standard input, one a line: NAME is done with these, and with nothing else
+    #[arg(long, requires = "durable", requires = "json")]
+    pub confirm_stdin: bool,
     /// Give up after so long, with exit code 124
     #[arg(long, value_name = "SECS")]
     pub timeout: Option<u64>,

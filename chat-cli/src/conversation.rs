@@ -276,6 +276,22 @@ impl<Q> Conversation<Q> {
         pending().await
     }
 
+    /// Waits for the next thing to happen, or if the owner is `full` only writes.
+    ///
+    /// # Errors
+    ///
+    /// As [`Conversation::next`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe.
+    pub async fn progress(&mut self, full: bool) -> Result<Happening<Q>, Failure> {
+        if full {
+            return Err(self.only_write().await);
+        }
+        self.next().await
+    }
+
     fn queue_sends(&mut self) -> Result<(), Failure> {
         let Some(session) = self.link.session() else {
             return Ok(());

@@ -14,9 +14,11 @@
 mod args;
 mod client;
 mod command;
+mod consumer;
 mod conversation;
 mod daemons;
 mod demo;
+mod ends;
 mod exit;
 #[cfg(test)]
 mod fake;

@@ -7,7 +7,13 @@
 mod writer;
 
 use crate::exit::{Exit, Failure};
-use std::{io, sync::Arc, thread, time::Duration};
+use std::{
+    fs::File,
+    io,
+    sync::{Arc, OnceLock},
+    thread,
+    time::Duration,
+};
 use writer::Queue;
 
 /// How long the last lines may take where nobody awaited [`Output::finish`].
@@ -20,7 +26,7 @@ pub struct Output {
     started: bool,
     /// Whether the command has more to do than to print.
     optional: bool,
-    watched: bool,
+    watched: OnceLock<()>,
 }
 
 impl Output {
@@ -32,7 +38,7 @@ impl Output {
             queue: Arc::default(),
             started: false,
             optional: true,
-            watched: false,
+            watched: OnceLock::new(),
         }
     }
 
@@ -84,14 +90,67 @@ impl Output {
         self.room().await
     }
 
+    /// Bytes that were printed so far.
+    #[must_use]
+    pub fn printed(&self) -> u64 {
+        self.queue.pushed()
+    }
+
+    /// Bytes of these that whoever reads has taken: of a pipe, what is not in it any more; of
+    /// anything else, what is written.
+    #[must_use]
+    pub fn taken(&self) -> u64 {
+        // In this order: what is written in between may only make it less.
+        let written = self.queue.written_bytes();
+        written.saturating_sub(writer::unread())
+    }
+
+    /// Waits until something was written, or nothing more can be.
+    ///
+    /// # Errors
+    ///
+    /// As [`Output::line`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe. To be awaited by one task, and not beside [`Output::room`].
+    pub async fn news(&self) -> Result<(), Failure> {
+        self.queue.news().await;
+        self.check()
+    }
+
+    /// Lets whoever reads see the end, once all is written.
+    ///
+    /// Not for those who await [`Output::closed`]: its thread holds standard output.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] if the system does not let it.
+    pub fn close(&self) -> Result<(), Failure> {
+        self.queue.end();
+        self.queue.block_until_ended(self.started);
+        let null = File::options().write(true).open("/dev/null");
+        null.and_then(|null| Ok(rustix::stdio::dup2_stdout(&null)?))
+            .map_err(|error| self.failure(&error))
+    }
+
     /// Waits until all is written; `result` is how the command ends otherwise.
     ///
     /// # Errors
     ///
     /// `result`, or as [`Output::line`].
     pub async fn finish(&self, result: Result<(), Failure>) -> Result<(), Failure> {
-        self.queue.until(Queue::is_idle).await;
+        self.idle().await;
         result.and_then(|()| self.check())
+    }
+
+    /// Waits until all is written, or nothing more can be.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe.
+    pub async fn idle(&self) {
+        self.queue.until(Queue::is_idle).await;
     }
 
     /// Blocks until all is written.
@@ -109,13 +168,12 @@ impl Output {
     /// # Cancel safety
     ///
     /// Cancel safe.
-    pub async fn closed(&mut self) {
-        if !self.watched {
-            self.watched = true;
+    pub async fn closed(&self) {
+        self.watched.get_or_init(|| {
             let queue = self.queue.clone();
             // Without the thread it is noticed when something is written.
             let _ = thread::Builder::new().spawn(move || writer::watch(&queue));
-        }
+        });
         self.queue.closed().await;
     }
 

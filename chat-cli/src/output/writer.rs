@@ -3,7 +3,11 @@
 //! Blocks end at line ends and are atomic where the kernel makes them so: other writers to the
 //! same pipe do not tear lines, and a killed writer leaves none half.
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::{
+    event::{PollFd, PollFlags, poll},
+    fs::{FileType, fstat},
+    io::ioctl_fionread,
+};
 use std::{
     fs::File,
     io::{self, Write},
@@ -35,6 +39,10 @@ pub(super) struct Queue {
 #[derive(Debug, Default)]
 struct State {
     pending: Vec<u8>,
+    /// Bytes that ever were pending.
+    pushed: u64,
+    /// Bytes of these that are written.
+    written: u64,
     /// Whether the thread has bytes in hand.
     writing: bool,
     /// Nothing more can be written.
@@ -42,6 +50,8 @@ struct State {
     /// Why, until somebody is told.
     error: Option<io::Error>,
     ended: bool,
+    /// Whether the thread has let go of standard output.
+    gone: bool,
 }
 
 impl State {
@@ -56,6 +66,7 @@ impl Queue {
         if !state.failed {
             state.pending.extend_from_slice(line.as_bytes());
             state.pending.push(b'\n');
+            state.pushed += line.len() as u64 + 1;
             self.changed.notify_all();
         }
     }
@@ -67,6 +78,19 @@ impl Queue {
     /// Whether all is written, or nothing more can be.
     pub(super) fn is_idle(&self) -> bool {
         self.lock().is_idle()
+    }
+
+    pub(super) fn pushed(&self) -> u64 {
+        self.lock().pushed
+    }
+
+    pub(super) fn written_bytes(&self) -> u64 {
+        self.lock().written
+    }
+
+    /// Waits until the thread has done something since this was called last.
+    pub(super) async fn news(&self) {
+        self.news.notified().await;
     }
 
     pub(super) fn take_error(&self) -> Option<io::Error> {
@@ -102,6 +126,13 @@ impl Queue {
         self.changed.notify_all();
     }
 
+    /// Waits until the thread, if there is one, has let go of standard output.
+    pub(super) fn block_until_ended(&self, started: bool) {
+        let state = self.lock();
+        let here = |state: &mut State| started && !state.gone;
+        drop(self.changed.wait_while(state, here));
+    }
+
     fn take(&self) -> Option<Vec<u8>> {
         let mut state = self
             .changed
@@ -115,6 +146,17 @@ impl Queue {
         state.writing = true;
         self.news.notify_one();
         Some(std::mem::take(&mut state.pending))
+    }
+
+    /// Notes that a block of what is in hand is written.
+    fn wrote(&self, bytes: usize) {
+        self.lock().written += bytes as u64;
+        self.news.notify_one();
+    }
+
+    fn gone(&self) {
+        self.lock().gone = true;
+        self.changed.notify_all();
     }
 
     fn written(&self, result: io::Result<()>) {
@@ -143,11 +185,33 @@ pub(super) fn run(queue: &Queue) {
         .and_then(|file| Ok((file.metadata()?.is_file(), file)));
     let (is_file, file) = match stdout {
         Ok(stdout) => stdout,
-        Err(error) => return queue.written(Err(error)),
+        Err(error) => {
+            queue.written(Err(error));
+            return queue.gone();
+        }
     };
     let most = if is_file { FILE_BLOCK } else { PIPE_BLOCK };
     while let Some(bytes) = queue.take() {
-        queue.written(Blocks { rest: &bytes, most }.try_for_each(|block| write(&file, block)));
+        let mut blocks = Blocks { rest: &bytes, most };
+        queue.written(blocks.try_for_each(|block| {
+            write(&file, block)?;
+            queue.wrote(block.len());
+            Ok(())
+        }));
+    }
+    drop(file);
+    queue.gone();
+}
+
+/// Bytes that lie in the pipe that standard output is, whoever wrote them; 0 if it is none.
+pub(super) fn unread() -> u64 {
+    let stdout = io::stdout();
+    let is_pipe =
+        fstat(&stdout).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Fifo);
+    if is_pipe {
+        ioctl_fionread(&stdout).unwrap_or(0)
+    } else {
+        0
     }
 }
 
@@ -262,6 +326,10 @@ mod tests {
         queue.push("more");
         queue.written(Err(io::ErrorKind::BrokenPipe.into()));
         queue.push("dropped");
+        assert_eq!(
+            (queue.pushed(), queue.written_bytes()),
+            (QUEUE_BYTES as u64 + 6, 0)
+        );
         assert!(queue.is_idle() && queue.has_room());
         assert!(queue.take_error().is_some() && queue.take_error().is_none());
     }

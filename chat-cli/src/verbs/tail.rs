@@ -1,10 +1,13 @@
 //! `chat tail`: prints messages as they come.
 
+mod durable;
 mod positions;
 
 use crate::{
     args::TailArgs,
-    conversation::{Conversation, Happening, Options},
+    consumer::{Ask, Talk},
+    conversation::{Happening, Options},
+    ends::Ends,
     exit::{Exit, Failure},
     json, news,
     output::Output,
@@ -14,10 +17,12 @@ use crate::{
     since::{NotBefore, Since},
     wait::until_heard,
 };
-use positions::Positions;
-use protocol::{ResumePoint, Room, local::From};
+use durable::Durable;
+use positions::{Due, Positions};
+use protocol::{Cursor, ResumePoint, Room, UserName, local::From};
 use std::{
     collections::{BTreeSet, HashSet},
+    future::pending,
     io::IsTerminal,
     time::Duration,
 };
@@ -50,26 +55,51 @@ pub async fn run(settings: &Settings, args: &TailArgs) -> Result<(), Failure> {
         columns: render::columns(),
         recall: Recall::default(),
         output: Output::default(),
+        durable: Durable::new(args),
         connected: false,
         printed: 0,
     };
+    let options = Options {
+        autostart: super::may_start(settings),
+        reconnect: tail.is_live(),
+        patience: Some(PATIENCE),
+        ..Options::default()
+    };
+    let mut ends = args.durable.is_some().then(Ends::take).transpose()?;
+    let begin = async {
+        tokio::select! {
+            talk = Talk::begin(settings, options) => talk.map(Some),
+            () = told_to_end(&mut ends) => Ok(None),
+        }
+    };
     // Everything lies within the deadline: connecting, and printing to whoever does not read.
-    tokio::select! {
-        result = Box::pin(tail.read_to_end(settings)) => result,
+    let mut talk = tokio::select! {
+        talk = Box::pin(begin) => match talk? {
+            Some(talk) => talk,
+            None => return Ok(()),
+        },
+        () = until_heard(deadline) => return Err(tail.timed_out()),
+    };
+    tail.connected = true;
+    let result = tokio::select! {
+        result = Box::pin(tail.read_to_end(&mut talk)) => result,
         () = until_heard(deadline) => Err(tail.timed_out()),
+        () = told_to_end(&mut ends) => Ok(()),
+    };
+    if let Some(durable) = &mut tail.durable {
+        durable.last_words(&mut talk, &tail.output).await;
     }
+    result
 }
 
-/// Where each room begins.
-fn beginnings(rooms: BTreeSet<Room>, since: Option<&Since>, newest: u32) -> Vec<(Room, From)> {
-    let begin = |room: Room| {
-        let from = match since {
-            None => From::Newest(newest),
-            Some(since) => since.of(&room),
-        };
-        (room, from)
-    };
-    rooms.into_iter().map(begin).collect()
+/// Only a durable reader ends in order; any other is ended by the signal itself.
+async fn told_to_end(ends: &mut Option<Ends>) {
+    match ends {
+        Some(ends) => {
+            ends.next().await;
+        }
+        None => pending().await,
+    }
 }
 
 struct Tail<'a> {
@@ -79,84 +109,158 @@ struct Tail<'a> {
     columns: Option<usize>,
     recall: Recall,
     output: Output,
+    durable: Option<Durable>,
     connected: bool,
     printed: u64,
 }
 
 impl Tail<'_> {
-    async fn read_to_end(&mut self, settings: &Settings) -> Result<(), Failure> {
-        let live = self.args.follow || self.args.count.is_some();
-        let options = Options {
-            autostart: super::may_start(settings),
-            reconnect: live,
-            patience: Some(PATIENCE),
-            ..Options::default()
-        };
-        let conversation = Conversation::begin(settings, options).await?;
-        self.connected = true;
-        let result = self.read(conversation, live).await;
-        self.output.finish(result).await
+    const fn is_live(&self) -> bool {
+        self.args.follow || self.args.count.is_some()
     }
 
-    async fn read(&mut self, mut conversation: Conversation, live: bool) -> Result<(), Failure> {
-        let me = conversation.me().clone();
+    async fn read_to_end(&mut self, talk: &mut Talk) -> Result<(), Failure> {
+        let result = self.read(talk).await;
+        self.output.finish(result).await?;
+        match &mut self.durable {
+            Some(durable) => durable.wait_for_reader(talk, &self.output).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn read(&mut self, talk: &mut Talk) -> Result<(), Failure> {
+        let me = talk.me().clone();
         let rooms = self.args.rooms.iter().map(|room| room.resolve(&me));
         let rooms: BTreeSet<Room> = rooms.collect();
         let mut positions = Positions::new(rooms.iter().cloned());
         let since = self.args.since.as_ref();
         let mut not_before = since.map_or_else(NotBefore::default, Since::bound);
-        let count = self.args.count;
-        let newest = count.map_or(NEWEST, |count| u32::try_from(count).unwrap_or(u32::MAX));
-        for (room, from) in beginnings(rooms, since, newest) {
-            conversation.read(room, from);
+        match &mut self.durable {
+            Some(durable) => durable.begin(talk, rooms),
+            None => rooms
+                .into_iter()
+                .for_each(|room| self.begin(talk, room, None)),
         }
-        while live || !conversation.follow().all_caught_up() {
-            let happening = tokio::select! {
-                happening = conversation.next() => happening?,
-                () = self.output.closed() => return Ok(()),
-            };
-            match happening {
-                Happening::Message(message) => {
-                    if let Some(at) = conversation.follow().reached(&message.room) {
-                        if not_before.admits(&message) {
-                            let live = conversation.follow().is_caught_up(&message.room);
-                            positions.take(message, at, live);
-                        } else {
-                            positions.pass(&message.room, at);
-                        }
-                    }
-                }
-                Happening::Opened { ref room, .. } | Happening::NewLife(ref room) => {
-                    if let Some(at) = conversation.follow().reached(room) {
-                        positions.begin(room, at);
-                    }
-                    news::tell(happening, &me)?;
-                }
-                happening => news::tell(happening, &me)?,
-            }
-            while let Some(due) = positions.next() {
-                let message = &due.message;
-                let line = if self.args.json {
-                    json::read(message, &me, due.resume.to_string(), due.live)
-                } else {
-                    let room = (positions.rooms() > 1).then(|| message.room.seen_by(&me));
-                    let quote = self.recall.take(message);
-                    let setting = Setting {
-                        columns: self.columns,
-                        room: room.as_deref(),
-                        quote: quote.as_ref(),
-                        ..Setting::DATED
-                    };
-                    self.style.message(message, &me, setting)
-                };
-                self.output.print(&line).await?;
-                self.printed += 1;
+        loop {
+            while self.output.has_room()
+                && let Some(due) = positions.next()
+            {
+                self.print(due, positions.rooms() > 1, &me)?;
                 if self.args.count == Some(self.printed) {
                     return Ok(());
                 }
             }
+            let full = !self.output.has_room();
+            if !full && !self.is_live() && self.has_read_all(talk) {
+                return Ok(());
+            }
+            let mut explicit = false;
+            if let Some(durable) = &mut self.durable {
+                durable.confirm(talk, &self.output);
+                explicit = durable.is_explicit();
+                if durable.is_over() {
+                    return Ok(());
+                }
+            }
+            let happening = tokio::select! {
+                happening = talk.progress(full) => happening?,
+                // One that says itself how far it is says also that it ends.
+                () = self.output.closed(), if !explicit => return Ok(()),
+                news = self.output.news(), if full => {
+                    news?;
+                    continue;
+                }
+                news = news_of(&mut self.durable) => {
+                    news?;
+                    continue;
+                }
+            };
+            match happening {
+                Happening::Message(message) => {
+                    let follow = talk.follow();
+                    let live = follow.is_caught_up(&message.room);
+                    match follow.reached(&message.room) {
+                        Some(at) if not_before.admits(&message) => {
+                            positions.take(message, at, live);
+                        }
+                        Some(at) => positions.pass(&message.room, at),
+                        None => {}
+                    }
+                }
+                happening => self.on_happening(talk, &mut positions, happening)?,
+            }
+        }
+    }
+
+    /// Begins to read a room where this consumer has been, or where the command line says.
+    fn begin(&self, talk: &mut Talk, room: Room, was: Option<Cursor>) {
+        let from = match (was, &self.args.since, &self.durable) {
+            (Some(cursor), ..) => From::After(cursor),
+            (None, Some(since), _) => since.of(&room),
+            (None, None, Some(_)) => From::Beginning,
+            (None, None, None) => From::Newest(match self.args.count {
+                Some(count) => u32::try_from(count).unwrap_or(u32::MAX),
+                None => NEWEST,
+            }),
+        };
+        talk.read(room, from);
+    }
+
+    fn on_happening(
+        &mut self,
+        talk: &mut Talk,
+        positions: &mut Positions,
+        happening: Happening<Ask>,
+    ) -> Result<(), Failure> {
+        match (happening, &mut self.durable) {
+            (Happening::Answer(ask, answer), Some(durable)) => {
+                if let Some((room, was)) = durable.consumer.on_answer(ask, answer)? {
+                    self.begin(talk, room, was);
+                }
+                return Ok(());
+            }
+            (Happening::OpenRefused(room, refusal), Some(durable)) => {
+                return durable.consumer.on_refused(talk, room, &refusal);
+            }
+            (Happening::Reconnected, Some(durable)) => durable.consumer.on_reconnected(talk),
+            (happening, _) => {
+                if let Happening::Opened { room, .. } | Happening::NewLife(room) = &happening
+                    && let Some(at) = talk.follow().reached(room)
+                {
+                    positions.begin(room, at);
+                }
+                news::tell(happening, talk.me())?;
+            }
         }
         Ok(())
+    }
+
+    fn print(&mut self, due: Due, several: bool, me: &UserName) -> Result<(), Failure> {
+        let message = due.message;
+        let line = if self.args.json {
+            json::read(&message, me, due.resume.to_string(), due.live)
+        } else {
+            let room = several.then(|| message.room.seen_by(me));
+            let quote = self.recall.take(&message);
+            let setting = Setting {
+                columns: self.columns,
+                room: room.as_deref(),
+                quote: quote.as_ref(),
+                ..Setting::DATED
+            };
+            self.style.message(&message, me, setting)
+        };
+        self.output.line(&line)?;
+        self.printed += 1;
+        if let Some(durable) = &mut self.durable {
+            durable.give(&self.output, message.room, due.at);
+        }
+        Ok(())
+    }
+
+    fn has_read_all(&self, talk: &Talk) -> bool {
+        let known = |durable: &Durable| durable.consumer.is_known();
+        self.durable.as_ref().is_none_or(known) && talk.follow().all_caught_up()
     }
 
     fn timed_out(&self) -> Failure {
@@ -167,5 +271,13 @@ impl Tail<'_> {
         };
         let seconds = self.args.timeout.unwrap_or_default();
         Failure::new(Exit::TimedOut, format_args!("{what} within {seconds} s"))
+    }
+}
+
+/// Never, for a reader that is not durable.
+async fn news_of(durable: &mut Option<Durable>) -> Result<(), Failure> {
+    match durable {
+        Some(durable) => durable.news().await,
+        None => pending().await,
     }
 }

@@ -37,7 +37,7 @@ struct Host {
 impl Host {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let (agent, stdout) = start_agent(dir.path());
+        let (agent, stdout) = start_agent(dir.path(), &[]);
         Self {
             dir,
             agent,
@@ -47,7 +47,14 @@ impl Host {
 
     /// Starts the agent again after it was killed.
     fn restart(&mut self) {
-        (self.agent, self._stdout) = start_agent(self.dir.path());
+        (self.agent, self._stdout) = start_agent(self.dir.path(), &[]);
+    }
+
+    /// Ends the agent, and starts it with its logs in a new life.
+    fn renew(&mut self) {
+        self.agent.kill().unwrap();
+        self.agent.wait().unwrap();
+        (self.agent, self._stdout) = start_agent(self.dir.path(), &["--new-epoch"]);
     }
 
     fn chat(&self, args: &[&str]) -> Command {
@@ -85,7 +92,7 @@ impl Host {
 }
 
 /// Starts an agent with its files in `dir`, and returns when it answers.
-fn start_agent(dir: &Path) -> (Child, BufReader<ChildStdout>) {
+fn start_agent(dir: &Path, flags: &[&str]) -> (Child, BufReader<ChildStdout>) {
     let mut command = chat();
     command
         .arg("agent")
@@ -94,6 +101,7 @@ fn start_agent(dir: &Path) -> (Child, BufReader<ChildStdout>) {
         .arg("--state-dir")
         .arg(dir.join("state"))
         .args(["--host", "ada"])
+        .args(flags)
         .env("XDG_CONFIG_HOME", dir);
     let (agent, stdout, _) = start(&mut command, "ready on ");
     (agent, stdout)

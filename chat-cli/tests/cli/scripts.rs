@@ -1,5 +1,6 @@
 //! The verbs for scripts, most of them as a shell runs them.
 
+mod durable;
 mod live;
 mod since;
 mod whole;
