@@ -1,9 +1,30 @@
 //! The command line: definitions only. The doc comments are the help text.
 
-use crate::since::Since;
+use crate::{duration, since::Since};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use protocol::{ConsumerName, Cursor, Target};
-use std::path::PathBuf;
+use protocol::{ConsumerName, Cursor, MessageId, Target, local::Author};
+use regex::Regex;
+use std::{path::PathBuf, time::Duration};
+
+/// The help of `chat` itself: the verbs in groups, as one line for each would not fit one screen.
+const HELP: &str = "\
+{about}
+
+{usage-heading} {usage}
+
+Commands, each with a --help of its own:
+  send, reply          Send a message; one that answers another
+  tail, history        Print messages as they come; a room's last ones
+  search               Find messages
+  rooms, who, topic    List rooms; who is in one; show or set what it is about
+  join, leave          Join rooms, or federate this host with a server; end that
+  status               Show how the agent, its outbox and its link are
+  wait, request        Wait for a message; for the reply to one
+  agent, server        Run this host's agent; a server
+  demo                 Watch a 30-second tour: a server, two hosts, a crash
+
+Options:
+{options}";
 
 /// Talk between terminals and hosts; alone, `chat` opens a conversation in &lobby
 #[derive(Debug, Parser)]
@@ -12,8 +33,7 @@ use std::path::PathBuf;
     version,
     disable_help_subcommand = true,
     disable_version_flag = true,
-    // As usual, without the empty line above the usage: it has to fit one screen.
-    help_template = "{about-with-newline}{usage-heading} {usage}\n\n{all-args}{after-help}"
+    help_template = HELP
 )]
 pub struct Cli {
     /// What to do; a conversation if absent.
@@ -110,6 +130,25 @@ pub enum Verb {
     /// since:TIME, before:TIME; a TIME is 14:30, 2026-11-23, an RFC 3339 time, or how long ago: 30m,
     /// 2h, 7d. Prints the newest ones, oldest first. Exit code 1 without a word if nothing is found.
     Search(SearchArgs),
+    /// Wait for a message
+    ///
+    /// Prints the first message that is like this and ends; exit code 124 if none comes within
+    /// --timeout. It looks at what comes from now on. What may come before it has begun is not
+    /// missed with --since and a cursor of before:
+    ///
+    ///   cursor=$(chat history ROOM --limit 1 --json | jq -r .cursor); start-something; chat wait
+    ///   ROOM --since "${cursor:-0}" --match done
+    Wait(WaitArgs),
+    /// Send a message and wait for a reply
+    ///
+    /// Prints what the first reply says (what `chat reply` or /reply answered), whoever gave it.
+    /// Exit code 124 if there was none within --timeout, 75 if the message was not even committed.
+    Request(RequestArgs),
+    /// Reply to a message
+    ///
+    /// As `chat send`, but readers are told which message this is a reply to: `chat request` waits
+    /// for it.
+    Reply(ReplyArgs),
     /// Run this host's agent
     ///
     /// It stays in the foreground and logs to standard error. `chat` starts one by itself if none
@@ -154,9 +193,12 @@ pub struct SendArgs {
     /// When a message counts as sent: durable on this host, or in the room's log
     #[arg(long, value_enum, default_value_t = Wait::Queued)]
     pub wait: Wait,
+    /// As a reply to the message with this "id"
+    #[arg(long, value_name = "ID")]
+    pub reply_to: Option<MessageId>,
     /// How long each message may take for that, and to keep trying after the agent was lost
-    #[arg(long, value_name = "SECS", default_value_t = 30)]
-    pub timeout: u64,
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration::parse)]
+    pub timeout: Duration,
     /// Send once under KEY, however often it is retried; lines are KEY:1, KEY:2, … by number
     #[arg(long, value_name = "KEY")]
     pub id: Option<String>,
@@ -200,10 +242,76 @@ pub struct TailArgs {
     /// Read cursors from standard input, one a line: NAME is done with these, and with nothing else
     #[arg(long, requires = "durable", requires = "json")]
     pub confirm_stdin: bool,
-    /// Give up after so long, with exit code 124
-    #[arg(long, value_name = "SECS")]
-    pub timeout: Option<u64>,
+    /// Give up after so long (30s, 2m, 1h), with exit code 124
+    #[arg(long, value_name = "TIME", value_parser = duration::parse)]
+    pub timeout: Option<Duration>,
     /// Print one JSON object a message
+    #[arg(long)]
+    pub json: bool,
+    /// Which agent, as whom.
+    #[command(flatten)]
+    pub connection: Connection,
+}
+
+/// `chat wait`
+#[derive(Debug, Args)]
+pub struct WaitArgs {
+    /// Where: #name, &name, nick or nick@host
+    pub room: Target,
+    /// What it says: a regular expression that matches some of it; any message if absent
+    #[arg(long = "match", value_name = "REGEX")]
+    pub pattern: Option<Regex>,
+    /// Whose it is: nick (on whichever host) or nick@host
+    #[arg(long, value_name = "WHO", value_parser = crate::verbs::wait::author)]
+    pub from: Option<Author>,
+    /// Look also at what there is after this already: a "cursor", 0, or a time as for `chat tail`
+    #[arg(long, value_name = "CURSOR|TIME")]
+    pub since: Option<Since>,
+    /// Give up after so long (30s, 2m, 1h), with exit code 124
+    #[arg(long, value_name = "TIME", value_parser = duration::parse)]
+    pub timeout: Option<Duration>,
+    /// Print it as one JSON object
+    #[arg(long)]
+    pub json: bool,
+    /// Which agent, as whom.
+    #[command(flatten)]
+    pub connection: Connection,
+}
+
+/// `chat request`
+#[derive(Debug, Args)]
+pub struct RequestArgs {
+    /// Where to: #name, &name, nick or nick@host
+    pub room: Target,
+    /// What to say, behind -- if it may begin with "-"
+    pub text: String,
+    /// How long the reply may take (30s, 2m, 1h)
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration::parse)]
+    pub timeout: Duration,
+    /// Print the reply as one JSON object, not only what it says
+    #[arg(long)]
+    pub json: bool,
+    /// Which agent, as whom.
+    #[command(flatten)]
+    pub connection: Connection,
+}
+
+/// `chat reply`
+#[derive(Debug, Args)]
+pub struct ReplyArgs {
+    /// Where the message is: #name, &name, nick or nick@host
+    pub room: Target,
+    /// Its "id", as --json prints it
+    pub id: MessageId,
+    /// What to say, behind -- if it may begin with "-"
+    pub text: String,
+    /// When it counts as sent: durable on this host, or in the room's log
+    #[arg(long, value_enum, default_value_t = Wait::Queued)]
+    pub wait: Wait,
+    /// How long that may take (30s, 2m, 1h)
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration::parse)]
+    pub timeout: Duration,
+    /// Print one JSON object
     #[arg(long)]
     pub json: bool,
     /// Which agent, as whom.
@@ -357,6 +465,16 @@ mod tests {
         let help = Cli::command().term_width(80).render_help().to_string();
         assert!(help.lines().count() <= 24, "{help}");
         assert!(help.lines().all(|line| line.len() <= 80), "{help}");
+    }
+
+    #[test]
+    fn the_help_names_every_verb() {
+        let mut command = Cli::command();
+        let help = command.render_help().to_string();
+        let words: Vec<_> = help.split([' ', ',', '\n']).collect();
+        for verb in command.get_subcommands() {
+            assert!(words.contains(&verb.get_name()), "{verb}: {help}");
+        }
     }
 
     #[test]

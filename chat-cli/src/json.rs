@@ -4,8 +4,8 @@
 //!
 //! | type | printed by | fields |
 //! | --- | --- | --- |
-//! | `sent` | `chat send` | `id`, `room`, `state` (`queued` or `committed`), `seq` (null while queued) |
-//! | `message` | `chat tail`, `chat history`, `chat search` | `room`, `seq`, `id`, `from` (`nick@host`), `body` (null if it cannot be read; then `unreadable` says why), `sent_at`, `committed_at`, `cursor`; `kind` if it is no plain text (`action`, or `reply` with the id it answers in `to`); of `chat tail` also `live`: false for what was there already, up to where the room was caught up with, also after the agent was lost; true for what comes |
+//! | `sent` | `chat send`, `chat reply` | `id`, `room`, `state` (`queued` or `committed`), `seq` (null while queued) |
+//! | `message` | `chat tail`, `chat history`, `chat search`, `chat wait`, `chat request` | `room`, `seq`, `id`, `from` (`nick@host`), `body` (null if it cannot be read; then `unreadable` says why), `sent_at`, `committed_at`, `cursor`; `kind` if it is no plain text (`action`, or `reply` with the id it answers in `to`); of all but `chat history` and `chat search` also `live`: false for what was there already, up to where the room was caught up with, also after the agent was lost; true for what comes |
 //! | `edit` | `chat tail`, `chat history`, `chat search` | as `message`, where `body` is what message `of` says from now on |
 //! | `delete` | `chat tail`, `chat history` | as `message` without `body`; message `of` is taken back |
 //! | `reaction` | `chat tail`, `chat history` | as `message` without `body`; `emoji` is a reaction to message `to`, and `on` whether it came or went |

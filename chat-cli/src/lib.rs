@@ -18,6 +18,7 @@ mod consumer;
 mod conversation;
 mod daemons;
 mod demo;
+mod duration;
 mod ends;
 mod exit;
 #[cfg(test)]
@@ -136,6 +137,11 @@ fn client(cli: &Cli) -> Result<(), Failure> {
             Some(Verb::Search(args)) => {
                 verbs::search::run(&settings(&args.connection)?, args).await
             }
+            Some(Verb::Wait(args)) => verbs::wait::run(&settings(&args.connection)?, args).await,
+            Some(Verb::Request(args)) => {
+                verbs::request::run(&settings(&args.connection)?, args).await
+            }
+            Some(Verb::Reply(args)) => verbs::reply::run(&settings(&args.connection)?, args).await,
             Some(Verb::Demo) => demo::run().await,
             Some(Verb::Completions(args)) => verbs::completions::run(args).await,
             Some(Verb::Man(args)) => verbs::man::run(args).await,

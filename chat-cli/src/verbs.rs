@@ -5,12 +5,15 @@ pub mod history;
 pub mod join;
 pub mod leave;
 pub mod man;
+pub mod reply;
+pub mod request;
 pub mod rooms;
 pub mod search;
 pub mod send;
 pub mod status;
 pub mod tail;
 pub mod topic;
+pub mod wait;
 pub mod who;
 
 use crate::{

@@ -56,7 +56,7 @@ pub async fn run(settings: &Settings, args: &SendArgs) -> Result<(), Failure> {
         reconnect: true,
         ..Options::default()
     };
-    let patience = Duration::from_secs(args.timeout);
+    let patience = args.timeout;
     let begun = timeout(patience, Conversation::begin(settings, options)).await;
     let conversation = begun.unwrap_or_else(|_| {
         Err(Failure::new(
@@ -64,7 +64,7 @@ pub async fn run(settings: &Settings, args: &SendArgs) -> Result<(), Failure> {
             format_args!(
                 "the agent at {} did not answer within {} s: nothing was sent",
                 settings.socket.display(),
-                args.timeout
+                args.timeout.as_secs()
             ),
         ))
     })?;
@@ -194,7 +194,10 @@ impl Sending<'_> {
             state: None,
             settled: false,
         });
-        let content = Content::Text(text);
+        let content = match self.args.reply_to {
+            Some(to) => Content::Reply { to, text },
+            None => Content::Text(text),
+        };
         self.conversation.say(id, self.room.clone(), content, until);
     }
 
@@ -272,7 +275,7 @@ impl Sending<'_> {
     }
 
     fn not_accepted(&mut self) -> Failure {
-        let seconds = self.args.timeout;
+        let seconds = self.args.timeout.as_secs();
         let (exit, what) = if self.conversation.is_up() {
             (Exit::TimedOut, "the agent did not answer")
         } else {
@@ -333,7 +336,7 @@ impl Sending<'_> {
         }
         let late = format!(
             "accepted, but not committed within {} s: {}; nothing of that is lost, see `chat status`",
-            self.args.timeout,
+            self.args.timeout.as_secs(),
             render::count(self.late, "message"),
         );
         match result {

@@ -47,8 +47,9 @@ pub async fn run(settings: &Settings, args: &TailArgs) -> Result<(), Failure> {
              `chat tail --json` printed for these rooms, such as '#a=…;#b=…'",
         ));
     }
-    let timeout = args.timeout.map(Duration::from_secs);
-    let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+    let deadline = args
+        .timeout
+        .and_then(|timeout| Instant::now().checked_add(timeout));
     let mut tail = Tail {
         args,
         style: Style::detect(std::io::stdout().is_terminal()),
@@ -269,7 +270,7 @@ impl Tail<'_> {
             Some(count) => format!("{} of {count} messages came", self.printed),
             None => "no end was reached".to_owned(),
         };
-        let seconds = self.args.timeout.unwrap_or_default();
+        let seconds = self.args.timeout.unwrap_or_default().as_secs();
         Failure::new(Exit::TimedOut, format_args!("{what} within {seconds} s"))
     }
 }

@@ -156,6 +156,14 @@ fn no_agent_is_69_and_names_the_path_and_the_remedy() {
         &["join", "#ops"],
         &["leave"],
         &["topic", "&lobby"],
+        &["wait", "&lobby"],
+        &["request", "&lobby", "x"],
+        &[
+            "reply",
+            "&lobby",
+            "01a20d02-54a0-7000-8000-000000000000",
+            "x",
+        ],
     ] {
         let output = chat()
             .args(verb)

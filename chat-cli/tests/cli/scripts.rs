@@ -3,6 +3,7 @@
 mod durable;
 mod live;
 mod since;
+mod waiting;
 mod whole;
 
 use super::{CHAT, Host, json, stderr};
@@ -44,4 +45,8 @@ fn all(host: &Host, room: &str) -> Vec<serde_json::Value> {
 fn bodies(host: &Host, room: &str) -> Vec<String> {
     let body = |message: serde_json::Value| message["body"].as_str().unwrap().to_owned();
     all(host, room).into_iter().map(body).collect()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
 }
