@@ -4,7 +4,7 @@ use crate::{duration, since::Since};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use protocol::{ConsumerName, Cursor, MessageId, Target, local::Author};
 use regex::Regex;
-use std::{path::PathBuf, time::Duration};
+use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 /// The help of `chat` itself: the verbs in groups, as one line for each would not fit one screen.
 const HELP: &str = "\
@@ -20,6 +20,7 @@ Commands, each with a --help of its own:
   join, leave          Join rooms, or federate this host with a server; end that
   status               Show how the agent, its outbox and its link are
   wait, request        Wait for a message; for the reply to one
+  exec                 Post what a command prints, and how it ended
   agent, server        Run this host's agent; a server
   demo                 Watch a 30-second tour: a server, two hosts, a crash
 
@@ -149,6 +150,14 @@ pub enum Verb {
     /// As `chat send`, but readers are told which message this is a reply to: `chat request` waits
     /// for it.
     Reply(ReplyArgs),
+    /// Run a command and post what it prints
+    ///
+    /// What CMD prints, on standard output and standard error, is posted a few lines a message and
+    /// copied to standard output; in the end it is posted how CMD ended, and how long it took. The
+    /// exit code is CMD's: 128 and the signal's number if it was ended by one, 126 or 127 if it
+    /// could not be run. CMD runs to its end whether or not the room takes what it prints. There
+    /// is no shell in between: for pipes write -- sh -c 'a | b'. SIGTERM and SIGINT are passed on.
+    Exec(ExecArgs),
     /// Run this host's agent
     ///
     /// It stays in the foreground and logs to standard error. `chat` starts one by itself if none
@@ -314,6 +323,25 @@ pub struct ReplyArgs {
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,
+    /// Which agent, as whom.
+    #[command(flatten)]
+    pub connection: Connection,
+}
+
+/// `chat exec`
+#[derive(Debug, Args)]
+pub struct ExecArgs {
+    /// Where to: #name, &name, nick or nick@host
+    pub room: Target,
+    /// Post under KEY:1, KEY:2, … and KEY:end, each of them once
+    #[arg(long, value_name = "KEY")]
+    pub id: Option<String>,
+    /// How long the agent has to be found, and in the end to accept what is left (30s, 2m, 1h)
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration::parse)]
+    pub timeout: Duration,
+    /// What to run, and its arguments
+    #[arg(last = true, required = true, value_name = "CMD")]
+    pub command: Vec<OsString>,
     /// Which agent, as whom.
     #[command(flatten)]
     pub connection: Connection,

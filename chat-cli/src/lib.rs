@@ -79,7 +79,7 @@ pub fn main() -> ExitCode {
         Some(Verb::Agent(args)) => daemon(&cli, || daemons::agent(args)),
         Some(Verb::Server(args)) => daemon(&cli, || daemons::server(args)),
         _ => match client(&cli) {
-            Ok(()) => Exit::Ok.into(),
+            Ok(code) => code,
             Err(failure) => {
                 failure.report();
                 failure.exit.into()
@@ -103,7 +103,7 @@ fn daemon(cli: &Cli, run: impl FnOnce() -> ExitCode) -> ExitCode {
     run()
 }
 
-fn client(cli: &Cli) -> Result<(), Failure> {
+fn client(cli: &Cli) -> Result<ExitCode, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -119,7 +119,12 @@ fn client(cli: &Cli) -> Result<(), Failure> {
         Ok::<_, Failure>(settings)
     };
     runtime.block_on(async {
-        match &cli.verb {
+        // The only one whose exit code is not its own.
+        if let Some(Verb::Exec(args)) = &cli.verb {
+            let code = verbs::exec::run(&settings(&args.connection)?, args).await?;
+            return Ok(code.into());
+        }
+        let result = match &cli.verb {
             None => converse(&settings(&Connection::default())?, cli).await,
             Some(Verb::Send(args)) => verbs::send::run(&settings(&args.connection)?, args).await,
             Some(Verb::Tail(args)) => verbs::tail::run(&settings(&args.connection)?, args).await,
@@ -145,8 +150,9 @@ fn client(cli: &Cli) -> Result<(), Failure> {
             Some(Verb::Demo) => demo::run().await,
             Some(Verb::Completions(args)) => verbs::completions::run(args).await,
             Some(Verb::Man(args)) => verbs::man::run(args).await,
-            Some(Verb::Agent(_) | Verb::Server(_)) => Ok(()),
-        }
+            Some(Verb::Agent(_) | Verb::Server(_) | Verb::Exec(_)) => Ok(()),
+        };
+        result.map(|()| Exit::Ok.into())
     })
 }
 

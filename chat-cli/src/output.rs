@@ -48,6 +48,23 @@ impl Output {
     ///
     /// [`Failure`], once; quiet success if nobody reads any more. Later lines are dropped.
     pub fn line(&mut self, line: &str) -> Result<(), Failure> {
+        self.start()?;
+        self.queue.push(line.as_bytes(), true);
+        Ok(())
+    }
+
+    /// As [`Output::line`], for what may be no text and has its line ends in it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Output::line`].
+    pub fn bytes(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        self.start()?;
+        self.queue.push(bytes, false);
+        Ok(())
+    }
+
+    fn start(&mut self) -> Result<(), Failure> {
         if !self.started {
             let queue = self.queue.clone();
             thread::Builder::new()
@@ -55,9 +72,7 @@ impl Output {
                 .map_err(|error| self.failure(&error))?;
             self.started = true;
         }
-        self.check()?;
-        self.queue.push(line);
-        Ok(())
+        self.check()
     }
 
     /// Whether another line may be printed now.

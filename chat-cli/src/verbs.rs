@@ -1,6 +1,7 @@
 //! The verbs: one file each, and what they share.
 
 pub mod completions;
+pub mod exec;
 pub mod history;
 pub mod join;
 pub mod leave;
@@ -26,6 +27,7 @@ use crate::{
 };
 use protocol::{
     Room, UserName,
+    limits::MAX_KEY_BYTES,
     local::{LinkStatus, Reply, Request},
 };
 
@@ -48,6 +50,17 @@ async fn session_or_start(settings: &Settings) -> Result<Session, Failure> {
 /// a socket means the agent there, and should notice that it is gone.
 const fn may_start(settings: &Settings) -> bool {
     !settings.socket_given
+}
+
+/// Checks a key that a message is to be sent under.
+fn check_key(key: &str) -> Result<(), Failure> {
+    if !key.is_empty() && key.len() <= MAX_KEY_BYTES {
+        return Ok(());
+    }
+    Err(Failure::usage(format_args!(
+        "--id has {} bytes, it must have 1 to {MAX_KEY_BYTES}",
+        key.len()
+    )))
 }
 
 /// For what only rooms have: `lacks` says what a conversation with one person is not for.

@@ -61,12 +61,13 @@ impl State {
 }
 
 impl Queue {
-    pub(super) fn push(&self, line: &str) {
+    /// Takes bytes, and a line end behind them if it is `missing`.
+    pub(super) fn push(&self, bytes: &[u8], missing: bool) {
         let mut state = self.lock();
         if !state.failed {
-            state.pending.extend_from_slice(line.as_bytes());
-            state.pending.push(b'\n');
-            state.pushed += line.len() as u64 + 1;
+            state.pending.extend_from_slice(bytes);
+            state.pending.extend(missing.then_some(b'\n'));
+            state.pushed += bytes.len() as u64 + u64::from(missing);
             self.changed.notify_all();
         }
     }
@@ -319,13 +320,13 @@ mod tests {
     #[test]
     fn the_queue_says_when_it_is_full_and_forgets_after_an_error() {
         let queue = Queue::default();
-        queue.push(&"x".repeat(QUEUE_BYTES));
+        queue.push(&vec![b'x'; QUEUE_BYTES], true);
         assert!(!queue.has_room());
         assert!(queue.take().is_some());
         assert!(queue.has_room() && !queue.is_idle());
-        queue.push("more");
+        queue.push(b"more", true);
         queue.written(Err(io::ErrorKind::BrokenPipe.into()));
-        queue.push("dropped");
+        queue.push(b"dropped", true);
         assert_eq!(
             (queue.pushed(), queue.written_bytes()),
             (QUEUE_BYTES as u64 + 6, 0)

@@ -21,7 +21,7 @@ use crate::{
     render,
     wait::until_heard,
 };
-use protocol::{Content, MessageId, Room, limits::MAX_KEY_BYTES, local::Delivery};
+use protocol::{Content, MessageId, Room, local::Delivery};
 use std::{collections::VecDeque, io, time::Duration};
 use tokio::{
     sync::mpsc,
@@ -34,13 +34,8 @@ use tokio::{
 ///
 /// [`Failure`] with the exit code.
 pub async fn run(settings: &Settings, args: &SendArgs) -> Result<(), Failure> {
-    if let Some(key) = &args.id
-        && (key.is_empty() || key.len() > MAX_KEY_BYTES)
-    {
-        return Err(Failure::usage(format_args!(
-            "--id has {} bytes, it must have 1 to {MAX_KEY_BYTES}",
-            key.len()
-        )));
+    if let Some(key) = &args.id {
+        super::check_key(key)?;
     }
     let text = match args.text.as_deref() {
         // Read before anything is begun: what is no message fails with nothing sent.

@@ -1,12 +1,13 @@
 //! The verbs for scripts, most of them as a shell runs them.
 
 mod durable;
+mod exec;
 mod live;
 mod since;
 mod waiting;
 mod whole;
 
-use super::{CHAT, Host, json, stderr};
+use super::{CHAT, Host, chat, json, stderr};
 use std::{
     path::Path,
     process::{Command, Output},
