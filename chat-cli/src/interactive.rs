@@ -138,6 +138,9 @@ async fn talk(
         desk.say_waiting(conversation);
         let (state, waiting) = desk.state();
         prompt.set_state(state, waiting);
+        if let Some(words) = desk.new_words(conversation) {
+            prompt.set_words(words);
+        }
         let wake = desk.wake_at();
         let full = desk.backlog.is_full();
         let waiting = !desk.backlog.is_empty();
@@ -149,6 +152,10 @@ async fn talk(
                 let next = match typed {
                     Typed::Message(text) => {
                         desk.say(conversation, text);
+                        continue;
+                    }
+                    Typed::Notice(text) => {
+                        desk.note(&text);
                         continue;
                     }
                     Typed::Command(line) => desk.command(conversation, &line),

@@ -11,6 +11,7 @@
 //!        ◀─printed──
 //! ```
 
+mod complete;
 mod editing;
 mod gate;
 mod helper;
@@ -21,17 +22,19 @@ mod printing;
 mod rows;
 mod screen;
 
+pub use complete::Words;
 pub use label::State;
 pub use printing::Block;
 
 use editing::Editing;
 use gate::Gate;
+use helper::SharedWords;
 use label::{Look, Marker};
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 use std::{
     env,
     io::{self, Write},
-    sync::{Arc, mpsc as sync_mpsc},
+    sync::{Arc, PoisonError, mpsc as sync_mpsc},
     thread,
     time::Duration,
 };
@@ -63,6 +66,9 @@ pub enum Typed {
     Message(String),
     /// Typed a command. Editing goes on with the next [`Prompt::show`].
     Command(String),
+    /// Nothing, but there is something to be told above the line: this, as it is, in one line.
+    /// Editing goes on.
+    Notice(String),
     /// Wants to go to another room. Editing goes on with the next [`Prompt::show`], where it was:
     /// what is typed so far is kept.
     Switch(Which),
@@ -104,6 +110,7 @@ pub struct Prompt {
     /// `None` after [`Prompt::finish`].
     prompts: Option<sync_mpsc::SyncSender<PromptText>>,
     marker: Arc<Marker>,
+    words: SharedWords,
     /// Asks for the prompt to be painted again; `None` after [`Prompt::finish`].
     repaint: Option<sync_mpsc::SyncSender<()>>,
     gate: Arc<Gate>,
@@ -136,7 +143,13 @@ impl Prompt {
             colour: options.colour,
             unicode: label::is_unicode(|name| env::var(name).ok()),
         }));
-        let mut editing = Editing::new(typed_tx, Arc::clone(&gate), Arc::clone(&marker))?;
+        let words = SharedWords::default();
+        let mut editing = Editing::new(
+            typed_tx,
+            Arc::clone(&gate),
+            Arc::clone(&marker),
+            Arc::clone(&words),
+        )?;
         {
             let (printer, gate) = (editing.printer()?, Arc::clone(&gate));
             thread::spawn(move || printing::repaint(&repaints, printer, &gate));
@@ -152,6 +165,7 @@ impl Prompt {
             typed,
             prompts: Some(prompts),
             marker,
+            words,
             repaint: Some(repaint),
             gate,
             found: Some(found),
@@ -185,6 +199,11 @@ impl Prompt {
             // One that is asked for already will show this state.
             let _ = repaint.try_send(());
         }
+    }
+
+    /// Sets what the Tab key completes, at any time.
+    pub fn set_words(&self, words: Words) {
+        *self.words.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(words);
     }
 
     /// Takes nothing more from the person; what was given to the printer is printed still. Gives

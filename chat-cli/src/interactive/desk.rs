@@ -9,9 +9,10 @@ use super::{
     transcript::{self, Transcript},
 };
 use crate::{
+    command,
     conversation::Conversation,
     outbound::Until,
-    prompt::{PromptText, State},
+    prompt::{PromptText, State, Words},
     render::{self, Style},
 };
 use protocol::{
@@ -90,6 +91,8 @@ pub(super) struct Desk {
     pub(super) caught_up: HashSet<Room>,
     /// Who is in the current room, as far as is known.
     pub(super) names: Vec<String>,
+    /// What the Tab key completes at the moment.
+    words: Words,
 }
 
 pub(super) struct Mine {
@@ -127,6 +130,7 @@ impl Desk {
             unmarked: HashMap::new(),
             caught_up: HashSet::new(),
             names: Vec::new(),
+            words: Words::default(),
         }
     }
 
@@ -170,6 +174,23 @@ impl Desk {
         };
         let waiting = self.mine.iter().filter(|mine| mine.shown).count() + self.waiting.len();
         (state, u32::try_from(waiting).unwrap_or(u32::MAX))
+    }
+
+    /// What the Tab key is to complete, if that has changed.
+    pub(super) fn new_words(&mut self, talk: &Talk) -> Option<Words> {
+        let open = talk.follow().rooms();
+        let open = open.filter(|room| !matches!(room, Room::Direct(_)));
+        let rooms: Vec<String> = open.map(|room| room.seen_by(talk.me())).collect();
+        let known = &self.words;
+        if rooms == known.rooms && self.names == known.nicks && !known.commands.is_empty() {
+            return None;
+        }
+        self.words = Words {
+            commands: command::names().map(str::to_owned).collect(),
+            rooms,
+            nicks: self.names.clone(),
+        };
+        Some(self.words.clone())
     }
 
     pub(super) const fn style(&self) -> &Style {

@@ -3,13 +3,15 @@
 use super::{
     PromptText, Typed,
     gate::Gate,
-    helper::Painter,
+    helper::{Assistant, SharedWords},
     history::SharedHistory,
     keys::{Carried, Keys},
     label::{Label, Marker},
     screen::Screen,
 };
-use rustyline::{ColorMode, Config, EditMode, Editor, Event, EventHandler, error::ReadlineError};
+use rustyline::{
+    ColorMode, CompletionType, Config, EditMode, Editor, Event, EventHandler, error::ReadlineError,
+};
 use std::{
     io,
     sync::{Arc, Mutex, PoisonError, mpsc as sync_mpsc},
@@ -18,7 +20,7 @@ use tokio::sync::mpsc;
 
 /// Everything that the editor's thread needs.
 pub(super) struct Editing {
-    editor: Editor<Painter, SharedHistory>,
+    editor: Editor<Assistant, SharedHistory>,
     typed: mpsc::Sender<Typed>,
     gate: Arc<Gate>,
     marker: Arc<Marker>,
@@ -32,10 +34,13 @@ impl Editing {
         typed: mpsc::Sender<Typed>,
         gate: Arc<Gate>,
         marker: Arc<Marker>,
+        words: SharedWords,
     ) -> io::Result<Self> {
         let config = Config::builder()
             // See `keys`.
             .edit_mode(EditMode::Vi)
+            // See `helper`.
+            .completion_type(CompletionType::List)
             // Only with colours it tells what it paints; it has none of its own.
             .color_mode(ColorMode::Forced)
             .build();
@@ -49,7 +54,11 @@ impl Editing {
             carried: Arc::clone(&carried),
         };
         let mut editor = Editor::with_history(config, history).map_err(io::Error::other)?;
-        editor.set_helper(Some(Painter::new(Arc::clone(&screen))));
+        editor.set_helper(Some(Assistant {
+            screen: Arc::clone(&screen),
+            words,
+            typed: typed.clone(),
+        }));
         editor.bind_sequence(Event::Any, EventHandler::Conditional(Box::new(keys)));
         Ok(Self {
             editor,

@@ -1,27 +1,38 @@
-//! What the editor asks while it edits: how to paint.
+//! What the editor asks while it edits: how to paint, and what the Tab key does.
+//!
+//! The editor can list choices itself, but then it takes nothing to print until the next key, and
+//! clears rows of its list together with the prompt's. So it is only ever given one word, and
+//! choices are listed above the prompt, in line with what arrives.
 
-use super::screen::Screen;
+use super::{
+    Typed,
+    complete::{Completion, Words, complete},
+    screen::Screen,
+};
 use rustyline::{
-    Helper,
+    Context, Helper,
     completion::Completer,
     highlight::{CmdKind, Highlighter},
     hint::Hinter,
     validate::Validator,
 };
-use std::{borrow::Cow, sync::Arc};
+use std::{
+    borrow::Cow,
+    sync::{Arc, Mutex, PoisonError},
+};
+use tokio::sync::mpsc;
 
-/// Has the screen note what is painted.
-pub(super) struct Painter {
-    screen: Arc<Screen>,
+/// Where the words are that can be completed.
+pub(super) type SharedWords = Arc<Mutex<Arc<Words>>>;
+
+/// Has the screen note what is painted, and completes words.
+pub(super) struct Assistant {
+    pub(super) screen: Arc<Screen>,
+    pub(super) words: SharedWords,
+    pub(super) typed: mpsc::Sender<Typed>,
 }
 
-impl Painter {
-    pub(super) const fn new(screen: Arc<Screen>) -> Self {
-        Self { screen }
-    }
-}
-
-impl Highlighter for Painter {
+impl Highlighter for Assistant {
     fn highlight<'l>(&self, line: &'l str, pos: usize) -> Cow<'l, str> {
         Cow::Owned(self.screen.paint(line, pos))
     }
@@ -40,14 +51,41 @@ impl Highlighter for Painter {
     }
 }
 
-impl Completer for Painter {
+impl Completer for Assistant {
     type Candidate = String;
+
+    fn complete(
+        &self,
+        line: &str,
+        pos: usize,
+        _: &Context<'_>,
+    ) -> rustyline::Result<(usize, Vec<String>)> {
+        let words = {
+            let words = self.words.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(&words)
+        };
+        Ok(match complete(line, pos, &words) {
+            Completion::Nothing => (pos, Vec::new()),
+            Completion::Word(start, text) => (start, vec![text]),
+            Completion::Choices(choices, count) => {
+                let more = match count - choices.len() {
+                    0 => String::new(),
+                    more => format!("  and {more} more"),
+                };
+                let list = choices.join("  ") + &more;
+                // If nobody is there to list them, it is the end.
+                let _ = self.typed.blocking_send(Typed::Notice(list));
+                // What is typed stays, and there is no bell.
+                (pos, vec![String::new()])
+            }
+        })
+    }
 }
 
-impl Hinter for Painter {
+impl Hinter for Assistant {
     type Hint = String;
 }
 
-impl Validator for Painter {}
+impl Validator for Assistant {}
 
-impl Helper for Painter {}
+impl Helper for Assistant {}

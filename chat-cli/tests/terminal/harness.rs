@@ -107,13 +107,12 @@ impl Terminal {
         self.control.write_all(keys.as_bytes()).unwrap();
     }
 
-    /// Waits for `text` after what was expected before.
-    pub(crate) fn expect(&mut self, text: &str) {
+    /// Waits for `text` after what was expected before; all that came, with it.
+    pub(crate) fn expect(&mut self, text: &str) -> String {
         let deadline = Instant::now() + LIMIT;
         loop {
             if let Some(at) = self.seen.find(text) {
-                self.seen.drain(..at + text.len());
-                return;
+                return self.seen.drain(..at + text.len()).collect();
             }
             let left = deadline.saturating_duration_since(Instant::now());
             match self.output.recv_timeout(left) {
