@@ -72,8 +72,13 @@ pub async fn run(settings: &Settings, room: Option<&Target>) -> Result<(), Failu
     let style = Style::detect(true);
     let prompting = prompt::Options {
         colour: style.colour,
+        history: Some(
+            settings
+                .state_dir
+                .join(format!("history-{}", conversation.me().nick)),
+        ),
     };
-    let (mut prompt, mut printer) = Prompt::open(&prompting)
+    let (mut prompt, mut printer) = Prompt::open(prompting)
         .map_err(|error| Failure::failed(format_args!("the terminal cannot be used: {error}")))?;
     let (preferences, complaint) = match Preferences::load(&terminal_config()) {
         Ok(preferences) => (preferences, None),

@@ -16,6 +16,7 @@ mod editing;
 mod gate;
 mod helper;
 mod history;
+mod history_file;
 mod keys;
 mod label;
 mod printing;
@@ -34,6 +35,7 @@ use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 use std::{
     env,
     io::{self, Write},
+    path::PathBuf,
     sync::{Arc, PoisonError, mpsc as sync_mpsc},
     thread,
     time::Duration,
@@ -94,6 +96,8 @@ pub enum Which {
 pub struct Options {
     /// Whether the prompt may have colours.
     pub colour: bool,
+    /// Where what is typed is remembered for the next terminals.
+    pub history: Option<PathBuf>,
 }
 
 /// What a prompt says, besides the state.
@@ -131,7 +135,7 @@ impl Prompt {
     /// # Errors
     ///
     /// If standard input or output is no terminal after all.
-    pub fn open<T: Send + 'static>(options: &Options) -> io::Result<(Self, Printer<T>)> {
+    pub fn open<T: Send + 'static>(options: Options) -> io::Result<(Self, Printer<T>)> {
         let found = tcgetattr(io::stdin())?;
         let (typed_tx, typed) = mpsc::channel(TYPED);
         let (blocks, to_print) = mpsc::channel(PRINTED);
@@ -158,7 +162,7 @@ impl Prompt {
             let (printer, gate) = (editing.printer()?, Arc::clone(&gate));
             thread::spawn(move || printing::print(to_print, &out, printer, &gate));
         }
-        thread::spawn(move || editing.run(&next_prompt));
+        thread::spawn(move || editing.run(&next_prompt, options.history));
         // None is joined: each may wait for a person or a stopped terminal, and ends with the
         // process.
         let prompt = Self {

@@ -14,6 +14,7 @@ use rustyline::{
 };
 use std::{
     io,
+    path::PathBuf,
     sync::{Arc, Mutex, PoisonError, mpsc as sync_mpsc},
 };
 use tokio::sync::mpsc;
@@ -77,8 +78,17 @@ impl Editing {
             .map_err(io::Error::other)
     }
 
-    /// Shows the prompts that come, and tells what is typed, until either has an end.
-    pub(super) fn run(mut self, prompts: &sync_mpsc::Receiver<PromptText>) {
+    /// Shows the prompts that come, and tells what is typed, until either has an end; remembers it
+    /// in the file at `history`.
+    pub(super) fn run(
+        mut self,
+        prompts: &sync_mpsc::Receiver<PromptText>,
+        history: Option<PathBuf>,
+    ) {
+        if let Some(path) = history {
+            let complaint = self.editor.history().keep_in(path);
+            self.tell(complaint);
+        }
         let mut half_typed = (String::new(), String::new());
         while let Ok(prompt) = prompts.recv() {
             self.gate.arm();
@@ -99,7 +109,8 @@ impl Editing {
                     (Typed::Switch(to), true)
                 }
                 (Ok(line), None) => {
-                    self.editor.history_mut().remember(&line);
+                    let complaint = self.editor.history().remember(&line);
+                    self.tell(complaint);
                     (Typed::Command(line), true)
                 }
                 (Err(ReadlineError::Interrupted), _) => (Typed::Interrupt, true),
@@ -108,6 +119,13 @@ impl Editing {
             if self.typed.blocking_send(what).is_err() || !goes_on {
                 return;
             }
+        }
+    }
+
+    fn tell(&self, complaint: Option<String>) {
+        if let Some(complaint) = complaint {
+            // Nobody may be left to hear it.
+            let _ = self.typed.blocking_send(Typed::Notice(complaint));
         }
     }
 

@@ -5,6 +5,7 @@
 //! miss what is added meanwhile. Hence lines are counted from the newest: the length never
 //! changes, and the last index is always the newest line.
 
+use super::history_file::{Found, HistoryFile};
 use rustyline::{
     Result,
     history::{History, SearchDirection, SearchResult},
@@ -12,37 +13,89 @@ use rustyline::{
 use std::{
     borrow::Cow,
     collections::VecDeque,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 /// Lines that are remembered.
-const LINES: usize = 500;
+pub(super) const LINES: usize = 1_000;
 
-/// Lines shared between the editor and the Enter key. Nothing is written to disk.
+/// Lines shared between the editor and the Enter key.
 #[derive(Debug, Clone, Default)]
-pub(super) struct SharedHistory(Arc<Mutex<VecDeque<String>>>);
+pub(super) struct SharedHistory(Arc<Mutex<Remembered>>);
+
+#[derive(Debug, Default)]
+struct Remembered {
+    lines: VecDeque<String>,
+    /// `None` if nothing is to be written.
+    file: Option<HistoryFile>,
+    /// Whether it was told that nothing can be written at the moment.
+    complained: bool,
+}
+
+impl Remembered {
+    /// Whether the line is new.
+    fn push(&mut self, line: &str) -> bool {
+        let known = self.lines.back().is_some_and(|last| last == line);
+        // A blank in front says that a line is not to be remembered, as in shells.
+        if known || line.starts_with(' ') || line.trim().is_empty() {
+            return false;
+        }
+        if self.lines.len() == LINES {
+            self.lines.pop_front();
+        }
+        self.lines.push_back(line.to_owned());
+        true
+    }
+}
 
 impl SharedHistory {
-    /// Remembers a line unless it is empty or repeats the last one.
-    pub(super) fn remember(&self, line: &str) -> bool {
-        let mut lines = self.lines();
-        let skip = line.trim().is_empty() || lines.back().is_some_and(|last| last == line);
-        if !skip {
-            if lines.len() == LINES {
-                lines.pop_front();
+    /// Reads what other terminals have left in the file at `path`, and writes there from now on;
+    /// what to tell of it.
+    pub(super) fn keep_in(&self, path: PathBuf) -> Option<String> {
+        let name = path.display().to_string();
+        let file = HistoryFile::new(path);
+        match file.load() {
+            Ok(Found { entries, damaged }) => {
+                let mut remembered = self.remembered();
+                for entry in &entries {
+                    remembered.push(entry);
+                }
+                remembered.file = Some(file);
+                (damaged > 0).then(|| {
+                    format!(
+                        "{damaged} damaged lines in {name}, what you typed before, were left out"
+                    )
+                })
             }
-            lines.push_back(line.to_owned());
+            Err(error) => Some(format!(
+                "what you type is remembered by this terminal only: {name}: {error}"
+            )),
         }
-        !skip
     }
 
-    fn lines(&self) -> MutexGuard<'_, VecDeque<String>> {
+    /// Remembers a line unless it is empty, begins with a blank or repeats the last one; what to
+    /// tell of it.
+    pub(super) fn remember(&self, line: &str) -> Option<String> {
+        let mut remembered = self.remembered();
+        if !remembered.push(line) {
+            return None;
+        }
+        let error = remembered.file.as_ref()?.append(line).err();
+        let news = error.is_some() && !remembered.complained;
+        remembered.complained = error.is_some();
+        let error = error.filter(|_| news)?;
+        Some(format!(
+            "what you type is remembered by this terminal only: {error}"
+        ))
+    }
+
+    fn remembered(&self) -> MutexGuard<'_, Remembered> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn line(&self, index: usize) -> Option<String> {
-        let lines = self.lines();
+        let lines = &self.remembered().lines;
         let from_newest = LINES.checked_sub(index + 1)?;
         let at = lines.len().checked_sub(from_newest + 1)?;
         lines.get(at).cloned()
@@ -77,11 +130,11 @@ impl History for SharedHistory {
     }
 
     fn add(&mut self, line: &str) -> Result<bool> {
-        Ok(self.remember(line))
+        Ok(self.remembered().push(line))
     }
 
     fn add_owned(&mut self, line: String) -> Result<bool> {
-        Ok(self.remember(&line))
+        Ok(self.remembered().push(&line))
     }
 
     fn len(&self) -> usize {
@@ -89,7 +142,7 @@ impl History for SharedHistory {
     }
 
     fn is_empty(&self) -> bool {
-        self.lines().is_empty()
+        self.remembered().lines.is_empty()
     }
 
     fn set_max_len(&mut self, _: usize) -> Result<()> {
@@ -115,7 +168,7 @@ impl History for SharedHistory {
     }
 
     fn clear(&mut self) -> Result<()> {
-        self.lines().clear();
+        self.remembered().lines.clear();
         Ok(())
     }
 
@@ -146,7 +199,7 @@ mod tests {
     fn the_newest_line_is_always_the_last_one() {
         let history = SharedHistory::default();
         assert_eq!(history.line(history.len() - 1), None);
-        for line in ["one", "two", "two", " "] {
+        for line in ["one", "two", "two", " ", " secret"] {
             history.remember(line);
         }
         assert_eq!(history.line(LINES - 1).as_deref(), Some("two"));

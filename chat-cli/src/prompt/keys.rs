@@ -73,7 +73,10 @@ impl Keys {
             // The end: the line stays where it is.
             return Cmd::Noop;
         }
-        self.history.remember(line);
+        if let Some(complaint) = self.history.remember(line) {
+            // Nobody may be left to hear it.
+            let _ = self.typed.blocking_send(Typed::Notice(complaint));
+        }
         Cmd::Kill(Movement::WholeBuffer)
     }
 

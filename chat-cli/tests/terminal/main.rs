@@ -3,6 +3,7 @@
 
 mod completion;
 mod harness;
+mod history;
 mod keys;
 mod resize;
 mod tmux;
