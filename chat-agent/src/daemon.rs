@@ -7,7 +7,7 @@ use crate::{
     hub::Hub,
     link::Link,
     listener,
-    lock::Lock,
+    lock::{Lock, STATE_LOCK},
     session::{MAX_LOOKUPS, Services},
     signals::{Signal, Signals},
     socket::{Access, Socket},
@@ -45,9 +45,6 @@ const EXIT_INTERRUPTED: u8 = 130;
 
 /// How long an agent may take to end: its sessions, then its writer.
 pub(crate) const LONGEST_END: Duration = SHUTDOWN_DEADLINE.saturating_mul(2);
-
-/// The file in the state directory that keeps others out of it.
-pub(crate) const STATE_LOCK: &str = "agent.lock";
 
 type LogFilter = reload::Handle<EnvFilter, Registry>;
 

@@ -19,6 +19,9 @@ use std::{
 };
 use thiserror::Error;
 
+/// The file in a state directory that keeps other agents out of it.
+pub const STATE_LOCK: &str = "agent.lock";
+
 /// How often a lock that somebody holds is tried again.
 const RETRY_INTERVAL: Duration = Duration::from_millis(20);
 

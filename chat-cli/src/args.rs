@@ -171,6 +171,18 @@ pub enum Verb {
     Server(chat_server::ServerArgs),
     /// Watch a 30-second tour: a server, two hosts, a crash
     Demo,
+    /// Show each setting and where it comes from
+    ///
+    /// Those of this terminal, of an agent started here, and of a server started here: from a flag,
+    /// the environment, a settings file, or by default.
+    #[command(hide = true)]
+    Config(ConfigArgs),
+    /// Look for what does not work, and say what to do
+    ///
+    /// Checks socket, agent, files, disk, server, clock and terminal, a line each: ok, warn or fail.
+    /// Nothing is changed and no agent is started. Exit code 1 if something fails.
+    #[command(hide = true)]
+    Doctor(DoctorArgs),
     /// Print what a shell needs to complete the words of `chat`
     ///
     /// For bash: `chat completions bash > ~/.local/share/bash-completion/completions/chat`
@@ -445,6 +457,28 @@ pub struct SearchArgs {
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub limit: u32,
     /// Print one JSON object a message
+    #[arg(long)]
+    pub json: bool,
+    /// Which agent, as whom.
+    #[command(flatten)]
+    pub connection: Connection,
+}
+
+/// `chat config`
+#[derive(Debug, Args)]
+pub struct ConfigArgs {
+    /// Print one JSON object a setting
+    #[arg(long)]
+    pub json: bool,
+    /// Which agent, as whom.
+    #[command(flatten)]
+    pub connection: Connection,
+}
+
+/// `chat doctor`
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// Print one JSON object a check
     #[arg(long)]
     pub json: bool,
     /// Which agent, as whom.

@@ -2,10 +2,16 @@
 //!
 //! Each daemon brings its own flags, runtime, log and signals.
 
-use chat_agent::AgentArgs;
+use crate::paths::{Setting, Source};
+use chat_agent::{AgentArgs, config, lock};
 use chat_server::ServerArgs;
 use rustix::process::{Signal, set_parent_process_death_signal};
-use std::process::ExitCode;
+use serde_json::Value;
+use std::{
+    env,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 /// If this is set, a daemon ends with the process that started it, also if that is killed.
 pub(crate) const ENDS_WITH_PARENT: &str = "CHAT_ENDS_WITH_PARENT";
@@ -29,4 +35,123 @@ pub fn agent(args: &AgentArgs) -> ExitCode {
 pub fn server(args: &ServerArgs) -> ExitCode {
     heed_parent();
     chat_server::run(args)
+}
+
+/// The lock of an agent's state directory: its file, and the process and socket noted there.
+#[must_use]
+pub fn state_lock(state_dir: &Path) -> (PathBuf, Option<(u32, Option<PathBuf>)>) {
+    let path = state_dir.join(lock::STATE_LOCK);
+    let note = lock::Note::read(&path).map(|note| (note.pid, note.socket));
+    (path, note)
+}
+
+/// The number that an agent's database has in it, and the newest format this program knows.
+#[must_use]
+pub fn agent_database() -> (u32, u32) {
+    let application = chat_agent::store::schema::APPLICATION;
+    let newest = u32::try_from(application.migrations.len()).unwrap_or(u32::MAX);
+    (application.id.cast_unsigned(), newest)
+}
+
+/// What `chat agent` would run with, given these flags.
+///
+/// # Errors
+///
+/// What makes no sense.
+pub fn agent_settings(
+    socket: Option<PathBuf>,
+    state_dir: Option<PathBuf>,
+) -> Result<Vec<Setting>, String> {
+    let args = AgentArgs {
+        socket,
+        state_dir,
+        ..AgentArgs::default()
+    };
+    // Unknown only if it was removed; relative paths lead nowhere then.
+    let dir = env::current_dir().unwrap_or_default();
+    let config = config::Config::load(&args, &dir).map_err(|error| error.to_string())?;
+    let source = |origin| match origin {
+        config::Origin::Flag => Source::Flag,
+        config::Origin::Environment(name) => Source::Environment(name),
+        config::Origin::File => Source::File(config.file.clone()),
+        config::Origin::Default => Source::Default,
+    };
+    let setting = |name, value, unset, origin| Setting {
+        of: "agent",
+        name,
+        value,
+        unset,
+        source: source(origin),
+    };
+    let text = |text: Option<String>| text.map_or(Value::Null, Value::from);
+    let servers = match config.servers.value.as_slice() {
+        [] => Value::Null,
+        servers => servers.into(),
+    };
+    let (socket, state_dir) = (&config.socket, &config.state_dir);
+    let host = config.host.value.as_ref().map(ToString::to_string);
+    let limit = &config.outbox_limit_bytes;
+    Ok(vec![
+        setting(
+            "socket",
+            socket.value.display().to_string().into(),
+            "",
+            socket.origin,
+        ),
+        setting(
+            "state_dir",
+            state_dir.value.display().to_string().into(),
+            "",
+            state_dir.origin,
+        ),
+        setting(
+            "host",
+            text(host),
+            "as at the first start, or the system's",
+            config.host.origin,
+        ),
+        setting("servers", servers, "as remembered", config.servers.origin),
+        setting(
+            "group",
+            text(config.group.value.clone()),
+            "none",
+            config.group.origin,
+        ),
+        setting("outbox_limit", limit.value.into(), "", limit.origin),
+        setting(
+            "log",
+            config.log.value.clone().into(),
+            "",
+            config.log.origin,
+        ),
+    ])
+}
+
+/// What `chat server` would run with.
+///
+/// # Errors
+///
+/// What makes no sense.
+pub fn server_settings() -> Result<Vec<Setting>, String> {
+    let args = ServerArgs::default();
+    let config = chat_server::Config::load(&args, &|name| env::var_os(name))
+        .map_err(|error| error.to_string())?;
+    let setting = |name, value: String, origin| Setting {
+        of: "server",
+        name,
+        value: value.into(),
+        unset: "",
+        source: match origin {
+            chat_server::Origin::Flag(_) => Source::Flag,
+            chat_server::Origin::Environment(name) => Source::Environment(name),
+            chat_server::Origin::File(path) => Source::File(path),
+            chat_server::Origin::Default => Source::Default,
+        },
+    };
+    let state_dir = config.state_dir.value.display().to_string();
+    Ok(vec![
+        setting("listen", config.listen.value, config.listen.origin),
+        setting("state_dir", state_dir, config.state_dir.origin),
+        setting("log", config.log.value, config.log.origin),
+    ])
 }

@@ -12,12 +12,18 @@
 //! | `room` | `chat rooms` | `room`, `joined`, `members` (null if the server cannot be asked), `head`, `unread`, `topic` |
 //! | `member` | `chat who` | `room`, `user`, `availability` (`online`, `away`, `offline`, `unknown`) |
 //! | `status` | `chat status` | `user`, `software`, `pid`, `state_dir`, `sessions`, `outbox` (`messages`, `bytes`, `limit_bytes`), `link` (`state`: `local-only`, `connecting`, `waiting` or `online`; `server`, `error`, `attempt`, `until`, `epoch`, `software`, `since` where they apply), `problems` |
+//! | `setting` | `chat config` | `of` (`terminal`, `agent` or `server`), `name`, `value` (null if it is not set), `origin` (`flag`, `environment`, `file` or `default`), `source` (the variable or file, else null) |
+//! | `check` | `chat doctor` | `check` (what was looked at), `result` (`ok`, `warn` or `fail`), `found`, `advice` (null if there is nothing to do) |
 //!
 //! A `room` is written as the user would type it. Times are RFC 3339 in UTC with microseconds.
 //! A `cursor` is opaque: given to `--since` it resumes exactly after that message, in all the
 //! rooms that were read.
 
-use crate::render;
+use crate::{
+    doctor::Finding,
+    paths::{Setting, Source},
+    render,
+};
 use protocol::{
     Committed, Content, Epoch, MessageId, Room, Seq, Timestamp, UserName,
     local::{Delivery, LinkStatus, RoomInfo, Status},
@@ -60,6 +66,19 @@ enum Line<'a> {
         outbox: Outbox,
         link: Link<'a>,
         problems: &'a [String],
+    },
+    Setting {
+        of: &'static str,
+        name: &'static str,
+        value: &'a serde_json::Value,
+        origin: &'static str,
+        source: Option<String>,
+    },
+    Check {
+        check: &'static str,
+        result: &'static str,
+        found: &'a str,
+        advice: Option<&'a str>,
     },
 }
 
@@ -276,6 +295,35 @@ pub fn status(status: &Status) -> String {
         },
         link,
         problems: &status.problems,
+    })
+}
+
+/// One setting and where it comes from.
+#[must_use]
+pub fn setting(setting: &Setting) -> String {
+    let (origin, source) = match &setting.source {
+        Source::Flag => ("flag", None),
+        Source::Environment(name) => ("environment", Some((*name).to_owned())),
+        Source::File(path) => ("file", Some(path.display().to_string())),
+        Source::Default => ("default", None),
+    };
+    text(&Line::Setting {
+        of: setting.of,
+        name: setting.name,
+        value: &setting.value,
+        origin,
+        source,
+    })
+}
+
+/// What was found of one thing.
+#[must_use]
+pub fn check(finding: &Finding) -> String {
+    text(&Line::Check {
+        check: finding.check,
+        result: finding.level.word(),
+        found: &finding.found,
+        advice: finding.advice.as_deref(),
     })
 }
 

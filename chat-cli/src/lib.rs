@@ -18,6 +18,7 @@ mod consumer;
 mod conversation;
 mod daemons;
 mod demo;
+mod doctor;
 mod duration;
 mod ends;
 mod exit;
@@ -42,6 +43,7 @@ mod sample;
 mod search;
 mod since;
 mod start;
+mod table;
 mod trust;
 mod verbs;
 mod wait;
@@ -148,6 +150,15 @@ fn client(cli: &Cli) -> Result<ExitCode, Failure> {
             }
             Some(Verb::Reply(args)) => verbs::reply::run(&settings(&args.connection)?, args).await,
             Some(Verb::Demo) => demo::run().await,
+            Some(Verb::Config(args)) => {
+                let settings = settings(&args.connection)?;
+                verbs::config::run(&settings, &cli.connection, args).await
+            }
+            Some(Verb::Doctor(args)) => {
+                // A path that is too long is among what it finds.
+                let settings = Settings::resolve(&cli.connection, &args.connection)?;
+                verbs::doctor::run(&settings, args).await
+            }
             Some(Verb::Completions(args)) => verbs::completions::run(args).await,
             Some(Verb::Man(args)) => verbs::man::run(args).await,
             Some(Verb::Agent(_) | Verb::Server(_) | Verb::Exec(_)) => Ok(()),

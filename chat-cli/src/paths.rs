@@ -9,6 +9,7 @@ use chat_agent::{
     paths::{Process, Surroundings, login_name_in},
 };
 use protocol::{Nick, limits::MAX_NICK_BYTES};
+use serde_json::Value;
 use std::{ffi::OsString, path::PathBuf};
 
 /// Which agent to talk to, and as whom.
@@ -78,6 +79,73 @@ fn of_agent(
         socket.unwrap_or(config.socket.value),
         state_dir.unwrap_or(config.state_dir.value),
     ))
+}
+
+/// A setting as `chat config` tells it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Setting {
+    /// Whose it is: `terminal`, `agent` or `server`.
+    pub of: &'static str,
+    /// What it is called in a settings file.
+    pub name: &'static str,
+    /// What it is; null if it is not set.
+    pub value: Value,
+    /// What it means that it is not set.
+    pub unset: &'static str,
+    /// Where it comes from.
+    pub source: Source,
+}
+
+/// Where a setting comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// The command line.
+    Flag,
+    /// This environment variable.
+    Environment(&'static str),
+    /// This settings file.
+    File(PathBuf),
+    /// Nobody set it.
+    Default,
+}
+
+/// The settings of a terminal, as `settings` came out of the flags and the environment.
+#[must_use]
+pub fn terminal_settings(
+    settings: &Settings,
+    outer: &Connection,
+    inner: &Connection,
+) -> Vec<Setting> {
+    let source = |flag: bool, name| match flag {
+        true => Source::Flag,
+        false if variable(&Process, name).is_some() => Source::Environment(name),
+        false => Source::Default,
+    };
+    let flags = |of: fn(&Connection) -> bool| of(outer) || of(inner);
+    let setting = |name, value: String, source| Setting {
+        of: "terminal",
+        name,
+        value: value.into(),
+        unset: "",
+        source,
+    };
+    vec![
+        setting(
+            "socket",
+            settings.socket.display().to_string(),
+            source(flags(|c| c.socket.is_some()), "CHAT_SOCKET"),
+        ),
+        setting(
+            "state_dir",
+            settings.state_dir.display().to_string(),
+            source(flags(|c| c.state_dir.is_some()), "CHAT_STATE_DIR"),
+        ),
+        setting(
+            "nick",
+            settings.nick.to_string(),
+            source(flags(|c| c.nick.is_some()), "CHAT_NICK"),
+        ),
+    ]
 }
 
 fn variable(around: &impl Surroundings, name: &str) -> Option<OsString> {

@@ -195,6 +195,24 @@ pub fn count(number: u64, what: &str) -> String {
     format!("{number} {what}{plural}")
 }
 
+/// A number of bytes for people: `17 bytes`, `4.2 MiB`.
+#[must_use]
+pub fn bytes(number: u64) -> String {
+    let mut unit = "";
+    let (mut whole, mut tenths) = (number, 0);
+    for larger in ["KiB", "MiB", "GiB", "TiB"] {
+        if whole < 1024 {
+            break;
+        }
+        (whole, tenths, unit) = (whole / 1024, whole % 1024 * 10 / 1024, larger);
+    }
+    if unit.is_empty() {
+        count(number, "byte")
+    } else {
+        format!("{whole}.{tenths} {unit}")
+    }
+}
+
 /// `nick` on this host, `nick@host` from elsewhere.
 #[must_use]
 pub fn name_seen_by(user: &UserName, me: &UserName) -> String {
@@ -367,6 +385,20 @@ mod tests {
     #[test]
     fn a_time_beyond_the_calendar_is_no_crash() {
         let _ = style().time(Timestamp::from_micros(u64::MAX));
+    }
+
+    #[test]
+    fn bytes_are_told_in_a_unit_that_people_can_read() {
+        for (number, text) in [
+            (0, "0 bytes"),
+            (1, "1 byte"),
+            (1023, "1023 bytes"),
+            (1536, "1.5 KiB"),
+            (256 * 1024 * 1024, "256.0 MiB"),
+            (u64::MAX, "16777215.9 TiB"),
+        ] {
+            assert_eq!(bytes(number), text);
+        }
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! The verbs: one file each, and what they share.
 
 pub mod completions;
+pub mod config;
+pub mod doctor;
 pub mod exec;
 pub mod history;
 pub mod join;

@@ -3,8 +3,7 @@
 use crate::{
     SOFTWARE,
     config::{Config, Origin},
-    daemon::STATE_LOCK,
-    lock::Note,
+    lock::{Note, STATE_LOCK},
     paths::{Process, Surroundings, login_name_in},
 };
 use anyhow::{Context, bail};

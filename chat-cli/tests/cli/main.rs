@@ -1,6 +1,7 @@
 //! The command line through the real binary: exit codes, streams, and the shapes that scripts
 //! rely on.
 
+mod around;
 mod federating;
 mod generated;
 mod lost_agents;
