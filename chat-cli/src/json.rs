@@ -1,23 +1,7 @@
 //! The one place for machine output: one JSON object a line, told apart by its `type`.
 //!
-//! Fields are only ever added. A reader should skip types and fields it does not know.
-//!
-//! | type | printed by | fields |
-//! | --- | --- | --- |
-//! | `sent` | `chat send`, `chat reply` | `id`, `room`, `state` (`queued` or `committed`), `seq` (null while queued) |
-//! | `message` | `chat tail`, `chat history`, `chat search`, `chat wait`, `chat request` | `room`, `seq`, `id`, `from` (`nick@host`), `body` (null if it cannot be read; then `unreadable` says why), `sent_at`, `committed_at`, `cursor`; `kind` if it is no plain text (`action`, or `reply` with the id it answers in `to`); of all but `chat history` and `chat search` also `live`: false for what was there already, up to where the room was caught up with, also after the agent was lost; true for what comes |
-//! | `edit` | `chat tail`, `chat history`, `chat search` | as `message`, where `body` is what message `of` says from now on |
-//! | `delete` | `chat tail`, `chat history` | as `message` without `body`; message `of` is taken back |
-//! | `reaction` | `chat tail`, `chat history` | as `message` without `body`; `emoji` is a reaction to message `to`, and `on` whether it came or went |
-//! | `room` | `chat rooms` | `room`, `joined`, `members` (null if the server cannot be asked), `head`, `unread`, `topic` |
-//! | `member` | `chat who` | `room`, `user`, `availability` (`online`, `away`, `offline`, `unknown`) |
-//! | `status` | `chat status` | `user`, `software`, `pid`, `state_dir`, `sessions`, `outbox` (`messages`, `bytes`, `limit_bytes`), `link` (`state`: `local-only`, `connecting`, `waiting` or `online`; `server`, `error`, `attempt`, `until`, `epoch`, `software`, `since` where they apply), `problems` |
-//! | `setting` | `chat config` | `of` (`terminal`, `agent` or `server`), `name`, `value` (null if it is not set), `origin` (`flag`, `environment`, `file` or `default`), `source` (the variable or file, else null) |
-//! | `check` | `chat doctor` | `check` (what was looked at), `result` (`ok`, `warn` or `fail`), `found`, `advice` (null if there is nothing to do) |
-//!
-//! A `room` is written as the user would type it. Times are RFC 3339 in UTC with microseconds.
-//! A `cursor` is opaque: given to `--since` it resumes exactly after that message, in all the
-//! rooms that were read.
+//! docs/json.md is what scripts rely on: each type with its fields, which are only ever added. A test
+//! compares what is printed with it, so a new type or field begins there.
 
 use crate::{
     doctor::Finding,

@@ -2,6 +2,7 @@
 //! rely on.
 
 mod around;
+mod documented;
 mod federating;
 mod generated;
 mod lost_agents;
