@@ -147,7 +147,14 @@ async fn listen(
         None => TcpListener::bind(address).await.map_err(bind_error)?,
     };
     let bound = listener.local_addr().map_err(bind_error)?;
-    info!(%bound, state_dir = %config.state_dir.value.display(), "listening");
+    debug!(%bound, state_dir = %config.state_dir.value.display(), "listening");
+    if !bound.ip().to_canonical().is_loopback() {
+        warn!(
+            %bound,
+            "whoever reaches this port takes part: there is no encryption or access control \
+             between hosts yet, keep it inside a network you trust"
+        );
+    }
     // Agents are queued by the kernel from here on. Nobody may be reading this line.
     let mut stdout = io::stdout();
     if let Err(error) = writeln!(stdout, "listening on {bound}").and_then(|()| stdout.flush()) {

@@ -10,8 +10,9 @@ use std::{
 fn command(state_dir: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_chat-server"));
     command
-        .args(["--listen", "127.0.0.1:0", "--state-dir"])
+        .args(["--state-dir"])
         .arg(state_dir)
+        .env("CHAT_LISTEN", "127.0.0.1:0")
         .env_remove("CHAT_LOG")
         .env("XDG_CONFIG_HOME", state_dir)
         .stdout(Stdio::piped())
@@ -81,6 +82,29 @@ fn says_when_it_is_ready_and_ends_in_order() {
     server.signal("-TERM");
     let (code, stdout, stderr) = server.wait();
     assert_eq!((code, stdout.as_str()), (Some(0), ""), "{stderr}");
+}
+
+#[test]
+fn an_address_that_others_reach_is_warned_of_and_told_once() {
+    for (listen, is_open) in [("127.0.0.1:0", false), ("0.0.0.0:0", true)] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut command = command(dir.path());
+        let server = Server::start({
+            command.env("CHAT_LOG", "info").args(["--listen", listen]);
+            command
+        });
+        assert!(
+            server.ready.starts_with("listening on "),
+            "{}",
+            server.ready
+        );
+        server.signal("-TERM");
+        let (code, stdout, stderr) = server.wait();
+        assert_eq!((code, stdout.as_str()), (Some(0), ""), "{stderr}");
+        let warned = stderr.contains("WARN") && stderr.contains("takes part");
+        assert_eq!(warned, is_open, "{stderr}");
+        assert!(!stderr.contains("listening"), "{stderr}");
+    }
 }
 
 #[test]
