@@ -72,16 +72,20 @@ impl ServiceManager {
         }
     }
 
-    /// Takes all that is there without waiting; returns how much it was.
-    pub fn drain(&self) -> usize {
+    /// Takes all that is there without waiting.
+    ///
+    /// # Panics
+    ///
+    /// If there is no socket any more.
+    pub fn drain(&self) -> Vec<String> {
         self.socket.set_nonblocking(true).expect("a socket");
         let mut buffer = [0; 4096];
-        let mut count = 0;
-        while self.socket.recv(&mut buffer).is_ok() {
-            count += 1;
+        let mut found = Vec::new();
+        while let Ok(len) = self.socket.recv(&mut buffer) {
+            found.push(String::from_utf8_lossy(&buffer[..len]).into_owned());
         }
         self.socket.set_nonblocking(false).expect("a socket");
-        count
+        found
     }
 }
 

@@ -15,12 +15,12 @@ use tests::{
 };
 
 /// An agent that `chat` started in the background: ended with the test, by its own pid.
-struct Background {
+pub(crate) struct Background {
     socket: PathBuf,
 }
 
 impl Background {
-    const fn at(socket: PathBuf) -> Self {
+    pub(crate) const fn at(socket: PathBuf) -> Self {
         Self { socket }
     }
 

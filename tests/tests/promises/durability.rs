@@ -193,7 +193,7 @@ fn post(peer: &mut AgentPeer, request: &federation::Request) {
 }
 
 /// Has strace interfere with what a running process does to synchronise the file at `path`.
-fn meddle(process: &Process, path: &Path, how: &str, sandbox: &Sandbox) -> Process {
+pub(crate) fn meddle(process: &Process, path: &Path, how: &str, sandbox: &Sandbox) -> Process {
     let pid = process.pid();
     let mut command = Command::new("strace");
     command
