@@ -22,6 +22,8 @@ Commands, each with a --help of its own:
   wait, request        Wait for a message; for the reply to one
   exec                 Post what a command prints, and how it ended
   agent, server        Run this host's agent; a server
+  doctor, config       Look for what does not work; show each setting
+  completions, man     Words for shells; manual pages
   demo                 Watch a 30-second tour: a server, two hosts, a crash
 
 Options:

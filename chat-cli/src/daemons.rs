@@ -17,7 +17,7 @@ use std::{
 pub(crate) const ENDS_WITH_PARENT: &str = "CHAT_ENDS_WITH_PARENT";
 
 fn heed_parent() {
-    if std::env::var_os(ENDS_WITH_PARENT).is_some() {
+    if env::var_os(ENDS_WITH_PARENT).is_some() {
         // Where the kernel cannot do this, the parent's own end of the daemon has to be enough.
         let _ = set_parent_process_death_signal(Some(Signal::KILL));
     }

@@ -53,6 +53,12 @@ impl Style {
         self.with("2", text)
     }
 
+    /// `text` in bold; `text` must be clean already.
+    #[must_use]
+    pub fn bold(&self, text: &str) -> String {
+        self.with("1", text)
+    }
+
     fn with(&self, code: &str, text: &str) -> String {
         if self.colour && !text.is_empty() {
             format!("\x1b[{code}m{text}\x1b[0m")

@@ -50,7 +50,7 @@ fn the_prompt_shows_the_state_while_a_line_is_typed() {
     alice.expect("◌    &lobby> half ty");
     alice.expect("○    &lobby> half ty");
     alice.keys("ped\r");
-    alice.expect("alice     half typed");
+    alice.expect("alice  half typed");
     alice.keys("/quit\r");
     alice.end();
 }

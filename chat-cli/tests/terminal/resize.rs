@@ -30,15 +30,19 @@ fn resize(words: &[String], back: usize) {
     }
     let mut said = Vec::new();
     for (round, width) in WIDTHS.into_iter().enumerate() {
-        let text = format!("arrival {round} {}.", "z".repeat(round * 7));
+        // Words that each stay whole where the message is broken into lines.
+        let parts: Vec<_> = (0..=round)
+            .map(|at| format!("m{round:02}p{at:02}."))
+            .collect();
+        let text = parts.join(" ");
         chat(
             dir.path(),
             "alice",
             &["send", "&lobby"],
             &format!("{text}\n"),
         );
-        bob.await_end(&text);
-        said.push(text);
+        bob.await_end(&parts[round]);
+        said.extend(parts);
         // Read is what is known to be on the terminal: nothing is being painted any more.
         while unread(dir.path(), "bob") > 0 {}
         bob.resize(width);
@@ -58,7 +62,7 @@ fn resize(words: &[String], back: usize) {
         assert_eq!(count(&lines, "&lobby> "), 1, "at {width}:\n{seen}");
     }
     bob.key("Enter");
-    bob.await_end(&format!("bob       {before}{after}"));
+    bob.await_end(&format!("bob  {before}{after}"));
 }
 
 /// How many messages somebody has not read.

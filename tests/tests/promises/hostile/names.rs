@@ -63,7 +63,7 @@ fn a_host_name_in_use_is_refused_to_another_agent() {
     let first = Host::start(&sandbox, "ada", server.address());
     first.wait_online();
     let error = AgentPeer::open(server.address(), "ada").expect_err("in use");
-    assert!(error.to_string().contains("--host"), "{error}");
+    assert!(error.to_string().contains("--rename-host"), "{error}");
     first
         .terminal("alice")
         .send_committed("#ops", "undisturbed");
