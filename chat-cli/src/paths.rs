@@ -6,7 +6,7 @@ use crate::{args::Connection, exit::Failure};
 use chat_agent::{
     AgentArgs,
     config::Config,
-    paths::{Process, Surroundings, login_name_in},
+    paths::{Process, Surroundings, default_socket_in, default_state_dir_in, login_name_in},
 };
 use protocol::{Nick, limits::MAX_NICK_BYTES};
 use serde_json::Value;
@@ -49,7 +49,7 @@ impl Settings {
         let socket_given = socket.is_some();
         let (socket, state_dir) = match (socket, state_dir) {
             (Some(socket), Some(state_dir)) => (socket, state_dir),
-            (socket, state_dir) => of_agent(socket, state_dir, around)?,
+            (socket, state_dir) => of_agent(socket, state_dir, around),
         };
         Ok(Self {
             socket_given,
@@ -61,24 +61,28 @@ impl Settings {
 }
 
 /// Where this user's agent is, by its settings as far as nothing else says so: an agent that is
-/// started here must be the one that `chat agent` would start.
+/// started here must be the one that `chat agent` would start. Settings that make no sense count as
+/// none here: they start no agent, which says why.
 fn of_agent(
     socket: Option<PathBuf>,
     state_dir: Option<PathBuf>,
     around: &impl Surroundings,
-) -> Result<(PathBuf, PathBuf), Failure> {
+) -> (PathBuf, PathBuf) {
     let args = AgentArgs {
         socket: socket.clone(),
         state_dir: state_dir.clone(),
         ..AgentArgs::default()
     };
     let dir = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
-    let config = Config::load_in(&args, &dir, around).map_err(Failure::failed)?;
+    let (its_socket, its_state_dir) = match Config::load_in(&args, &dir, around) {
+        Ok(config) => (config.socket.value, config.state_dir.value),
+        Err(_) => (default_socket_in(around), default_state_dir_in(around)),
+    };
     // What was named is shown as it was named.
-    Ok((
-        socket.unwrap_or(config.socket.value),
-        state_dir.unwrap_or(config.state_dir.value),
-    ))
+    (
+        socket.unwrap_or(its_socket),
+        state_dir.unwrap_or(its_state_dir),
+    )
 }
 
 /// A setting as `chat config` tells it.

@@ -48,12 +48,24 @@ pub(super) async fn introduce(
         let reason = format!("the software description is over {MAX_SOFTWARE_BYTES} bytes");
         return Err(Refusal::Malformed { reason });
     }
+    // Nothing is written for a nick that is known: whoever has one comes in while the disk is full.
     // Who runs the agent can write its state anyway: a rule would only keep them from being bob
     // on a machine that happens to have one.
-    if uid != owner() {
-        services.check_login_name(nick, uid).await?;
+    match services.owner_of(nick).await? {
+        Some(known) if known == uid => {}
+        Some(known) => {
+            return Err(Refusal::NickTaken {
+                nick: nick.clone(),
+                uid: known,
+            });
+        }
+        None => {
+            if uid != owner() {
+                services.check_login_name(nick, uid).await?;
+            }
+            services.claim(nick, uid).await?;
+        }
     }
-    services.claim(nick, uid).await?;
     Ok((nick.clone(), *interactive))
 }
 
@@ -65,12 +77,14 @@ impl Services {
     /// chance to become one of its users. Whoever has a nick already goes on under it. Where the
     /// list never answers, only the user who runs the agent gets new nicks, who is not checked.
     async fn check_login_name(&self, nick: &Nick, uid: u32) -> Result<(), Refusal> {
-        let wanted = nick.clone();
-        let known = self.read(move |connection| person::owner(connection, &wanted));
-        if known.await?.is_some() {
-            return Ok(());
-        }
         may_be(nick, uid, login(&self.lookups, nick).await)
+    }
+
+    /// Whose nick it is, if somebody's.
+    async fn owner_of(&self, nick: &Nick) -> Result<Option<u32>, Refusal> {
+        let wanted = nick.clone();
+        self.read(move |connection| person::owner(connection, &wanted))
+            .await
     }
 
     async fn claim(&self, nick: &Nick, uid: u32) -> Result<(), Refusal> {

@@ -60,7 +60,7 @@ trait WordChunks {
 }
 
 impl WordChunks for str {
-    fn split_word_chunks(&self) -> impl Iterator<Item = (usize, &str)> {
+    fn split_word_chunks(&self) -> impl Iterator<Item = (usize, &Self)> {
         let mut at = 0;
         std::iter::from_fn(move || {
             let rest = &self[at..];

@@ -59,7 +59,18 @@ fn gather(
     );
     for (of, found) in [("agent", agent), ("server", daemons::server_settings())] {
         match found {
-            Ok(found) => all.extend(found),
+            Ok(found) => {
+                // A terminal looks where the agent's settings say, if nothing else does.
+                for own in all.iter_mut().filter(|own| own.source == Source::Default) {
+                    let same = found
+                        .iter()
+                        .find(|its| its.of == "agent" && its.name == own.name);
+                    if let Some(same) = same {
+                        own.source = same.source.clone();
+                    }
+                }
+                all.extend(found);
+            }
             Err(error) => {
                 let error = error.replace('\n', "; ");
                 problems.push(format!("the settings of the {of}: {error}"));
