@@ -338,7 +338,8 @@ fn write<S: Store>(
                 }
                 if let Some(left_out) = trouble.failed(Instant::now()) {
                     let commands = commands.len();
-                    warn!(%error, commands, left_out, "a transaction was rolled back");
+                    let file = disk.connection.path().unwrap_or_default();
+                    warn!(%error, file, commands, left_out, "a transaction was rolled back");
                 }
                 store.rolled_back(std::mem::take(&mut commands), &error);
             }
