@@ -21,6 +21,7 @@ Commands, each with a --help of its own:
   status               Show how the agent, its outbox and its link are
   wait, request        Wait for a message; for the reply to one
   exec                 Post what a command prints, and how it ended
+  bot                  Run a program that answers messages
   agent, server        Run this host's agent; a server
   doctor, config       Look for what does not work; show each setting
   completions, man     Words for shells; manual pages
@@ -160,6 +161,24 @@ pub enum Verb {
     /// could not be run. CMD runs to its end whether or not the room takes what it prints. There
     /// is no shell in between: for pipes write -- sh -c 'a | b'. SIGTERM and SIGINT are passed on.
     Exec(ExecArgs),
+    /// Run a program that answers messages
+    ///
+    /// CMD gets each message of the rooms as a line of JSON on its standard input, as `chat tail
+    /// --json` prints it, and what it prints is sent: a line is a message to the room of the
+    /// message it took last; an empty one says nothing; an object says more, with "body", "room",
+    /// "reply_to" (the id of a message) and "react" (an emoji; to the last message, or "reply_to").
+    /// What it prints on standard error is said here.
+    ///
+    /// The first time it begins with what comes from now on, then where it was: nothing is lost
+    /// when it dies or this is killed. It is done with a message when it prints something after
+    /// taking it, or takes the next one, or ends with 0; what it was not done with when it died
+    /// comes again. One that it dies over three times is left out. It is started again whenever it
+    /// ends, after a pause that grows to a minute.
+    ///
+    /// What bots send is not heard by bots, so that none answers another for ever; with --hear-bots
+    /// it is, except from those of the same user. When this is told to end, CMD sees the end of its
+    /// input, 3 seconds later it gets SIGTERM, then SIGKILL. Run one of a --name at a time.
+    Bot(BotArgs),
     /// Run this host's agent
     ///
     /// It stays in the foreground and logs to standard error. `chat` starts one by itself if none
@@ -354,6 +373,29 @@ pub struct ExecArgs {
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration::parse)]
     pub timeout: Duration,
     /// What to run, and its arguments
+    #[arg(last = true, required = true, value_name = "CMD")]
+    pub command: Vec<OsString>,
+    /// Which agent, as whom.
+    #[command(flatten)]
+    pub connection: Connection,
+}
+
+/// `chat bot`
+#[derive(Debug, Args)]
+pub struct BotArgs {
+    /// Where it listens: #name, &name, nick or nick@host; may be given several times
+    #[arg(long = "room", required = true, value_name = "ROOM")]
+    pub rooms: Vec<Target>,
+    /// The consumer whose place the agent keeps [default: bot. and CMD's file name]
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<ConsumerName>,
+    /// Where to begin the first time: a "cursor", 0, or a time as for `chat tail`
+    #[arg(long, value_name = "CURSOR|TIME")]
+    pub since: Option<Since>,
+    /// Let it hear the bots of others, too
+    #[arg(long)]
+    pub hear_bots: bool,
+    /// The program, and its arguments
     #[arg(last = true, required = true, value_name = "CMD")]
     pub command: Vec<OsString>,
     /// Which agent, as whom.

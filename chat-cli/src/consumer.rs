@@ -164,9 +164,9 @@ impl Consumer {
     /// # Errors
     ///
     /// [`Failure`] if the room cannot be read for another reason.
-    pub fn on_refused(
+    pub fn on_refused<Q>(
         &self,
-        talk: &mut Talk,
+        talk: &mut Conversation<Q>,
         room: Room,
         refusal: &Refusal,
     ) -> Result<(), Failure> {

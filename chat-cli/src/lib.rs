@@ -149,6 +149,7 @@ fn client(cli: &Cli) -> Result<ExitCode, Failure> {
                 verbs::request::run(&settings(&args.connection)?, args).await
             }
             Some(Verb::Reply(args)) => verbs::reply::run(&settings(&args.connection)?, args).await,
+            Some(Verb::Bot(args)) => verbs::bot::run(&settings(&args.connection)?, args).await,
             Some(Verb::Demo) => demo::run().await,
             Some(Verb::Config(args)) => {
                 let settings = settings(&args.connection)?;

@@ -3,6 +3,7 @@
 pub mod completions;
 pub mod config;
 pub mod doctor;
+pub mod bot;
 pub mod exec;
 pub mod history;
 pub mod join;

@@ -19,6 +19,9 @@ pub struct IdError {
 ///
 /// A UUIDv7, made once where the message is born. A message sent under a script's own key has a
 /// UUIDv8 derived from author, room and key, so that a retry has the same id.
+///
+/// A message that a bot sends has a UUIDv8 that says so, by which bots know not to answer each
+/// other: see [`MessageId::new_by_bot`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct MessageId(u128);
 
@@ -46,6 +49,25 @@ impl MessageId {
         Self(Uuid::new_v8(bytes).as_u128())
     }
 
+    /// A fresh, time-ordered id that says that a bot sends this.
+    ///
+    /// A UUIDv8: the milliseconds of a UUIDv7, then [`BOT_MARK`] in the 12 bits behind the version
+    /// and the 16 behind the variant, and 46 random bits. One key in 2^28 makes an id with the same
+    /// mark; whoever sends under a key is no bot, and some bot may not hear that one message.
+    #[must_use]
+    pub fn new_by_bot() -> Self {
+        let fresh = Uuid::now_v7().as_u128();
+        let marked = fresh & !BOT_BITS | BOT_MARK;
+        Self(Uuid::new_v8(marked.to_be_bytes()).as_u128())
+    }
+
+    /// Whether this id says that a bot sent the message.
+    #[must_use]
+    pub const fn is_by_bot(self) -> bool {
+        const VERSION: u128 = 0xf << 76;
+        self.0 & VERSION == 8 << 76 && self.0 & BOT_BITS == BOT_MARK
+    }
+
     /// The id as 16 big-endian bytes, as stored.
     #[must_use]
     pub const fn to_bytes(self) -> [u8; 16] {
@@ -58,6 +80,12 @@ impl MessageId {
         Self(u128::from_be_bytes(bytes))
     }
 }
+
+/// Where a bot's id has [`BOT_MARK`]: behind the version, and behind the variant.
+const BOT_BITS: u128 = 0xfff << 64 | 0xffff << 46;
+
+/// What a bot's id has there.
+const BOT_MARK: u128 = 0xb07 << 64 | 0xb07b << 46;
 
 impl Default for MessageId {
     fn default() -> Self {
@@ -234,6 +262,22 @@ mod tests {
         assert_eq!(epoch.to_string().parse(), Ok(epoch));
         assert!("+000000000000001".parse::<Epoch>().is_err());
         assert!("not-an-id".parse::<MessageId>().is_err());
+    }
+
+    #[test]
+    fn only_a_bot_s_id_says_so_and_it_is_ordered_by_time() {
+        let id = MessageId::new_by_bot();
+        assert!(id.is_by_bot());
+        assert_ne!(id, MessageId::new_by_bot());
+        let uuid = Uuid::from_bytes(id.to_bytes());
+        assert_eq!(uuid.get_version_num(), 8);
+        assert_eq!(uuid.get_variant(), uuid::Variant::RFC4122);
+        let (before, after) = (MessageId::new().0 >> 80, MessageId::new_by_bot().0 >> 80);
+        assert!(before <= after && after - before < 60_000);
+        assert!(!MessageId::new().is_by_bot());
+        let (alice, ops) = ("alice@ada".parse().unwrap(), "#ops".parse().unwrap());
+        assert!(!MessageId::from_key(&alice, &ops, "deploy-7").is_by_bot());
+        assert!(!MessageId::from_bytes([0; 16]).is_by_bot());
     }
 
     #[test]

@@ -57,6 +57,10 @@ pub async fn run(settings: &Settings, args: &TailArgs) -> Result<(), Failure> {
         recall: Recall::default(),
         output: Output::default(),
         durable: Durable::new(args),
+        not_before: args
+            .since
+            .as_ref()
+            .map_or_else(NotBefore::default, Since::bound),
         connected: false,
         printed: 0,
     };
@@ -111,6 +115,7 @@ struct Tail<'a> {
     recall: Recall,
     output: Output,
     durable: Option<Durable>,
+    not_before: NotBefore,
     connected: bool,
     printed: u64,
 }
@@ -134,8 +139,6 @@ impl Tail<'_> {
         let rooms = self.args.rooms.iter().map(|room| room.resolve(&me));
         let rooms: BTreeSet<Room> = rooms.collect();
         let mut positions = Positions::new(rooms.iter().cloned());
-        let since = self.args.since.as_ref();
-        let mut not_before = since.map_or_else(NotBefore::default, Since::bound);
         match &mut self.durable {
             Some(durable) => durable.begin(talk, rooms),
             None => rooms
@@ -181,7 +184,7 @@ impl Tail<'_> {
                     let follow = talk.follow();
                     let live = follow.is_caught_up(&message.room);
                     match follow.reached(&message.room) {
-                        Some(at) if not_before.admits(&message) => {
+                        Some(at) if self.not_before.admits(&message) => {
                             positions.take(message, at, live);
                         }
                         Some(at) => positions.pass(&message.room, at),
@@ -194,7 +197,10 @@ impl Tail<'_> {
     }
 
     /// Begins to read a room where this consumer has been, or where the command line says.
-    fn begin(&self, talk: &mut Talk, room: Room, was: Option<Cursor>) {
+    fn begin(&mut self, talk: &mut Talk, room: Room, was: Option<Cursor>) {
+        if was.is_some() {
+            self.not_before.lift(room.clone());
+        }
         let from = match (was, &self.args.since, &self.durable) {
             (Some(cursor), ..) => From::After(cursor),
             (None, Some(since), _) => since.of(&room),

@@ -1,6 +1,8 @@
 //! The verbs for scripts, most of them as a shell runs them.
 
+mod bot;
 mod durable;
+mod examples;
 mod exec;
 mod live;
 mod since;
