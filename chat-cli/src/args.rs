@@ -20,8 +20,8 @@ Commands, each with a --help of its own:
   join, leave          Join rooms, or federate this host with a server; end that
   status               Show how the agent, its outbox and its link are
   wait, request        Wait for a message; for the reply to one
-  exec                 Post what a command prints, and how it ended
-  bot                  Run a program that answers messages
+  exec, bot            Post what a command prints; run a program that answers
+  mount                Make a directory with a pipe and a file for each room
   agent, server        Run this host's agent; a server
   doctor, config       Look for what does not work; show each setting
   completions, man     Words for shells; manual pages
@@ -179,6 +179,15 @@ pub enum Verb {
     /// it is, except from those of the same user. When this is told to end, CMD sees the end of its
     /// input, 3 seconds later it gets SIGTERM, then SIGKILL. Run one of a --name at a time.
     Bot(BotArgs),
+    /// Make a directory with a pipe and a file for each room
+    ///
+    /// Below DIR each room has a directory of its name with a pipe `in` and a file `out`: what is
+    /// written to the one is said, a line a message, and what is said stands in the other. So `echo
+    /// hi > '#ops/in'` and `tail -f '#ops/out'` are a terminal. It goes on until it is told to end
+    /// (Ctrl-C), and takes the pipes away then. `out` stays, and goes on where it was when DIR is
+    /// mounted again, without loss or doubles, also after a kill; the first time it begins with the
+    /// newest 10 messages.
+    Mount(MountArgs),
     /// Run this host's agent
     ///
     /// It stays in the foreground and logs to standard error. `chat` starts one by itself if none
@@ -398,6 +407,20 @@ pub struct BotArgs {
     /// The program, and its arguments
     #[arg(last = true, required = true, value_name = "CMD")]
     pub command: Vec<OsString>,
+    /// Which agent, as whom.
+    #[command(flatten)]
+    pub connection: Connection,
+}
+
+/// `chat mount`
+#[derive(Debug, Args)]
+pub struct MountArgs {
+    /// Where; made if it does not exist
+    pub dir: PathBuf,
+    /// Which rooms: #name, &name, nick or nick@host; if absent, those that you have joined by now
+    /// and your conversations
+    #[arg(value_name = "ROOM")]
+    pub rooms: Vec<Target>,
     /// Which agent, as whom.
     #[command(flatten)]
     pub connection: Connection,

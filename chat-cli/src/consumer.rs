@@ -34,6 +34,13 @@ pub enum Ask {
 /// A conversation of a consumer.
 pub type Talk = Conversation<Ask>;
 
+/// Whether a room cannot be opened where a reader was because its log is another one by now. (All
+/// zeros: the agent has not met the server, and cannot know.)
+#[must_use]
+pub fn is_new_life(refusal: &Refusal) -> bool {
+    matches!(refusal, Refusal::EpochChanged { current, .. } if current.to_bytes() != [0; 8])
+}
+
 /// Where a consumer is, by its own word and by the agent's.
 #[derive(Debug)]
 pub struct Consumer {
@@ -172,7 +179,7 @@ impl Consumer {
     ) -> Result<(), Failure> {
         let name = room.seen_by(talk.me());
         match refusal {
-            Refusal::EpochChanged { current, .. } if current.to_bytes() != [0; 8] => {
+            refusal if is_new_life(refusal) => {
                 say(&format!(
                     "the log of {name} was recreated or restored since {} was there: going on \
                      with the new one from its beginning",

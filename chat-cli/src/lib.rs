@@ -12,6 +12,7 @@
 )]
 
 mod args;
+mod bounded;
 mod client;
 mod command;
 mod consumer;
@@ -150,6 +151,7 @@ fn client(cli: &Cli) -> Result<ExitCode, Failure> {
             }
             Some(Verb::Reply(args)) => verbs::reply::run(&settings(&args.connection)?, args).await,
             Some(Verb::Bot(args)) => verbs::bot::run(&settings(&args.connection)?, args).await,
+            Some(Verb::Mount(args)) => verbs::mount::run(&settings(&args.connection)?, args).await,
             Some(Verb::Demo) => demo::run().await,
             Some(Verb::Config(args)) => {
                 let settings = settings(&args.connection)?;

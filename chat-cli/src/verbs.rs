@@ -9,6 +9,7 @@ pub mod history;
 pub mod join;
 pub mod leave;
 pub mod man;
+pub mod mount;
 pub mod reply;
 pub mod request;
 pub mod rooms;

@@ -10,10 +10,10 @@ mod answer;
 mod backoff;
 mod feed;
 mod process;
-mod reader;
 
 use crate::{
     args::BotArgs,
+    bounded::Line,
     consumer::{Ask, Consumer, Talk},
     conversation::{Conversation, Happening, Options},
     ends::Ends,
@@ -32,7 +32,6 @@ use protocol::{
     Committed, ConsumerName, Cursor, MessageId, Room, UserName, limits::MAX_CONSUMER_BYTES,
     local::From,
 };
-use reader::Line;
 use rustix::process::Signal;
 use std::{collections::BTreeSet, ffi::OsStr, future::pending, path::Path, time::Duration};
 use tokio::time::{Instant, timeout};

@@ -5,6 +5,7 @@ mod durable;
 mod examples;
 mod exec;
 mod live;
+mod mount;
 mod since;
 mod waiting;
 mod whole;
@@ -13,6 +14,7 @@ use super::{CHAT, Host, chat, json, stderr};
 use std::{
     path::Path,
     process::{Command, Output},
+    time::{Duration, Instant},
 };
 
 /// `sh -c SCRIPT` where `chat` is the binary under test, talking to `host` as alice.
@@ -52,4 +54,13 @@ fn bodies(host: &Host, room: &str) -> Vec<String> {
 
 fn stdout(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+/// Waits until `done`, which is looked at again and again.
+fn eventually(what: &str, mut done: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !done() {
+        assert!(Instant::now() < deadline, "not in time: {what}");
+        std::thread::yield_now();
+    }
 }

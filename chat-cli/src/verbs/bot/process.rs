@@ -3,8 +3,10 @@
 //! The pipe to it holds one block only. So it can be written to again exactly when the program has
 //! taken all that was in it: that is how it is known what was taken, without asking.
 
-use super::reader::{Line, Lines};
-use crate::wait::until;
+use crate::{
+    bounded::{Line, Lines},
+    wait::until,
+};
 use rustix::{
     event::{PollFd, PollFlags, poll},
     io::{Errno, ioctl_fionbio, ioctl_fionread},

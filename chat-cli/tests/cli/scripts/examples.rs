@@ -1,6 +1,6 @@
 //! The bots in `examples/bots` do what they say.
 
-use super::{Host, all, shell, stderr};
+use super::{Host, all, eventually, shell, stderr};
 use std::{
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
@@ -86,7 +86,7 @@ fn a_reminder_comes_when_it_is_due_also_after_a_kill() {
             .filter(|m| m["type"] == "reaction")
             .count()
     };
-    while noted() < 2 {}
+    eventually("it is noted", || noted() == 2);
     drop(bot);
     let _bot = Bot::start(&host, "remind.sh");
     let cake = wait_for(&host, "^cake$");

@@ -1,21 +1,23 @@
-//! Lines of a program, bounded.
+//! Lines of a pipe, bounded.
 
 use bytes::BytesMut;
-use std::io;
+use std::{borrow::Cow, io};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 /// A line without its end.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Line {
+pub(crate) struct Line {
     /// What it says; what is no text in it is replaced.
-    pub(super) text: String,
+    pub(crate) text: String,
     /// Whether that is only its beginning: the rest was too much.
-    pub(super) cut: bool,
+    pub(crate) cut: bool,
+    /// Whether something in it is no text.
+    pub(crate) garbled: bool,
 }
 
 /// The lines of a reader, none longer than a limit.
 #[derive(Debug)]
-pub(super) struct Lines<R> {
+pub(crate) struct Lines<R> {
     reader: R,
     most: usize,
     buffer: BytesMut,
@@ -25,7 +27,7 @@ pub(super) struct Lines<R> {
 }
 
 impl<R: AsyncRead + Unpin> Lines<R> {
-    pub(super) fn new(reader: R, most: usize) -> Self {
+    pub(crate) fn new(reader: R, most: usize) -> Self {
         Self {
             reader,
             most,
@@ -40,7 +42,7 @@ impl<R: AsyncRead + Unpin> Lines<R> {
     /// # Cancel safety
     ///
     /// Cancel safe.
-    pub(super) async fn next(&mut self) -> io::Result<Option<Line>> {
+    pub(crate) async fn next(&mut self) -> io::Result<Option<Line>> {
         loop {
             if let Some(line) = self.take() {
                 return Ok(Some(line));
@@ -79,8 +81,12 @@ impl<R: AsyncRead + Unpin> Lines<R> {
                 let _ = self.buffer.split_to(1);
             }
             let line = line.strip_suffix(b"\r").unwrap_or(&line);
-            let text = String::from_utf8_lossy(line).into_owned();
-            return Some(Line { text, cut });
+            let text = String::from_utf8_lossy(line);
+            return Some(Line {
+                garbled: matches!(text, Cow::Owned(_)),
+                text: text.into_owned(),
+                cut,
+            });
         }
     }
 }
@@ -93,6 +99,7 @@ mod tests {
         let mut lines = Lines::new(input, most);
         let mut all = Vec::new();
         while let Some(line) = lines.next().await.unwrap() {
+            assert_eq!(line.garbled, line.text.contains('\u{fffd}'));
             all.push((line.text, line.cut));
         }
         all
