@@ -1,9 +1,9 @@
 //! The verbs: one file each, and what they share.
 
+pub mod bot;
 pub mod completions;
 pub mod config;
 pub mod doctor;
-pub mod bot;
 pub mod exec;
 pub mod history;
 pub mod join;

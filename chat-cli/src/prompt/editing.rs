@@ -53,6 +53,7 @@ impl Editing {
             history: history.clone(),
             gate: Arc::clone(&gate),
             carried: Arc::clone(&carried),
+            asked: Mutex::default(),
         };
         let mut editor = Editor::with_history(config, history).map_err(io::Error::other)?;
         editor.set_helper(Some(Assistant {

@@ -11,6 +11,10 @@ use rustyline::{
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::mpsc;
 
+/// Lines, and bytes, of a text that is sent without asking; more is rarely meant to be one message.
+const LARGE_LINES: usize = 20;
+const LARGE_BYTES: usize = 4 * 1024;
+
 /// A half-typed line that goes on under another prompt.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Carried {
@@ -28,6 +32,8 @@ pub(super) struct Keys {
     pub(super) gate: Arc<Gate>,
     /// Why the editing ends, if it is not by a command.
     pub(super) carried: Arc<Mutex<Option<Carried>>>,
+    /// A large text that it was asked about.
+    pub(super) asked: Mutex<Option<String>>,
 }
 
 impl ConditionalEventHandler for Keys {
@@ -58,6 +64,11 @@ impl ConditionalEventHandler for Keys {
 
 impl Keys {
     fn enter(&self, line: &str) -> Cmd {
+        if let Some(question) = self.question(line) {
+            // Nobody may be left to ask.
+            let _ = self.typed.blocking_send(Typed::Notice(question));
+            return Cmd::Noop;
+        }
         if line.starts_with('/') && !line.starts_with("//") {
             self.gate.close();
             return Cmd::AcceptLine;
@@ -78,6 +89,25 @@ impl Keys {
             let _ = self.typed.blocking_send(Typed::Notice(complaint));
         }
         Cmd::Kill(Movement::WholeBuffer)
+    }
+
+    /// What to ask before a large text is sent; nothing if the same was asked already.
+    fn question(&self, line: &str) -> Option<String> {
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let answered = asked.take().is_some_and(|asked| asked == line);
+        let lines = line.trim_end().lines().count();
+        if answered || (lines <= LARGE_LINES && line.len() <= LARGE_BYTES) {
+            return None;
+        }
+        *asked = Some(line.to_owned());
+        let lines = match lines {
+            1 => "1 line".to_owned(),
+            lines => format!("{lines} lines"),
+        };
+        let kib = line.len().div_ceil(1024);
+        Some(format!(
+            "that is {lines}, {kib} KiB: Enter again sends it, Ctrl-U drops it"
+        ))
     }
 
     /// Ends this line for a prompt of another room; what was typed goes along.

@@ -5,6 +5,7 @@ mod completion;
 mod harness;
 mod history;
 mod keys;
+mod paste;
 mod resize;
 mod tmux;
 

@@ -1,0 +1,78 @@
+//! What is pasted is one text, and is sent when the person says so.
+
+use crate::harness::{Agent, Terminal, chat};
+use std::path::Path;
+
+fn paste(text: &str) -> String {
+    format!("\x1b[200~{}\x1b[201~", text.replace('\n', "\r"))
+}
+
+/// Everything that was said.
+fn said(dir: &Path) -> Vec<String> {
+    let args = ["tail", "&lobby", "--since", "0", "--json"];
+    chat(dir, "reader", &args, "")
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
+        .map(|message| message["body"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+#[test]
+fn a_paste_is_one_message_and_no_command() {
+    let dir = tempfile::tempdir().unwrap();
+    let _agent = Agent(dir.path());
+    let mut alice = Terminal::open(dir.path(), "alice");
+    alice.expect("&lobby> ");
+    alice.keys(&paste("one\n\ttwo\n/quit\n\x07last"));
+    // The bell is not rung.
+    alice.expect("one\r\n\ttwo\r\n/quit\r\nlast");
+    assert!(said(dir.path()).is_empty(), "sent without Enter");
+    alice.keys("\r");
+    alice.expect("alice  one");
+    // A pasted command waits for Enter, too.
+    alice.keys(&paste("/quit\n"));
+    alice.expect("/quit\r\n");
+    alice.keys("\x15said\r");
+    alice.expect("alice  said");
+    assert_eq!(said(dir.path()), ["one\n\ttwo\n/quit\n\u{7}last", "said"]);
+    alice.keys("\x04");
+    alice.end();
+}
+
+#[test]
+fn a_large_paste_is_sent_only_at_a_second_enter() {
+    let dir = tempfile::tempdir().unwrap();
+    let _agent = Agent(dir.path());
+    let mut alice = Terminal::open(dir.path(), "alice");
+    alice.expect("&lobby> ");
+    let long: Vec<String> = (1..=21).map(|at| format!("line {at}")).collect();
+    let long = long.join("\n");
+    let wide = "wide ".repeat(1_000);
+    alice.keys(&paste(&long));
+    alice.expect("line 21");
+    alice.keys("\r");
+    alice.expect("-- that is 21 lines, 1 KiB: Enter again sends it, Ctrl-U drops it");
+    alice.expect("line 21");
+    // Changed, it is asked again.
+    alice.keys("!\r");
+    alice.expect("-- that is 21 lines, 1 KiB");
+    alice.expect("line 21!");
+    alice.keys("\r");
+    alice.expect("alice  line 1\r\n");
+    alice.keys(&paste(&wide));
+    alice.keys("\r");
+    alice.expect("-- that is 1 line, 5 KiB");
+    // Dropped, it is gone.
+    alice.keys("\x15small\r");
+    alice.expect("alice  small");
+    alice.keys(&paste(&long[..long.len() - 8]));
+    alice.keys("\r");
+    alice.expect("alice  line 1\r\n");
+    let kept = long[..long.len() - 8].to_owned();
+    assert_eq!(
+        said(dir.path()),
+        [format!("{long}!"), "small".to_owned(), kept]
+    );
+    alice.keys("\x04");
+    alice.end();
+}
