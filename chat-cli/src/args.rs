@@ -20,8 +20,7 @@ Commands, each with a --help of its own:
   join, leave          Join rooms, or federate this host with a server; end that
   status               Show how the agent, its outbox and its link are
   wait, request        Wait for a message; for the reply to one
-  exec, bot            Post what a command prints; run a program that answers
-  mount                Make a directory with a pipe and a file for each room
+  exec, bot, mount     Post a command's output; let one answer; rooms as files
   agent, server        Run this host's agent; a server
   doctor, config       Look for what does not work; show each setting
   completions, man     Words for shells; manual pages
