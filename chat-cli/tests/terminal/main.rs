@@ -1,6 +1,7 @@
 //! The conversation at a real terminal: a pseudo-terminal that is read byte by byte, or tmux, which
 //! knows what a person would see.
 
+mod attacks;
 mod completion;
 mod harness;
 mod history;
@@ -8,6 +9,7 @@ mod keys;
 mod paste;
 mod resize;
 mod tmux;
+mod walk;
 
 use harness::{Agent, Terminal, chat};
 use rustix::process::{Pid, Signal, kill_process};

@@ -53,9 +53,10 @@ impl Tmux {
             .args(args)
             .env("NO_COLOR", "1")
             .env("LC_ALL", "C.UTF-8")
+            .env("XDG_CONFIG_HOME", self.socket.parent().unwrap())
             .env_remove("TMUX")
             .env_remove("STY")
-            .env_remove("CHAT_HOST")
+            .env("CHAT_HOST", "ada")
             .output()
             .expect("tmux is needed: apt-get install tmux");
         assert!(output.status.success(), "{args:?}: {output:?}");
