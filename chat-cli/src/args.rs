@@ -169,9 +169,9 @@ pub enum Verb {
     /// What it prints on standard error is said here.
     ///
     /// The first time it begins with what comes from now on, then where it was: nothing is lost
-    /// when it dies or this is killed. It is done with a message when it prints something after
-    /// taking it, or takes the next one, or ends with 0; what it was not done with when it died
-    /// comes again. One that it dies over three times is left out. It is started again whenever it
+    /// when it dies or this is killed. It is done with a message when it prints something (but an
+    /// object with "room" may be printed at any time), or reads on, or ends with 0; what it was not
+    /// done with when it died comes again. One that it dies over three times is left out. It is started again whenever it
     /// ends, after a pause that grows to a minute.
     ///
     /// What bots send is not heard by bots, so that none answers another for ever; with --hear-bots

@@ -1,7 +1,8 @@
 //! Lines of a pipe, bounded.
 
 use bytes::BytesMut;
-use std::{borrow::Cow, io};
+use rustix::io::Errno;
+use std::{borrow::Cow, io, os::fd::AsFd};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 /// A line without its end.
@@ -52,6 +53,31 @@ impl<R: AsyncRead + Unpin> Lines<R> {
             }
             self.buffer.reserve(4096);
             self.ended = self.reader.read_buf(&mut self.buffer).await? == 0;
+        }
+    }
+
+    /// The next line if all of it has been written by now, whether or not the runtime knows that.
+    pub(crate) fn take_now(&mut self) -> io::Result<Option<Line>>
+    where
+        R: AsFd,
+    {
+        loop {
+            if let Some(line) = self.take() {
+                return Ok(Some(line));
+            }
+            if self.ended {
+                return Ok(None);
+            }
+            let mut bytes = [0; 4096];
+            match rustix::io::read(self.reader.as_fd(), &mut bytes) {
+                Ok(count) => {
+                    self.buffer.extend_from_slice(&bytes[..count]);
+                    self.ended = count == 0;
+                }
+                Err(Errno::AGAIN) => return Ok(None),
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
         }
     }
 

@@ -51,8 +51,8 @@ impl MessageId {
 
     /// A fresh, time-ordered id that says that a bot sends this.
     ///
-    /// A UUIDv8: the milliseconds of a UUIDv7, then [`BOT_MARK`] in the 12 bits behind the version
-    /// and the 16 behind the variant, and 46 random bits. One key in 2^28 makes an id with the same
+    /// A UUIDv8: the milliseconds of a UUIDv7, then a mark (`b07` in the 12 bits behind the version,
+    /// `b07b` in the 16 behind the variant), and 46 random bits. One key in 2^28 makes an id with the same
     /// mark; whoever sends under a key is no bot, and some bot may not hear that one message.
     #[must_use]
     pub fn new_by_bot() -> Self {
@@ -81,7 +81,7 @@ impl MessageId {
     }
 }
 
-/// Where a bot's id has [`BOT_MARK`]: behind the version, and behind the variant.
+/// Where a bot's id has its mark: behind the version, and behind the variant.
 const BOT_BITS: u128 = 0xfff << 64 | 0xffff << 46;
 
 /// What a bot's id has there.

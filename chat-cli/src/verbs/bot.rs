@@ -273,7 +273,7 @@ impl Bot<'_> {
 
     fn on_deed(&mut self, deed: std::io::Result<Deed>, stopping: bool) {
         match deed {
-            Ok(Deed::Took) => self.feed.on_taken(),
+            Ok(Deed::CameBack) => self.feed.on_back(),
             Ok(Deed::Said(line)) => self.on_line(line),
             Ok(Deed::Complained(line)) => {
                 let more = if line.cut { "\u{2026}" } else { "" };
@@ -309,9 +309,6 @@ impl Bot<'_> {
     }
 
     fn on_end(&mut self, success: bool) {
-        if self.process.as_ref().is_some_and(Process::has_touched) {
-            self.feed.on_taken();
-        }
         if let Some(item) = self.feed.on_end(success) {
             say(&format!(
                 "{} died three times over message {} of {}, which is left out",
@@ -323,18 +320,21 @@ impl Bot<'_> {
     }
 
     fn on_line(&mut self, line: Line) {
-        // Whatever it says, it is done with what it was given.
-        self.feed.on_answer();
         if line.cut {
+            self.feed.on_answer();
             return say(&format!(
                 "{}: a line of more than {} bytes is not sent",
                 self.program,
                 line.text.len()
             ));
         }
-        match answer::parse(&line.text, self.feed.last(), &self.first, &self.me) {
-            Ok(contents) => {
-                for (room, content) in contents {
+        let answer = answer::parse(&line.text, self.feed.last(), &self.first, &self.me);
+        if answer.as_ref().map_or(true, |answer| answer.is_about_last) {
+            self.feed.on_answer();
+        }
+        match answer {
+            Ok(answer) => {
+                for (room, content) in answer.contents {
                     let id = MessageId::new_by_bot();
                     self.voice.say(id, room, content, Until::Queued);
                 }
@@ -351,8 +351,8 @@ impl Bot<'_> {
                 break;
             };
             match signal {
-                // What is in the pipe is worked off yet.
-                None if self.feed.is_giving() => {}
+                // What it is being given is worked off yet.
+                None if process.is_taking() => {}
                 None => process.close(),
                 Some(signal) => {
                     process.close();
@@ -385,7 +385,7 @@ impl Bot<'_> {
 
     async fn until_ended(&mut self) {
         while let Some(process) = &mut self.process {
-            if !self.feed.is_giving() {
+            if !process.is_taking() {
                 process.close();
             }
             let listen = self.voice.outbound().has_room();

@@ -25,6 +25,16 @@ pub(super) struct Context {
     pub(super) id: MessageId,
 }
 
+/// What a line says.
+#[derive(Debug)]
+pub(super) struct Answer {
+    /// Messages, with the room of each.
+    pub(super) contents: Vec<(Room, Content)>,
+    /// Whether it is about the message that was given last. What names its room itself may be said
+    /// at any time, such as a reminder.
+    pub(super) is_about_last: bool,
+}
+
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Object {
@@ -44,20 +54,29 @@ pub(super) fn parse(
     last: Option<&Context>,
     first: &Room,
     me: &UserName,
-) -> Result<Vec<(Room, Content)>, AnswerError> {
+) -> Result<Answer, AnswerError> {
     let here = last.map_or(first, |last| &last.room);
-    let object = line.starts_with('{').then(|| serde_json::from_str(line));
+    let mut is_about_last = true;
+    let object = line
+        .starts_with('{')
+        .then(|| serde_json::from_str::<Object>(line));
     let contents = match object {
         // What only begins like an object is text.
         None => text(here.clone(), line),
         Some(Err(error)) if error.is_syntax() || error.is_eof() => text(here.clone(), line),
         Some(Err(error)) => return Err(AnswerError::Object(error.to_string())),
-        Some(Ok(object)) => said(object, last, here, me)?,
+        Some(Ok(object)) => {
+            is_about_last = object.room.is_none();
+            said(object, last, here, me)?
+        }
     };
     for (_, content) in &contents {
         content.encode()?;
     }
-    Ok(contents)
+    Ok(Answer {
+        contents,
+        is_about_last,
+    })
 }
 
 fn text(room: Room, line: &str) -> Vec<(Room, Content)> {
@@ -114,7 +133,8 @@ mod tests {
         let first = "#first".parse().unwrap();
         parse(line, Some(&last), &first, &"alice@ada".parse().unwrap())
             .map(|said| {
-                said.into_iter()
+                said.contents
+                    .into_iter()
                     .map(|(room, content)| (room.to_string(), content))
                     .collect()
             })
@@ -139,7 +159,7 @@ mod tests {
         assert_eq!(answers("").unwrap(), []);
         let me = "alice@ada".parse().unwrap();
         let said = parse("hi", None, &"#first".parse().unwrap(), &me).unwrap();
-        assert_eq!(said[0].0.as_str(), "#first");
+        assert_eq!(said.contents[0].0.as_str(), "#first");
     }
 
     #[test]
@@ -172,6 +192,21 @@ mod tests {
         let both = answers(&both).unwrap();
         assert_eq!(both.len(), 2);
         assert_eq!(both[0].1, react(to));
+    }
+
+    #[test]
+    fn what_names_its_room_is_about_no_message_that_was_given() {
+        let (first, me) = ("#a".parse().unwrap(), "alice@ada".parse().unwrap());
+        for (line, about) in [
+            ("hi", true),
+            ("", true),
+            ("{}", true),
+            (r#"{"body":"x"}"#, true),
+            (r##"{"body":"x","room":"#a"}"##, false),
+        ] {
+            let answer = parse(line, None, &first, &me).unwrap();
+            assert_eq!(answer.is_about_last, about, "{line}");
+        }
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! What a bot's program is given, and when it is done with it.
 //!
-//! One message is in the pipe at a time. The program is done with it when it prints something
-//! after it has taken it, when it takes the next, or when it ends with success. What it was not
-//! done with when it died is given to its successor. One that it died over three times is left
-//! out, or nothing would ever come after it.
+//! One message is given at a time, and the program gets it when it has come back for more; see
+//! `process`. It is done with a message when it prints an answer, comes back for more, or ends with
+//! success. What it was not done with when it died is given to its successor. One that it died over
+//! three times is left out, or nothing would ever come after it.
 
 use super::answer::Context;
 use protocol::{Cursor, Room};
@@ -38,9 +38,9 @@ enum Step {
 pub(super) struct Feed {
     waiting: VecDeque<Step>,
     bytes: usize,
-    /// In the pipe, not taken.
+    /// To be had when it comes back.
     given: Option<Item>,
-    /// Taken, and perhaps being worked on.
+    /// What it has, and perhaps works on.
     taken: Option<Item>,
     /// What it has passed without knowing, to be done with when it is done with what it has.
     passed: BTreeMap<Room, Cursor>,
@@ -74,7 +74,7 @@ impl Feed {
         self.waiting.len() >= MAX_WAITING || self.bytes >= MAX_WAITING_BYTES
     }
 
-    /// The line to put in the pipe next, if that is empty.
+    /// The line to give it next.
     pub(super) fn give(&mut self) -> Option<&str> {
         while self.given.is_none() {
             match self.waiting.pop_front()? {
@@ -91,13 +91,13 @@ impl Feed {
         self.given.as_ref().map(|item| item.line.as_str())
     }
 
-    /// Whether something is in the pipe.
+    /// Whether it is being given something.
     pub(super) const fn is_giving(&self) -> bool {
         self.given.is_some()
     }
 
-    /// Notes that what was in the pipe was taken.
-    pub(super) fn on_taken(&mut self) {
+    /// Notes that it has come back, and gets what it is given.
+    pub(super) fn on_back(&mut self) {
         if let Some(item) = self.given.take() {
             self.finish();
             self.last = Some(item.context.clone());
@@ -105,7 +105,7 @@ impl Feed {
         }
     }
 
-    /// Notes that the program printed something.
+    /// Notes that the program has answered what it took last.
     pub(super) fn on_answer(&mut self) {
         self.finish();
     }
@@ -115,7 +115,7 @@ impl Feed {
         if success {
             self.finish();
         }
-        // What it was not done with comes again, and what it had not taken behind that.
+        // What it was not done with comes again, and what it had not got behind that.
         let untaken = self.given.take();
         let mut left_out = None;
         let blamed = self.taken.take().map(|item| (item, true));
@@ -196,7 +196,7 @@ mod tests {
     /// The program takes the next message, which is this.
     fn take(feed: &mut Feed, line: &str) {
         assert_eq!(feed.give(), Some(line));
-        feed.on_taken();
+        feed.on_back();
     }
 
     fn done(feed: &mut Feed) -> Vec<String> {
@@ -216,7 +216,7 @@ mod tests {
         take(&mut feed, "#a 2");
         assert_eq!(feed.give(), Some("#a 3"));
         assert_eq!(done(&mut feed), [""; 0]);
-        feed.on_taken();
+        feed.on_back();
         assert_eq!(done(&mut feed), ["#a 2"]);
         assert!(feed.on_end(true).is_none());
         assert_eq!(done(&mut feed), ["#a 3"]);
@@ -241,7 +241,7 @@ mod tests {
         let mut passed = done(&mut feed);
         passed.sort();
         assert_eq!(passed, ["#a 2", "#b 1"]);
-        feed.on_taken();
+        feed.on_back();
         take(&mut feed, "#a 4");
         take(&mut feed, "#a 5");
         assert_eq!(done(&mut feed), ["#a 3", "#a 4"]);

@@ -1,7 +1,10 @@
 //! The program of a bot: a child with three pipes, in a process group of its own.
 //!
 //! The pipe to it holds one block only. So it can be written to again exactly when the program has
-//! taken all that was in it: that is how it is known what was taken, without asking.
+//! taken all that was in it. And of each line the first byte goes alone: when that is taken, the
+//! program has come back for more, without having seen what. All that it printed before is about
+//! what it had already, and all that it prints after is not. This holds for whatever reads a line
+//! or more before it answers; nothing is asked of the program, and no time is guessed.
 
 use crate::{
     bounded::{Line, Lines},
@@ -9,7 +12,7 @@ use crate::{
 };
 use rustix::{
     event::{PollFd, PollFlags, poll},
-    io::{Errno, ioctl_fionbio, ioctl_fionread},
+    io::{Errno, ioctl_fionbio},
     process::{Pid, Signal, kill_process_group},
 };
 use std::{
@@ -42,8 +45,8 @@ const LINGER: Duration = Duration::from_secs(1);
 /// What a program did.
 #[derive(Debug)]
 pub(super) enum Deed {
-    /// It has taken all that it was given.
-    Took,
+    /// It has come back for more, and is about to get the line that it is given.
+    CameBack,
     /// It printed a line.
     Said(Line),
     /// It printed a line on standard error.
@@ -65,16 +68,35 @@ pub(super) struct Process {
     ended: Option<(ExitStatus, Instant)>,
 }
 
-/// What is being put in the pipe.
+/// A line that is being put in the pipe.
 #[derive(Default)]
 struct Giving {
     bytes: Vec<u8>,
     written: usize,
+    stage: Stage,
+}
+
+#[derive(Default, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// Nothing is given.
+    #[default]
+    Idle,
+    /// The first byte goes, or lies in the pipe.
+    First,
+    /// The first byte was taken; what was printed before that is still to be read.
+    Back,
+    /// The rest goes, or lies in the pipe.
+    Rest,
 }
 
 impl Giving {
-    const fn is_busy(&self) -> bool {
-        !self.bytes.is_empty()
+    /// How many of the bytes may be in the pipe by now.
+    const fn end(&self) -> usize {
+        match self.stage {
+            Stage::Idle | Stage::Back => self.written,
+            Stage::First => 1,
+            Stage::Rest => self.bytes.len(),
+        }
     }
 }
 
@@ -117,31 +139,28 @@ impl Process {
     }
 
     /// Whether it can be given something.
-    pub(super) const fn is_free(&self) -> bool {
-        self.stdin.is_some() && !self.giving.is_busy()
+    pub(super) fn is_free(&self) -> bool {
+        self.stdin.is_some() && !self.is_taking()
     }
 
-    /// Gives it a line; [`Deed::Took`] says when it has that. The caller asked
+    /// Whether it has not taken all that it was given.
+    pub(super) fn is_taking(&self) -> bool {
+        self.giving.stage != Stage::Idle
+    }
+
+    /// Gives it a line; [`Deed::CameBack`] says when it is about to get that. The caller asked
     /// [`Process::is_free`] before.
     pub(super) fn give(&mut self, line: &str) {
         self.giving = Giving {
             bytes: [line.as_bytes(), b"\n"].concat(),
             written: 0,
+            stage: Stage::First,
         };
     }
 
     /// Lets it see the end of what it is given.
     pub(super) fn close(&mut self) {
         self.stdin = None;
-    }
-
-    /// Whether it has taken some of what it is being given, though perhaps not all.
-    pub(super) fn has_touched(&self) -> bool {
-        let Some(stdin) = &self.stdin else {
-            return false;
-        };
-        let unread = ioctl_fionread(stdin.get_ref()).unwrap_or(0);
-        self.giving.is_busy() && self.giving.written as u64 > unread
     }
 
     /// Sends a signal to it and those it has started.
@@ -160,12 +179,24 @@ impl Process {
     /// Cancel safe.
     pub(super) async fn next(&mut self, listen: bool) -> io::Result<Deed> {
         loop {
+            if listen && self.giving.stage == Stage::Back {
+                let said = match &mut self.stdout {
+                    Some(stdout) => stdout.take_now()?,
+                    None => None,
+                };
+                if let Some(line) = said {
+                    return Ok(Deed::Said(line));
+                }
+                self.giving.stage = Stage::Rest;
+                return Ok(Deed::CameBack);
+            }
             if let Some((status, _)) = self.ended
                 && self.stdout.is_none()
                 && self.stderr.is_none()
             {
                 return Ok(Deed::Ended(status));
             }
+            let is_giving = matches!(self.giving.stage, Stage::First | Stage::Rest);
             let linger = self.ended.map(|(_, at)| at + LINGER);
             tokio::select! {
                 // In this order, so that what it printed comes before that it has ended.
@@ -183,13 +214,13 @@ impl Process {
                     }
                 }
                 taken = give(self.stdin.as_ref(), &mut self.giving),
-                    if self.giving.is_busy() && !self.deaf && self.ended.is_none() =>
+                    if is_giving && !self.deaf && self.ended.is_none() =>
                 {
-                    if taken? {
-                        self.giving = Giving::default();
-                        return Ok(Deed::Took);
+                    match self.giving.stage {
+                        _ if !taken? => self.deaf = true,
+                        Stage::First => self.giving.stage = Stage::Back,
+                        _ => self.giving = Giving::default(),
                     }
-                    self.deaf = true;
                 }
                 status = self.child.wait(), if self.ended.is_none() => {
                     self.ended = Some((status?, Instant::now()));
@@ -220,7 +251,7 @@ async fn next_line<R: AsyncRead + Unpin>(lines: &mut Option<Lines<R>>) -> io::Re
     }
 }
 
-/// Writes what is being given and waits until it is taken; false if nobody can.
+/// Writes what may be in the pipe by now and waits until it is taken; false if nobody can.
 ///
 /// # Cancel safety
 ///
@@ -231,7 +262,7 @@ async fn give(stdin: Option<&AsyncFd<OwnedFd>>, giving: &mut Giving) -> io::Resu
     };
     loop {
         let mut ready = stdin.writable().await?;
-        let rest = &giving.bytes[giving.written..];
+        let rest = &giving.bytes[giving.written..giving.end()];
         let done = ready.try_io(|fd| {
             if rest.is_empty() {
                 return is_empty(fd.get_ref()).map(|()| 0);

@@ -259,6 +259,36 @@ fn a_message_that_kills_is_left_out_in_the_end() {
 }
 
 #[test]
+fn an_answer_belongs_to_what_was_taken_last_however_fast_it_comes() {
+    const MESSAGES: usize = 300;
+    let host = Host::new();
+    let program = r#"n=0
+        while read -r line; do
+            echo "${line#*\"body\":}"
+            n=$((n + 1))
+            [ $n = 7 ] && exec sh program.sh
+        done"#;
+    let rooms = ["&a", "&b"];
+    for room in rooms {
+        let input: String = (0..MESSAGES / 2).map(|n| format!("{room}{n}\n")).collect();
+        host.run_with_input(&["send", room], input.as_bytes());
+    }
+    let bot = Bot::start(&host, "--room '&a' --room '&b' --since 0", program);
+    for room in rooms {
+        wait_for(&host, room, &format!("^\"{room}{}\"", MESSAGES / 2 - 1));
+        let answers = bodies(&host, room);
+        assert_eq!(answers.len(), MESSAGES);
+        let mine = |body: &&String| body.starts_with(&format!("\"{room}"));
+        assert_eq!(
+            answers.iter().filter(mine).count(),
+            MESSAGES / 2,
+            "{answers:?}"
+        );
+    }
+    bot.end();
+}
+
+#[test]
 fn what_it_complains_of_is_said_and_cannot_command_the_terminal() {
     let host = Host::new();
     let program = r#"printf 'oh\033[2J\n' >&2; echo up; cat > /dev/null"#;
