@@ -19,6 +19,7 @@ mod history;
 mod history_file;
 mod keys;
 mod label;
+mod modes;
 mod printing;
 mod rows;
 mod screen;
@@ -29,18 +30,26 @@ pub use printing::Block;
 
 use editing::Editing;
 use gate::Gate;
-use helper::SharedWords;
 use label::{Look, Marker};
-use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
+use modes::{Modes, PASTE_OFF};
+use rustix::process::Signal as Number;
+use screen::Screen;
 use std::{
     env,
     io::{self, Write},
     path::PathBuf,
-    sync::{Arc, PoisonError, mpsc as sync_mpsc},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+        mpsc as sync_mpsc,
+    },
     thread,
     time::Duration,
 };
-use tokio::sync::mpsc;
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::mpsc,
+};
 
 /// Typed lines that wait for the owner; the editor waits with one more.
 const TYPED: usize = 16;
@@ -113,13 +122,23 @@ pub struct Prompt {
     typed: mpsc::Receiver<Typed>,
     /// `None` after [`Prompt::finish`].
     prompts: Option<sync_mpsc::SyncSender<PromptText>>,
-    marker: Arc<Marker>,
-    words: SharedWords,
     /// Asks for the prompt to be painted again; `None` after [`Prompt::finish`].
     repaint: Option<sync_mpsc::SyncSender<()>>,
-    gate: Arc<Gate>,
-    /// `None` once it is so again.
-    found: Option<Termios>,
+    shared: Arc<Shared>,
+    /// That this process goes on after it was stopped.
+    goes_on: Signal,
+}
+
+/// What the owner and the threads have in common.
+#[derive(Debug)]
+struct Shared {
+    gate: Gate,
+    marker: Marker,
+    screen: Screen,
+    modes: Arc<Modes>,
+    words: Mutex<Arc<Words>>,
+    /// Whether this process was stopped, and somebody else had the terminal, since it was painted.
+    continued: AtomicBool,
 }
 
 /// Whether this terminal can do what editing needs.
@@ -130,49 +149,65 @@ pub fn is_supported() -> bool {
 }
 
 impl Prompt {
-    /// Takes over the terminal; editing begins with the first [`Prompt::show`].
+    /// Takes over the terminal; editing begins with the first [`Prompt::show`]. A panic of any
+    /// thread leaves the terminal as it was found, too.
     ///
     /// # Errors
     ///
-    /// If standard input or output is no terminal after all.
+    /// If standard input or output is no terminal after all, or signals cannot be watched.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a runtime.
     pub fn open<T: Send + 'static>(options: Options) -> io::Result<(Self, Printer<T>)> {
-        let found = tcgetattr(io::stdin())?;
+        let goes_on = signal(SignalKind::from_raw(Number::CONT.as_raw()))?;
         let (typed_tx, typed) = mpsc::channel(TYPED);
         let (blocks, to_print) = mpsc::channel(PRINTED);
         let (out, printed) = mpsc::channel(PRINTED);
         let (prompts, next_prompt) = sync_mpsc::sync_channel(1);
-        let gate = Arc::new(Gate::default());
         let (repaint, repaints) = sync_mpsc::sync_channel(1);
-        let marker = Arc::new(Marker::new(Look {
-            colour: options.colour,
-            unicode: label::is_unicode(|name| env::var(name).ok()),
-        }));
-        let words = SharedWords::default();
-        let mut editing = Editing::new(
-            typed_tx,
-            Arc::clone(&gate),
-            Arc::clone(&marker),
-            Arc::clone(&words),
-        )?;
-        {
-            let (printer, gate) = (editing.printer()?, Arc::clone(&gate));
-            thread::spawn(move || printing::repaint(&repaints, printer, &gate));
-        }
-        {
-            let (printer, gate) = (editing.printer()?, Arc::clone(&gate));
-            thread::spawn(move || printing::print(to_print, &out, printer, &gate));
-        }
-        thread::spawn(move || editing.run(&next_prompt, options.history));
+        let config = editing::config();
+        let shared = Arc::new(Shared {
+            gate: Gate::default(),
+            marker: Marker::new(Look {
+                colour: options.colour,
+                unicode: label::is_unicode(|name| env::var(name).ok()),
+            }),
+            screen: Screen::new(config.grapheme_cluster_mode()),
+            modes: Modes::of(io::stdin(), io::stdout())?,
+            words: Mutex::default(),
+            continued: AtomicBool::new(false),
+        });
+        shared.modes.restore_on_panic();
+        let mut editing = Editing::new(config, typed_tx.clone(), Arc::clone(&shared))?;
         // None is joined: each may wait for a person or a stopped terminal, and ends with the
         // process.
+        let start = |run: Box<dyn FnOnce() + Send>| {
+            let end = EndInPanic(typed_tx.clone());
+            thread::spawn(move || {
+                let _end = end;
+                run();
+            });
+        };
+        {
+            let (printer, shared) = (editing.printer()?, Arc::clone(&shared));
+            start(Box::new(move || {
+                printing::repaint(&repaints, printer, &shared)
+            }));
+        }
+        {
+            let (printer, shared) = (editing.printer()?, Arc::clone(&shared));
+            start(Box::new(move || {
+                printing::print(to_print, &out, printer, &shared.gate)
+            }));
+        }
+        start(Box::new(move || editing.run(&next_prompt, options.history)));
         let prompt = Self {
             typed,
             prompts: Some(prompts),
-            marker,
-            words,
             repaint: Some(repaint),
-            gate,
-            found: Some(found),
+            shared,
+            goes_on,
         };
         Ok((prompt, Printer { blocks, printed }))
     }
@@ -183,7 +218,29 @@ impl Prompt {
     ///
     /// Cancel safe.
     pub async fn typed(&mut self) -> Typed {
-        self.typed.recv().await.unwrap_or(Typed::End)
+        loop {
+            tokio::select! {
+                typed = self.typed.recv() => return typed.unwrap_or(Typed::End),
+                Some(()) = self.goes_on.recv() => self.go_on(),
+            }
+        }
+    }
+
+    /// The shell had the terminal, and may have left it otherwise than the editor needs it.
+    fn go_on(&self) {
+        if self.shared.gate.is_open() {
+            self.shared.modes.set_editing();
+            self.shared.continued.store(true, Ordering::Relaxed);
+            modes::ask_for_size();
+            self.paint_again();
+        }
+    }
+
+    fn paint_again(&self) {
+        if let Some(repaint) = &self.repaint {
+            // One that is asked for already will show the same.
+            let _ = repaint.try_send(());
+        }
     }
 
     /// Shows a prompt: at first, and after each [`Typed::Command`], [`Typed::Switch`] and
@@ -197,17 +254,19 @@ impl Prompt {
 
     /// Shows the state at the prompt, and how many messages wait, at any time.
     pub fn set_state(&self, state: State, waiting: u32) {
-        if self.marker.set(state, waiting)
-            && let Some(repaint) = &self.repaint
-        {
-            // One that is asked for already will show this state.
-            let _ = repaint.try_send(());
+        if self.shared.marker.set(state, waiting) {
+            self.paint_again();
         }
     }
 
     /// Sets what the Tab key completes, at any time.
     pub fn set_words(&self, words: Words) {
-        *self.words.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(words);
+        let mut shared = self
+            .shared
+            .words
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        *shared = Arc::new(words);
     }
 
     /// Takes nothing more from the person; what was given to the printer is printed still. Gives
@@ -216,7 +275,7 @@ impl Prompt {
         // An editor between two lines ends now; one in a line goes on until the process ends.
         self.prompts = None;
         self.repaint = None;
-        self.gate.end();
+        self.shared.gate.end();
         self.typed.close();
         std::iter::from_fn(|| self.typed.try_recv().ok()).collect()
     }
@@ -228,19 +287,19 @@ impl Prompt {
     }
 
     fn restore(&mut self, hurry: bool, last_words: impl FnOnce() + Send + 'static) {
-        let Some(found) = self.found.take() else {
+        if !self.shared.modes.restore() {
             return;
-        };
+        }
         self.finish();
-        // Now, because a stopped terminal never drains. It may also be gone.
-        let _ = tcsetattr(io::stdin(), OptionalActions::Now, &found);
-        let in_line = self.gate.is_open();
+        let shared = Arc::clone(&self.shared);
         let (done, said) = sync_mpsc::sync_channel(1);
         thread::spawn(move || {
-            if in_line {
-                let bracketed_paste_off = "\x1b[?2004l";
+            if shared.gate.is_open() {
+                let below = shared.screen.below();
+                let mut terminal = io::stdout().lock();
                 // There is nobody to tell about what cannot be printed.
-                let _ = writeln!(io::stdout(), "{bracketed_paste_off}\r");
+                let _ = terminal.write_all(format!("{PASTE_OFF}{below}").as_bytes());
+                let _ = terminal.flush();
             }
             last_words();
             let _ = done.send(());
@@ -254,5 +313,17 @@ impl Prompt {
 impl Drop for Prompt {
     fn drop(&mut self) {
         self.restore(false, || {});
+    }
+}
+
+/// Without its threads a prompt is none.
+struct EndInPanic(mpsc::Sender<Typed>);
+
+impl Drop for EndInPanic {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            // The owner may have ended before.
+            let _ = self.0.blocking_send(Typed::End);
+        }
     }
 }

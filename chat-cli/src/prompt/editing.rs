@@ -1,16 +1,16 @@
 //! The editor's thread: one prompt after the other, each until a key ends its line.
 
 use super::{
-    PromptText, Typed,
-    gate::Gate,
-    helper::{Assistant, SharedWords},
+    PromptText, Shared, Typed,
+    helper::Assistant,
     history::SharedHistory,
     keys::{Carried, Keys},
-    label::{Label, Marker},
-    screen::Screen,
+    label::Label,
+    printing::Patient,
 };
 use rustyline::{
-    ColorMode, CompletionType, Config, EditMode, Editor, Event, EventHandler, error::ReadlineError,
+    ColorMode, CompletionType, Config, EditMode, Editor, Event, EventHandler, ExternalPrinter,
+    error::ReadlineError,
 };
 use std::{
     io,
@@ -23,60 +23,47 @@ use tokio::sync::mpsc;
 pub(super) struct Editing {
     editor: Editor<Assistant, SharedHistory>,
     typed: mpsc::Sender<Typed>,
-    gate: Arc<Gate>,
-    marker: Arc<Marker>,
-    screen: Arc<Screen>,
+    shared: Arc<Shared>,
     /// Set by a key that ends a line for another room.
     carried: Arc<Mutex<Option<Carried>>>,
 }
 
 impl Editing {
     pub(super) fn new(
+        config: Config,
         typed: mpsc::Sender<Typed>,
-        gate: Arc<Gate>,
-        marker: Arc<Marker>,
-        words: SharedWords,
+        shared: Arc<Shared>,
     ) -> io::Result<Self> {
-        let config = Config::builder()
-            // See `keys`.
-            .edit_mode(EditMode::Vi)
-            // See `helper`.
-            .completion_type(CompletionType::List)
-            // Only with colours it tells what it paints; it has none of its own.
-            .color_mode(ColorMode::Forced)
-            .build();
-        let screen = Arc::new(Screen::new(config.grapheme_cluster_mode()));
         let history = SharedHistory::default();
         let carried = Arc::default();
         let keys = Keys {
             typed: typed.clone(),
             history: history.clone(),
-            gate: Arc::clone(&gate),
+            shared: Arc::clone(&shared),
             carried: Arc::clone(&carried),
             asked: Mutex::default(),
         };
         let mut editor = Editor::with_history(config, history).map_err(io::Error::other)?;
         editor.set_helper(Some(Assistant {
-            screen: Arc::clone(&screen),
-            words,
+            shared: Arc::clone(&shared),
             typed: typed.clone(),
         }));
         editor.bind_sequence(Event::Any, EventHandler::Conditional(Box::new(keys)));
         Ok(Self {
             editor,
             typed,
-            gate,
-            marker,
-            screen,
+            shared,
             carried,
         })
     }
 
     /// A way to print above the line.
-    pub(super) fn printer(&mut self) -> io::Result<impl rustyline::ExternalPrinter + Send + use<>> {
-        self.editor
-            .create_external_printer()
-            .map_err(io::Error::other)
+    pub(super) fn printer(&mut self) -> io::Result<impl ExternalPrinter + Send + use<>> {
+        let editor = self.editor.create_external_printer();
+        Ok(Patient {
+            editor: editor.map_err(io::Error::other)?,
+            shared: Arc::clone(&self.shared),
+        })
     }
 
     /// Shows the prompts that come, and tells what is typed, until either has an end; remembers it
@@ -92,20 +79,15 @@ impl Editing {
         }
         let mut half_typed = (String::new(), String::new());
         while let Ok(prompt) = prompts.recv() {
-            self.gate.arm();
-            let label = Label::new(
-                prompt.room,
-                Arc::clone(&self.marker),
-                Arc::clone(&self.gate),
-                Arc::clone(&self.screen),
-            );
+            self.shared.gate.arm();
+            let label = Label::new(prompt.room, Arc::clone(&self.shared));
             let (left, right) = std::mem::take(&mut half_typed);
             let line = self.editor.readline_with_initial(&label, (&left, &right));
-            self.gate.close();
+            self.shared.gate.close();
             let carried = self.take_carried();
             let (what, goes_on) = match (line, carried) {
                 (Ok(_), Some(Carried { to, left, right })) => {
-                    self.screen.take_back();
+                    self.shared.screen.take_back();
                     half_typed = (left, right);
                     (Typed::Switch(to), true)
                 }
@@ -134,4 +116,16 @@ impl Editing {
         let mut carried = self.carried.lock().unwrap_or_else(PoisonError::into_inner);
         carried.take()
     }
+}
+
+/// How the editor behaves.
+pub(super) fn config() -> Config {
+    Config::builder()
+        // See `keys`.
+        .edit_mode(EditMode::Vi)
+        // See `helper`.
+        .completion_type(CompletionType::List)
+        // Only with colours it tells what it paints; it has none of its own.
+        .color_mode(ColorMode::Forced)
+        .build()
 }

@@ -5,9 +5,8 @@
 //! choices are listed above the prompt, in line with what arrives.
 
 use super::{
-    Typed,
-    complete::{Completion, Words, complete},
-    screen::Screen,
+    Shared, Typed,
+    complete::{Completion, complete},
 };
 use rustyline::{
     Context, Helper,
@@ -18,23 +17,19 @@ use rustyline::{
 };
 use std::{
     borrow::Cow,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, PoisonError},
 };
 use tokio::sync::mpsc;
 
-/// Where the words are that can be completed.
-pub(super) type SharedWords = Arc<Mutex<Arc<Words>>>;
-
 /// Has the screen note what is painted, and completes words.
 pub(super) struct Assistant {
-    pub(super) screen: Arc<Screen>,
-    pub(super) words: SharedWords,
+    pub(super) shared: Arc<Shared>,
     pub(super) typed: mpsc::Sender<Typed>,
 }
 
 impl Highlighter for Assistant {
     fn highlight<'l>(&self, line: &'l str, pos: usize) -> Cow<'l, str> {
-        Cow::Owned(self.screen.paint(line, pos))
+        Cow::Owned(self.shared.screen.paint(line, pos))
     }
 
     fn highlight_prompt<'b, 's: 'b, 'p: 'b>(
@@ -42,12 +37,12 @@ impl Highlighter for Assistant {
         prompt: &'p str,
         default: bool,
     ) -> Cow<'b, str> {
-        self.screen.prompt((!default).then_some(prompt));
+        self.shared.screen.prompt((!default).then_some(prompt));
         Cow::Borrowed(prompt)
     }
 
     fn highlight_char(&self, line: &str, pos: usize, _: CmdKind) -> bool {
-        self.screen.touch(line, pos)
+        self.shared.screen.touch(line, pos)
     }
 }
 
@@ -61,7 +56,11 @@ impl Completer for Assistant {
         _: &Context<'_>,
     ) -> rustyline::Result<(usize, Vec<String>)> {
         let words = {
-            let words = self.words.lock().unwrap_or_else(PoisonError::into_inner);
+            let words = self
+                .shared
+                .words
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             Arc::clone(&words)
         };
         Ok(match complete(line, pos, &words) {

@@ -3,7 +3,7 @@
 //! The editor's own table of such keys takes Alt and a digit for a count before anybody is asked.
 //! Its other table does not; there all that is different from plain typing is said here.
 
-use super::{Typed, Which, gate::Gate, history::SharedHistory};
+use super::{Shared, Typed, Which, history::SharedHistory, modes::suspend};
 use rustyline::{
     Anchor, At, Cmd, ConditionalEventHandler, Event, EventContext, KeyCode as K, KeyEvent as E,
     Modifiers as M, Movement, RepeatCount, Word,
@@ -29,7 +29,7 @@ pub(super) struct Carried {
 pub(super) struct Keys {
     pub(super) typed: mpsc::Sender<Typed>,
     pub(super) history: SharedHistory,
-    pub(super) gate: Arc<Gate>,
+    pub(super) shared: Arc<Shared>,
     /// Why the editing ends, if it is not by a command.
     pub(super) carried: Arc<Mutex<Option<Carried>>>,
     /// A large text that it was asked about.
@@ -57,6 +57,7 @@ impl ConditionalEventHandler for Keys {
             E(K::Char('D'), M::CTRL) if !ctx.line().is_empty() => {
                 Some(Cmd::Kill(Movement::ForwardChar(1)))
             }
+            E(K::Char('Z'), M::CTRL) => Some(self.suspend()),
             _ => editing(key),
         }
     }
@@ -70,7 +71,7 @@ impl Keys {
             return Cmd::Noop;
         }
         if line.starts_with('/') && !line.starts_with("//") {
-            self.gate.close();
+            self.shared.gate.close();
             return Cmd::AcceptLine;
         }
         // Waits for an owner that is behind, as the next keys do: what is typed or pasted quickly
@@ -89,6 +90,16 @@ impl Keys {
             let _ = self.typed.blocking_send(Typed::Notice(complaint));
         }
         Cmd::Kill(Movement::WholeBuffer)
+    }
+
+    /// Leaves the terminal to the shell until that gives it back.
+    fn suspend(&self) -> Cmd {
+        self.shared.screen.leave();
+        self.shared.modes.set_found();
+        suspend();
+        self.shared.modes.set_editing();
+        self.shared.screen.come_back();
+        Cmd::Repaint
     }
 
     /// What to ask before a large text is sent; nothing if the same was asked already.
@@ -119,7 +130,7 @@ impl Keys {
             right: right.to_owned(),
         };
         *self.carried.lock().unwrap_or_else(PoisonError::into_inner) = Some(carried);
-        self.gate.close();
+        self.shared.gate.close();
         Cmd::AcceptLine
     }
 }

@@ -4,7 +4,7 @@
 //! line is edited as long as it keeps its width. It stands before the room: behind it, the blanks
 //! that keep the width would be between the prompt and what is typed.
 
-use super::{gate::Gate, screen::Screen};
+use super::Shared;
 use rustyline::Prompt;
 use std::sync::{
     Arc, OnceLock,
@@ -91,11 +91,9 @@ impl Marker {
 /// The editor measures at the beginning of a line, and when the terminal's width has changed.
 pub(super) struct Label {
     room: String,
-    marker: Arc<Marker>,
     /// Each is made when it is needed first, and stays: the editor borrows it.
     texts: Box<[OnceLock<Text>]>,
-    gate: Arc<Gate>,
-    screen: Arc<Screen>,
+    shared: Arc<Shared>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -105,27 +103,20 @@ struct Text {
 }
 
 impl Label {
-    pub(super) fn new(
-        room: String,
-        marker: Arc<Marker>,
-        gate: Arc<Gate>,
-        screen: Arc<Screen>,
-    ) -> Self {
+    pub(super) fn new(room: String, shared: Arc<Shared>) -> Self {
         let texts = std::iter::repeat_with(OnceLock::new);
         Self {
             room,
-            marker,
             texts: texts.take(State::ALL.len() * COUNTS).collect(),
-            gate,
-            screen,
+            shared,
         }
     }
 
     fn text(&self) -> &Text {
-        let at = self.marker.at.load(Ordering::Relaxed);
+        let at = self.shared.marker.at.load(Ordering::Relaxed);
         self.texts[at].get_or_init(|| {
             let state = State::ALL[at / COUNTS];
-            text(&self.room, state, at % COUNTS, self.marker.look)
+            text(&self.room, state, at % COUNTS, self.shared.marker.look)
         })
     }
 }
@@ -150,16 +141,17 @@ fn text(room: &str, state: State, waiting: usize, look: Look) -> Text {
 impl Prompt for Label {
     fn raw(&self) -> &str {
         let text = &self.text().raw;
-        if self.gate.measured() {
-            self.screen.begin(text);
+        if self.shared.gate.measured() {
+            self.shared.modes.note_editing();
+            self.shared.screen.begin(text);
         } else {
-            self.screen.resized();
+            self.shared.screen.resized();
         }
         text
     }
 
     fn styled(&self) -> &str {
-        self.gate.painted();
+        self.shared.gate.painted();
         &self.text().styled
     }
 }
@@ -182,7 +174,10 @@ pub(super) fn is_unicode(var: impl Fn(&str) -> Option<String>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::prompt::{gate::Gate, modes::Modes, screen::Screen};
+    use rustix::pty::{OpenptFlags, openpt};
     use rustyline::GraphemeClusterMode;
+    use std::sync::{Mutex, atomic::AtomicBool};
     use unicode_width::UnicodeWidthStr;
 
     const PLAIN: Look = Look {
@@ -220,14 +215,17 @@ mod tests {
 
     #[test]
     fn a_prompt_shows_the_state_there_is() {
-        let screen = Screen::new(GraphemeClusterMode::WcWidth);
-        let marker = Arc::new(Marker::new(PLAIN));
-        let label = Label::new(
-            "#ops".to_owned(),
-            Arc::clone(&marker),
-            Arc::default(),
-            Arc::new(screen),
-        );
+        let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        let shared = Arc::new(Shared {
+            gate: Gate::default(),
+            marker: Marker::new(PLAIN),
+            screen: Screen::new(GraphemeClusterMode::WcWidth),
+            modes: Modes::of(&terminal, &terminal).unwrap(),
+            words: Mutex::default(),
+            continued: AtomicBool::new(false),
+        });
+        let label = Label::new("#ops".to_owned(), Arc::clone(&shared));
+        let marker = &shared.marker;
         let first = label.styled();
         assert!(marker.set(State::Connected, 2));
         assert!(!marker.set(State::Connected, 2));

@@ -6,11 +6,11 @@
 //! taken, and from then on the next paint comes after the first was written. So each block is
 //! followed by two texts that change nothing: one to be accepted, one to cause a paint after that.
 
-use super::gate::Gate;
+use super::{Shared, gate::Gate, modes::PASTE_ON};
 use rustyline::ExternalPrinter;
 use std::{
     io::{self, Write},
-    sync::mpsc as sync_mpsc,
+    sync::{Arc, atomic::Ordering, mpsc as sync_mpsc},
 };
 use tokio::sync::mpsc;
 
@@ -24,6 +24,19 @@ pub struct Block<T> {
     pub text: String,
     /// Given back once the lines are out.
     pub token: T,
+}
+
+/// The editor's printer, which is given nothing while the terminal is being resized.
+pub(super) struct Patient<E> {
+    pub(super) editor: E,
+    pub(super) shared: Arc<Shared>,
+}
+
+impl<E: ExternalPrinter> ExternalPrinter for Patient<E> {
+    fn print(&mut self, text: String) -> rustyline::Result<()> {
+        self.shared.screen.settle();
+        self.editor.print(text)
+    }
 }
 
 /// Prints blocks in their order and gives back the token of each that is out; ends with either
@@ -45,14 +58,23 @@ pub(super) fn print<T>(
 /// Has the prompt painted again whenever that is asked for, beside the blocks.
 ///
 /// It waits as they do while the editor takes no texts; a text in between does not mislead them.
+/// If the process was stopped, pastes are marked again.
 pub(super) fn repaint(
     asked: &sync_mpsc::Receiver<()>,
     mut editor: impl ExternalPrinter,
-    gate: &Gate,
+    shared: &Shared,
 ) {
     while asked.recv().is_ok() {
         // The next line is painted by itself.
-        if gate.is_open() && editor.print(NOTHING.to_owned()).is_err() {
+        if !shared.gate.is_open() {
+            continue;
+        }
+        let mode = if shared.continued.swap(false, Ordering::Relaxed) {
+            PASTE_ON
+        } else {
+            ""
+        };
+        if editor.print(format!("{mode}{NOTHING}")).is_err() {
             return;
         }
     }
@@ -90,10 +112,7 @@ fn directly(text: &str) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::{
-        sync::{Arc, mpsc as sync_mpsc},
-        thread,
-    };
+    use std::thread;
 
     /// Hands texts over as rustyline does.
     struct Editor(sync_mpsc::SyncSender<String>);

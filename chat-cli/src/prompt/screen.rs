@@ -5,7 +5,10 @@
 //! far enough. It asks for the prompt's width just before, and that is the moment to take the line
 //! away as it is now, and to leave as many blank rows as the editor is going to clear.
 
-use super::rows::{Painted, Rows};
+use super::{
+    modes::{PASTE_OFF, PASTE_ON},
+    rows::{Painted, Rows},
+};
 use rustix::termios::tcgetwinsize;
 use rustyline::GraphemeClusterMode;
 use std::{
@@ -13,7 +16,17 @@ use std::{
     fmt::Write as _,
     io::{self, Write as _},
     sync::{Mutex, MutexGuard, PoisonError},
+    thread,
+    time::{Duration, Instant},
 };
+
+/// How long a width must have been the same before something is printed above a line of several
+/// rows. tmux rewraps its lines at once, but tells of a further change only 250 ms after one; what
+/// is printed in between leaves rows behind.
+const QUIET: Duration = Duration::from_millis(400);
+
+/// How long that is waited for at most.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Columns of a terminal that does not say; the editor thinks so, too.
 const COLUMNS: u16 = 80;
@@ -30,6 +43,9 @@ struct Inner {
     painted: Painted,
     /// What the editor counts with.
     columns: u16,
+    /// The columns that were there last, and when they were new.
+    last: u16,
+    changed: Instant,
     /// The prompt of this line.
     usual: String,
     /// The prompt that is being painted.
@@ -44,6 +60,8 @@ impl Screen {
             inner: Mutex::new(Inner {
                 painted: Painted::nothing(widths, columns),
                 columns,
+                last: columns,
+                changed: Instant::now(),
                 usual: String::new(),
                 prompt: String::new(),
             }),
@@ -61,7 +79,7 @@ impl Screen {
     /// The editor has learned of another width and is about to clear and paint.
     pub(super) fn resized(&self) {
         let mut inner = self.inner();
-        let now = columns();
+        let now = inner.look();
         let Painted { columns, real, .. } = inner.painted;
         if now != real || real != columns {
             self.make_room(&inner.painted, now);
@@ -91,6 +109,29 @@ impl Screen {
         let _ = write(&"\x1b[A\r\x1b[K".repeat(rows));
     }
 
+    /// What takes the cursor from the line to the row below it, for somebody else.
+    pub(super) fn below(&self) -> String {
+        let mut text = String::new();
+        down(&mut text, self.inner().painted.rows().below);
+        text.push_str("\r\n");
+        text
+    }
+
+    /// Leaves the terminal to somebody else, with the cursor below the line.
+    pub(super) fn leave(&self) {
+        let _ = write(&format!("{}{PASTE_OFF}", self.below()));
+    }
+
+    /// Has the terminal back: the line is to be painted where the cursor is now.
+    pub(super) fn come_back(&self) {
+        let mut inner = self.inner();
+        let nothing = Rows::default();
+        let room = moved(inner.painted.rows(), nothing);
+        let _ = write(&format!("{PASTE_ON}{room}"));
+        // So it is all blank, and nobody need make room again.
+        inner.painted.real = columns();
+    }
+
     /// A prompt is being painted: that of the line, unless it is another.
     pub(super) fn prompt(&self, other: Option<&str>) {
         let mut inner = self.inner();
@@ -105,7 +146,7 @@ impl Screen {
         inner.catch_up();
         let inner = &mut *inner;
         inner.painted.columns = inner.columns;
-        inner.painted.real = columns();
+        inner.painted.real = inner.last;
         inner.painted.prompt.clone_from(&inner.prompt);
         inner.painted.set(line, cursor);
         inner.painted.ends = inner.painted.all_ends();
@@ -117,7 +158,7 @@ impl Screen {
     pub(super) fn touch(&self, line: &str, cursor: usize) -> bool {
         let mut inner = self.inner();
         inner.catch_up();
-        let now = columns();
+        let now = inner.last;
         let stale = now != inner.painted.real;
         if stale {
             self.make_room(&inner.painted, now);
@@ -127,6 +168,18 @@ impl Screen {
         stale
     }
 
+    /// Blocks while the terminal is being given another width.
+    pub(super) fn settle(&self) {
+        let began = Instant::now();
+        loop {
+            let unrest = self.inner().unrest();
+            if unrest.is_zero() || began.elapsed() > PATIENCE {
+                return;
+            }
+            thread::sleep(unrest);
+        }
+    }
+
     fn inner(&self) -> MutexGuard<'_, Inner> {
         // Poisoning is impossible to act on here: at worst a row is left behind.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
@@ -134,9 +187,28 @@ impl Screen {
 }
 
 impl Inner {
+    /// The columns that there are now.
+    fn look(&mut self) -> u16 {
+        let now = columns();
+        if now != self.last {
+            self.last = now;
+            self.changed = Instant::now();
+        }
+        now
+    }
+
+    /// How long to wait before something is printed above the line.
+    fn unrest(&mut self) -> Duration {
+        let now = self.look();
+        if self.painted.fits_row(now) {
+            return Duration::ZERO;
+        }
+        QUIET.saturating_sub(self.changed.elapsed())
+    }
+
     /// The editor says nothing of a width that changes nothing for the line.
     fn catch_up(&mut self) {
-        let now = columns();
+        let now = self.look();
         if now != self.columns && self.painted.fits_row(now) {
             self.columns = now;
             self.painted.columns = now;

@@ -1,14 +1,14 @@
 //! Programs at pseudo-terminals, and the agent behind them.
 
 use rustix::{
-    process::{Pid, Signal, kill_process},
+    process::{Pid, Signal, WaitOptions, kill_process, waitpid},
     pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt},
-    termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize},
+    termios::{Winsize, tcgetattr, tcsetwinsize},
 };
 use std::{
     fs::File,
     io::{Read, Write},
-    os::fd::OwnedFd,
+    os::{fd::OwnedFd, unix::process::CommandExt},
     path::Path,
     process::{Child, Command, Stdio},
     sync::mpsc::{Receiver, sync_channel},
@@ -34,18 +34,25 @@ pub(crate) struct Terminal {
     pub(crate) child: Kept,
     pub(crate) control: File,
     /// Our own hold on the terminal's other side, to look at its modes.
-    line: OwnedFd,
+    pub(crate) line: OwnedFd,
+    /// How the modes were before.
+    found: String,
     output: Receiver<Vec<u8>>,
     seen: String,
 }
 
 impl Terminal {
     pub(crate) fn open(dir: &Path, nick: &str) -> Self {
-        Self::open_in(dir, nick, &[])
+        Self::open_in(dir, nick, (80, 24), &[])
     }
 
-    /// With more in the environment.
-    pub(crate) fn open_in(dir: &Path, nick: &str, env: &[(&str, &str)]) -> Self {
+    /// With so many columns and rows, and more in the environment.
+    pub(crate) fn open_in(
+        dir: &Path,
+        nick: &str,
+        (columns, rows): (u16, u16),
+        env: &[(&str, &str)],
+    ) -> Self {
         let control = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
         grantpt(&control).unwrap();
         unlockpt(&control).unwrap();
@@ -58,8 +65,8 @@ impl Terminal {
             .unwrap()
             .into();
         let size = Winsize {
-            ws_row: 24,
-            ws_col: 80,
+            ws_row: rows,
+            ws_col: columns,
             ws_xpixel: 0,
             ws_ypixel: 0,
         };
@@ -76,6 +83,8 @@ impl Terminal {
             .env("XDG_CONFIG_HOME", dir)
             .env_remove("CHAT_HOST")
             .envs(env.iter().copied())
+            // Ctrl-Z stops the whole group.
+            .process_group(0)
             .stdin(Stdio::from(line.try_clone().unwrap()))
             .stdout(Stdio::from(line.try_clone().unwrap()))
             .stderr(Stdio::inherit())
@@ -97,6 +106,7 @@ impl Terminal {
         Self {
             child: Kept(child),
             control,
+            found: modes(&line),
             line,
             output,
             seen: String::new(),
@@ -141,15 +151,45 @@ impl Terminal {
         kill_process(Pid::from_child(&self.child.0), signal).unwrap();
     }
 
-    pub(crate) fn is_canonical(&self) -> bool {
-        let modes = tcgetattr(&self.line).unwrap().local_modes;
-        modes.contains(LocalModes::ICANON | LocalModes::ECHO)
+    /// Whether the modes are as they were before.
+    pub(crate) fn is_as_found(&self) -> bool {
+        modes(&self.line) == self.found
+    }
+
+    /// Waits until the program is stopped.
+    pub(crate) fn await_stop(&self) {
+        let pid = Pid::from_child(&self.child.0);
+        let deadline = Instant::now() + LIMIT;
+        let options = WaitOptions::UNTRACED | WaitOptions::NOHANG;
+        loop {
+            match waitpid(Some(pid), options).unwrap() {
+                Some((_, status)) if status.stopped() => return,
+                Some((_, status)) => panic!("it ended: {status:?}"),
+                None => assert!(Instant::now() < deadline, "it does not stop"),
+            }
+            thread::yield_now();
+        }
     }
 
     pub(crate) fn end(mut self) {
-        assert_eq!(self.child.0.wait().unwrap().code(), Some(0));
-        assert!(self.is_canonical(), "the terminal was left in raw mode");
+        let deadline = Instant::now() + LIMIT;
+        let status = loop {
+            if let Some(status) = self.child.0.try_wait().unwrap() {
+                break status;
+            }
+            assert!(Instant::now() < deadline, "it does not end");
+            // What it says last may be more than the terminal holds.
+            let _ = self.output.try_recv();
+            thread::yield_now();
+        };
+        assert_eq!(status.code(), Some(0));
+        assert!(self.is_as_found(), "the terminal was left otherwise");
     }
+}
+
+/// All modes of a terminal.
+fn modes(line: &OwnedFd) -> String {
+    format!("{:?}", tcgetattr(line).unwrap())
 }
 
 /// Ends the agent that the terminals started.

@@ -8,6 +8,8 @@ mod history;
 mod keys;
 mod paste;
 mod resize;
+mod storm;
+mod suspend;
 mod tmux;
 mod walk;
 
@@ -63,7 +65,7 @@ fn the_marker_has_a_colour_only_if_that_is_wanted_and_is_ascii_where_that_is_all
     let dir = tempfile::tempdir().unwrap();
     let _agent = Agent(dir.path());
     let env = [("NO_COLOR", ""), ("LC_ALL", "C")];
-    let mut alice = Terminal::open_in(dir.path(), "alice", &env);
+    let mut alice = Terminal::open_in(dir.path(), "alice", (80, 24), &env);
     alice.expect("\x1b[2m-   \x1b[0m &lobby> ");
     alice.keys("\x04");
     alice.end();
@@ -150,7 +152,7 @@ fn direct_messages_outlive_a_terminal(signal: Signal) {
     let status = bob.child.0.wait().unwrap();
     if signal == Signal::TERM {
         assert_eq!(status.code(), Some(0));
-        assert!(bob.is_canonical(), "the terminal was left in raw mode");
+        assert!(bob.is_as_found(), "the terminal was left otherwise");
     }
     let shown = bob.rest();
     let first = (1..=MESSAGES)

@@ -17,30 +17,41 @@ pub(crate) struct Tmux {
 impl Tmux {
     /// Opens a conversation in `dir`, whose agent it starts if there is none.
     pub(crate) fn open(dir: &Path, nick: &str, columns: u16, rows: u16) -> Self {
-        let tmux = Self {
-            socket: dir.join(format!("{nick}.tmux")),
-        };
         let chat = env!("CARGO_BIN_EXE_chat");
         let at = dir.display();
         let command = format!(
             "exec {chat} --nick {nick} --socket {at}/agent.sock --state-dir {at}/state 2>{at}/err"
         );
+        Self::run_in(dir, nick, &command, columns, rows)
+    }
+
+    /// Opens a shell.
+    pub(crate) fn open_shell(dir: &Path, name: &str, columns: u16, rows: u16) -> Self {
+        Self::run_in(dir, name, "exec bash --norc --noprofile -i", columns, rows)
+    }
+
+    fn run_in(dir: &Path, name: &str, command: &str, columns: u16, rows: u16) -> Self {
+        let tmux = Self {
+            socket: dir.join(format!("{name}.tmux")),
+        };
         let size = [columns, rows].map(|number| number.to_string());
         tmux.run(&[
             "-f",
             "/dev/null",
+            "start-server",
+            ";",
+            "set-option",
+            "-g",
+            "history-limit",
+            "20000",
+            ";",
             "new-session",
             "-d",
             "-x",
             &size[0],
             "-y",
             &size[1],
-            &command,
-            ";",
-            "set-option",
-            "-g",
-            "history-limit",
-            "20000",
+            command,
         ]);
         tmux
     }
