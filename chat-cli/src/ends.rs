@@ -1,6 +1,7 @@
 //! Being told to end, for commands that end in order.
 
 use crate::exit::Failure;
+use futures_util::FutureExt;
 use rustix::process::Signal as Number;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -29,6 +30,11 @@ impl Ends {
         take().map_err(|error: std::io::Error| {
             Failure::failed(format_args!("signals cannot be handled: {error}"))
         })
+    }
+
+    /// Forgets Ctrl-C as far as it came already.
+    pub fn forget_interrupts(&mut self) {
+        while self.interrupt.recv().now_or_never().flatten().is_some() {}
     }
 
     /// Waits for the next one, and says which.

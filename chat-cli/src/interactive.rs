@@ -17,6 +17,7 @@ mod transcript;
 
 use crate::{
     conversation::{Conversation, Happening, Options},
+    ends::Ends,
     exit::{self, Failure},
     paths::Settings,
     prompt::{self, Printer, Prompt, Typed},
@@ -25,15 +26,13 @@ use crate::{
 };
 use backlog::Marks;
 use chat_agent::paths::terminal_config;
-use desk::{Desk, Next, Question, Talk};
+use desk::{Desk, Next, Talk};
 use ignored::Ignored;
 use preferences::Preferences;
 use protocol::{Content, Nick, Room, Target, local::From};
+use rustix::process::Signal;
 use std::time::Duration;
-use tokio::{
-    signal::unix::{Signal, SignalKind, signal},
-    time::timeout,
-};
+use tokio::time::timeout;
 
 /// Messages shown when a room is opened.
 const NEWEST: u32 = 20;
@@ -67,8 +66,7 @@ pub async fn run(settings: &Settings, room: Option<&Target>) -> Result<(), Failu
     let mut conversation: Talk = Conversation::begin(settings, options).await?;
     let room = room.map_or_else(lobby, |room| room.resolve(conversation.me()));
     conversation.read(room.clone(), From::Newest(NEWEST));
-    let mut ends = Ends::new()
-        .map_err(|error| Failure::failed(format_args!("signals cannot be watched: {error}")))?;
+    let mut ends = Ends::take()?;
     let style = Style::detect(true);
     let prompting = prompt::Options {
         colour: style.colour,
@@ -109,7 +107,7 @@ pub async fn run(settings: &Settings, room: Option<&Target>) -> Result<(), Failu
     }
     let hurry = tokio::select! {
         () = flush(&mut conversation, &mut desk, &mut printer, outcome.is_ok()) => false,
-        () = ends.recv() => true,
+        _ = ends.next() => true,
     };
     let lost = match &outcome {
         Ok(()) => desk.unaccepted(&conversation),
@@ -175,27 +173,29 @@ async fn talk(
                         Next::GoOn
                     }
                     Typed::End => Next::Quit,
+                    Typed::Broken => {
+                        return Err(Failure::failed(
+                            "the prompt broke down: what you sent before is safe",
+                        ));
+                    }
                 };
                 match next {
                     Next::Quit => return Ok(()),
                     Next::GoOn => {}
                     Next::Rename(nick) => rename(settings, conversation, desk, nick).await,
-                    Next::Write(text) => match editor::write(&text).await {
-                        Ok(Some(text)) => {
-                            let room = desk.current.clone();
-                            desk.say_in(conversation, room, Content::Text(text));
+                    Next::Write(text) => {
+                        if !write(conversation, desk, ends, &text).await? {
+                            return Ok(());
                         }
-                        Ok(None) => desk.note("nothing was written, nothing was sent"),
-                        Err(error) => desk.note(&error.to_string()),
-                    },
+                    }
                 }
                 prompt.show(desk.prompt(conversation.me()));
             }
-            happening = progress(conversation, full) => {
+            happening = conversation.progress(full) => {
                 desk.on_happening(conversation, happening?);
             }
             () = until(wake) => desk.wake(conversation),
-            () = ends.recv() => return Ok(()),
+            _ = ends.next() => return Ok(()),
         }
     }
 }
@@ -209,6 +209,7 @@ async fn rename(settings: &Settings, conversation: &mut Talk, desk: &mut Desk, n
         return desk.note(&format!("you keep your name: {failure}"));
     }
     desk.ignored = Ignored::load(&settings.state_dir, &conversation.me().nick).unwrap_or_default();
+    desk.begin_anew(conversation);
     if !conversation.follow().contains(&desk.current) {
         let first = conversation.follow().rooms().next().cloned();
         desk.current = first.unwrap_or_else(lobby);
@@ -217,12 +218,42 @@ async fn rename(settings: &Settings, conversation: &mut Talk, desk: &mut Desk, n
     desk.ask_names(conversation);
 }
 
-/// Takes the next happening, or while the backlog is full only writes what was said.
-async fn progress(conversation: &mut Talk, full: bool) -> Result<Happening<Question>, Failure> {
-    if full {
-        return Err(conversation.only_write().await);
+/// Lets the person write in their editor, while the conversation goes on behind it; whether they
+/// go on here.
+///
+/// Ctrl-C is the editor's meanwhile. Being told to end ends the editor, and nothing is sent.
+async fn write(
+    conversation: &mut Talk,
+    desk: &mut Desk,
+    ends: &mut Ends,
+    text: &str,
+) -> Result<bool, Failure> {
+    let writing = editor::write(text);
+    tokio::pin!(writing);
+    let written = loop {
+        let full = desk.backlog.is_full();
+        desk.say_waiting(conversation);
+        tokio::select! {
+            written = &mut writing => break written,
+            happening = conversation.progress(full) => desk.on_happening(conversation, happening?),
+            signal = ends.next() => {
+                if signal != Signal::INT {
+                    return Ok(false);
+                }
+            }
+        }
+    };
+    match written {
+        Ok(Some(text)) => {
+            let room = desk.current.clone();
+            desk.say_in(conversation, room, Content::Text(text));
+        }
+        Ok(None) => desk.note("nothing was written, nothing was sent"),
+        Err(error) => desk.note(&error.to_string()),
     }
-    conversation.next().await
+    // What was pressed in the editor is no wish to leave.
+    ends.forget_interrupts();
+    Ok(true)
 }
 
 /// Prints what is to be printed still, and waits for the agent to accept what was said and read
@@ -256,29 +287,4 @@ async fn flush(
     };
     // What is not done by then is printed again next time, or told below.
     let _ = timeout(FLUSH, settled).await;
-}
-
-/// Being told to end.
-struct Ends {
-    interrupt: Signal,
-    terminate: Signal,
-    hangup: Signal,
-}
-
-impl Ends {
-    fn new() -> std::io::Result<Self> {
-        Ok(Self {
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
-            hangup: signal(SignalKind::hangup())?,
-        })
-    }
-
-    async fn recv(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-            _ = self.hangup.recv() => {}
-        }
-    }
 }

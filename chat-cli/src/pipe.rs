@@ -77,7 +77,7 @@ async fn converse(
         let full = !output.has_room();
         tokio::select! {
             printed = output.room(), if full => pipe.note(printed),
-            happening = progress(&mut conversation, full) => match happening? {
+            happening = conversation.progress(full) => match happening? {
                 Happening::Message(message) => {
                     pipe.note(output.line(&style.message(&message, &me, Setting::DATED)));
                     pipe.awaited.remove(&message.id);
@@ -117,14 +117,6 @@ async fn converse(
             },
         }
     }
-}
-
-/// Takes the next happening, or while nothing can be printed only writes what was said.
-async fn progress(conversation: &mut Conversation, full: bool) -> Result<Happening<()>, Failure> {
-    if full {
-        conversation.only_write().await;
-    }
-    conversation.next().await
 }
 
 struct Pipe {

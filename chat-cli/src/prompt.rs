@@ -2,13 +2,14 @@
 //!
 //! rustyline edits the line on a thread of its own; another hands arrivals to its external
 //! printer, which puts them above the line. Sending a message does not end the editing: the line
-//! is emptied and editing goes on. Only a command or another room ends it, until the owner answers with the next
-//! prompt, because the prompt may change by it.
+//! is emptied and editing goes on. Only a command or another room ends it, until the owner answers
+//! with the next prompt, because the prompt may change by it.
 //!
 //! ```text
 //!  owner ──prompts──▶ editor thread ──typed──▶ owner
 //!  owner ──blocks───▶ printer thread ──(while editing)──▶ terminal
 //!        ◀─printed──
+//!  owner ──state────▶ marker ─ ─ ─ ─ ─ repaint thread ───▶ the prompt, painted again
 //! ```
 
 mod complete;
@@ -85,6 +86,8 @@ pub enum Typed {
     Switch(Which),
     /// Pressed Ctrl-C. Editing goes on with the next [`Prompt::show`].
     Interrupt,
+    /// Nothing: the prompt itself broke down, which is a defect.
+    Broken,
     /// Pressed Ctrl-D on an empty line, or the terminal is gone.
     End,
 }
@@ -323,7 +326,7 @@ impl Drop for EndInPanic {
     fn drop(&mut self) {
         if thread::panicking() {
             // The owner may have ended before.
-            let _ = self.0.blocking_send(Typed::End);
+            let _ = self.0.blocking_send(Typed::Broken);
         }
     }
 }

@@ -297,6 +297,8 @@ pub(crate) const fn is_harmless(c: char) -> bool {
         '\0'..='\x1f' | '\x7f'..='\u{9f}' // C0, DEL, C1
         | '\u{61c}' | '\u{200e}' | '\u{200f}' // direction marks
         | '\u{200b}' | '\u{2060}'..='\u{2064}' | '\u{feff}' // nothing to see
+        | '\u{ad}' | '\u{34f}' | '\u{115f}' | '\u{1160}' | '\u{3164}' | '\u{ffa0}' // fillers
+        | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}' | '\u{e0100}'..='\u{e01ef}'
         | '\u{2028}'..='\u{202e}' // separators; embeddings and overrides
         | '\u{2066}'..='\u{206f}' // isolates and deprecated format characters
         | '\u{fff9}'..='\u{fffb}' // interlinear annotation

@@ -48,6 +48,9 @@ impl Desk {
                 ) {
                     self.note(&format!("the log of {label} was recreated or restored"));
                     talk.read(room, From::Newest(NEWEST));
+                } else if matches!(refusal, Refusal::Left { .. }) {
+                    self.close(talk, &room);
+                    self.note(&format!("you left {label}"));
                 } else {
                     self.note(&format!("{label} cannot be read: {refusal}"));
                 }
@@ -58,6 +61,8 @@ impl Desk {
             }
             Happening::Disconnected(reason) => {
                 self.agent_lost = true;
+                // What was missed is no reason to call anybody.
+                self.caught_up.clear();
                 self.note(&format!(
                     "{reason}; looking for it, what you write is kept here meanwhile"
                 ));
@@ -128,7 +133,9 @@ impl Desk {
             }
             // The line itself comes with the room.
             Fate::Committed(id, _) => {
-                let shown = |mine: &Mine| mine.shown && mine.id == id;
+                let follow = talk.follow();
+                let shown =
+                    |mine: &Mine| mine.shown && mine.id == id && follow.contains(&mine.room);
                 if !self.mine.iter().any(shown) {
                     self.mine.retain(|mine| mine.id != id);
                 }
@@ -162,7 +169,10 @@ impl Desk {
                     (next, None) => drop(self.unmarked.insert(room, next.unwrap_or(asked))),
                 }
             }
+            // The end of reading it, which comes first, has said so if it was read.
+            (Question::Leave(room), Some(Ok(_))) if !talk.follow().contains(&room) => {}
             (Question::Leave(room), Some(Ok(_))) => {
+                self.close(talk, &room);
                 let label = self.label(&room, &me);
                 self.note(&format!("you left {label}"));
             }
@@ -240,6 +250,9 @@ impl Desk {
     ) {
         let columns = render::columns();
         for message in messages {
+            if self.ignored.includes(&message.author) && message.author != *me {
+                continue;
+            }
             let elsewhere = here.is_some_and(|here| message.room != *here);
             let room = elsewhere.then(|| self.label(&message.room, me));
             let setting = Setting {
@@ -260,6 +273,15 @@ impl Desk {
 
     fn on_event(&mut self, talk: &Talk, event: Event) {
         let me = talk.me();
+        let by = match &event {
+            Event::Presence { user, .. }
+            | Event::Joined { user, .. }
+            | Event::Left { user, .. } => Some(user),
+            _ => None,
+        };
+        if by.is_some_and(|user| self.ignored.includes(user)) {
+            return;
+        }
         match event {
             Event::Presence { user, availability } if user != *me => {
                 let name = render::name_seen_by(&user, me);
@@ -272,7 +294,7 @@ impl Desk {
             }
             Event::Joined { room, user } if user != *me => {
                 let (name, label) = (render::name_seen_by(&user, me), self.label(&room, me));
-                if room == self.current {
+                if room == self.current && !self.names.contains(&name) {
                     self.names.push(name.clone());
                 }
                 self.make_noise(name, Change::Joined(label));

@@ -11,6 +11,9 @@ const FULL_BYTES: usize = 256 * 1024;
 /// Bytes printed at once: few system calls, and the prompt still answers keys in between.
 const BLOCK_BYTES: usize = 16 * 1024;
 
+/// What a line counts for besides its text: there are some without any.
+const LINE_BYTES: usize = 64;
+
 /// How far rooms are read once a block is on the terminal.
 pub(super) type Marks = HashMap<Room, Cursor>;
 
@@ -48,7 +51,7 @@ impl Backlog {
     }
 
     fn add(&mut self, line: Line) {
-        self.bytes += line.text.len();
+        self.bytes += line.text.len() + LINE_BYTES;
         self.lines.push_back(line);
     }
 
@@ -96,7 +99,7 @@ impl Backlog {
                 text.push_str(&line.text);
                 text.push('\n');
             }
-            self.bytes -= line.text.len();
+            self.bytes -= line.text.len() + LINE_BYTES;
             marks.extend(line.mark);
         }
         Block { text, token: marks }

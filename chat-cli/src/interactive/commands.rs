@@ -79,9 +79,6 @@ impl Desk {
             }
             Command::Message(target, text) => {
                 let room = target.resolve(talk.me());
-                if !talk.follow().contains(&room) {
-                    talk.read(room.clone(), From::Unread(NEWEST));
-                }
                 self.say_in(talk, room, Content::Text(text));
             }
             Command::Who(target) => {
@@ -198,16 +195,31 @@ impl Desk {
             let Some(other) = other.cloned() else {
                 return self.note("this is the only open room: /join opens another, /quit leaves");
             };
-            self.go_to(talk, other);
+            if matches!(room, Room::Direct(_)) {
+                self.go_to(talk, other);
+            }
         }
-        talk.unread(&room);
-        self.caught_up.remove(&room);
         if matches!(room, Room::Direct(_)) {
+            self.close(talk, &room);
             let label = self.label(&room, talk.me());
             self.note(&format!("{label} is closed until somebody writes there"));
         } else {
             let request = Request::Leave { room: room.clone() };
             talk.ask(Question::Leave(room), request);
+        }
+    }
+
+    /// Does not read a room any more; goes to another if there is one.
+    pub(super) fn close(&mut self, talk: &mut Talk, room: &Room) {
+        talk.unread(room);
+        self.caught_up.remove(room);
+        // What is still on its way there is not seen to arrive.
+        self.mine.retain(|mine| mine.room != *room);
+        let other = talk.follow().rooms().next().cloned();
+        if self.current == *room
+            && let Some(other) = other
+        {
+            self.go_to(talk, other);
         }
     }
 

@@ -1,6 +1,7 @@
 //! What the person sees and where they are: happenings become lines, commands become requests.
 
 use super::{
+    NEWEST,
     absence::Absence,
     backlog::{Backlog, Marks},
     ignored::Ignored,
@@ -17,7 +18,7 @@ use crate::{
 };
 use protocol::{
     Content, Cursor, MessageId, Nick, Room, Timestamp, UserName,
-    local::{LinkStatus, Request},
+    local::{From, LinkStatus, Request},
 };
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -141,6 +142,16 @@ impl Desk {
         self.ask_names(talk);
     }
 
+    /// Forgets what was under way for another name.
+    pub(super) fn begin_anew(&mut self, talk: &mut Talk) {
+        self.mine.clear();
+        self.marking.clear();
+        self.unmarked.clear();
+        self.caught_up.clear();
+        self.agent_lost = false;
+        talk.ask(Question::Link, Request::Status);
+    }
+
     /// Asks who is in the current room, for the completion of their names.
     pub(super) fn ask_names(&mut self, talk: &mut Talk) {
         self.names.clear();
@@ -237,6 +248,10 @@ impl Desk {
         if self.waiting_bytes + bytes > WAITING_BYTES {
             let text = describe(&content);
             return self.note(&format!("not sent, too much waits for the agent: {text}"));
+        }
+        if !talk.follow().contains(&room) {
+            // What is said, and the answers, are to be seen; the room may have been left elsewhere.
+            talk.read(room.clone(), From::Unread(NEWEST));
         }
         self.waiting_bytes += bytes;
         self.waiting.push_back((room, content));

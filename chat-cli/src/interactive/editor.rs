@@ -64,6 +64,7 @@ pub(super) async fn write(text: &str) -> Result<Option<String>, EditorError> {
         .arg("sh")
         .arg(file.path())
         .env("CHAT_EDITOR_COMMAND", &editor)
+        .kill_on_drop(true)
         .status()
         .await;
     let status = status.map_err(|reason| EditorError::Run {

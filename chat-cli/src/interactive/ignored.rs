@@ -4,7 +4,6 @@ use protocol::{NameError, Nick, UserName};
 use std::{
     collections::BTreeSet,
     fs, io,
-    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
 use thiserror::Error;
@@ -91,11 +90,13 @@ impl Ignored {
             text.push('\n');
         }
         // A new file takes the old one's place at once: half a list is never read.
-        let new = self.path.with_extension("new");
-        let mut options = fs::OpenOptions::new();
-        options.write(true).create(true).truncate(true).mode(0o600);
-        io::Write::write_all(&mut options.open(&new)?, text.as_bytes())?;
-        fs::rename(&new, &self.path)
+        let dir = self.path.parent().unwrap_or_else(|| Path::new("."));
+        let mut new = tempfile::Builder::new()
+            .prefix(".ignored-")
+            .tempfile_in(dir)?;
+        io::Write::write_all(&mut new, text.as_bytes())?;
+        new.persist(&self.path)?;
+        Ok(())
     }
 
     /// Whether nothing is shown of `user`.
@@ -128,6 +129,12 @@ mod tests {
         assert!(includes(&ignored, "eve@bee") && !includes(&ignored, "eve@ada"));
         ignored.set("bob", false).unwrap();
         assert!(!includes(&ignored, "bob@ada"));
+        // A name that another one is the beginning of has its own list.
+        let mut longer = Ignored::load(dir.path(), &Nick::parse("alice.new").unwrap()).unwrap();
+        longer.set("carol", true).unwrap();
+        ignored.set("dan", true).unwrap();
+        let longer = Ignored::load(dir.path(), &Nick::parse("alice.new").unwrap()).unwrap();
+        assert!(includes(&longer, "carol@ada"));
         let other = Ignored::load(dir.path(), &Nick::parse("dan").unwrap()).unwrap();
         assert!(other.names().is_empty());
     }

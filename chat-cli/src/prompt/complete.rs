@@ -69,7 +69,8 @@ pub(super) fn complete(line: &str, cursor: usize, words: &Words) -> Completion {
 fn is_about_rooms(left: &str, start: usize) -> bool {
     left.strip_prefix('/').is_some_and(|rest| {
         let (command, rest_of_it) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
-        let begun = start - (1 + command.len() + 1);
+        // The space between may be of any script.
+        let begun = start - (left.len() - rest_of_it.len()).min(start);
         ABOUT_ROOMS.contains(&command) && rest_of_it[..begun].trim().is_empty()
     })
 }
@@ -198,6 +199,15 @@ mod tests {
             ("one\nali", "one\nalice |"),
         ] {
             assert_eq!(tab(line), expected, "{line:?}");
+        }
+        // Spaces of other scripts, with nothing or something behind them.
+        for line in [
+            "/join\u{3000}",
+            "/msg\u{a0}x",
+            "/who\u{3000}#o",
+            "/\u{3000}",
+        ] {
+            tab(line);
         }
     }
 

@@ -22,8 +22,9 @@ const NARROW_NAME_COLUMNS: usize = 8;
 /// A terminal with fewer columns is narrow.
 const NARROW: usize = 60;
 
-/// Columns of an excerpt.
+/// Columns of an excerpt, and bytes: what takes no column can be as long as a message.
 const EXCERPT_COLUMNS: usize = 40;
+const EXCERPT_BYTES: usize = 160;
 
 /// What an earlier message said, for one that is about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,12 +69,13 @@ impl Setting<'_> {
 pub fn excerpt(text: &str) -> String {
     let first = text.lines().find(|line| !line.trim().is_empty());
     let first = first.unwrap_or_default().trim();
-    let mut columns = 0;
+    let (mut columns, mut bytes) = (0, 0);
     let kept: String = first
         .graphemes(true)
         .take_while(|grapheme| {
             columns += grapheme.width();
-            columns <= EXCERPT_COLUMNS
+            bytes += grapheme.len();
+            columns <= EXCERPT_COLUMNS && bytes <= EXCERPT_BYTES
         })
         .collect();
     let is_all = kept.len() == text.trim().len();
@@ -210,5 +212,20 @@ impl Style {
         };
         let words: Vec<String> = line.split(' ').map(mark).collect();
         Cow::Owned(words.join(" "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_excerpt_is_short_whatever_it_is_made_of() {
+        assert_eq!(excerpt("two words\nand more"), "two words…");
+        assert_eq!(excerpt("  "), "");
+        assert!(excerpt(&"x".repeat(1_000)).len() < 50);
+        // One letter with marks that take no column, and letters behind it.
+        let marks = format!("a{}b", "\u{301}".repeat(30_000));
+        assert!(excerpt(&marks).len() < 200);
     }
 }

@@ -10,7 +10,7 @@ use crate::{
     output::Output,
     paths::Settings,
     render,
-    wait::until,
+    wait::until_heard,
 };
 use protocol::{Content, MessageId, local::From};
 use tokio::time::Instant;
@@ -30,7 +30,7 @@ pub async fn run(settings: &Settings, args: &RequestArgs) -> Result<(), Failure>
     };
     tokio::select! {
         result = Box::pin(request.run(settings, content)) => result,
-        () = until(deadline) => Err(request.timed_out()),
+        () = until_heard(deadline) => Err(request.timed_out()),
     }
 }
 

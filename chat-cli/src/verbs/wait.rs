@@ -9,7 +9,7 @@ use crate::{
     paths::Settings,
     render::{Setting, Style},
     since::{NotBefore, Since},
-    wait::until,
+    wait::until_heard,
 };
 use protocol::{
     Committed, Content, NameError, Nick, UserName,
@@ -32,7 +32,7 @@ pub async fn run(settings: &Settings, args: &WaitArgs) -> Result<(), Failure> {
         .and_then(|timeout| Instant::now().checked_add(timeout));
     tokio::select! {
         result = Box::pin(wait(settings, args)) => result,
-        () = until(deadline) => Err(Failure::new(
+        () = until_heard(deadline) => Err(Failure::new(
             Exit::TimedOut,
             format_args!(
                 "no such message came within {} s",
