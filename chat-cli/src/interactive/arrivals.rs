@@ -50,7 +50,11 @@ impl Desk {
                     talk.read(room, From::Newest(NEWEST));
                 } else if matches!(refusal, Refusal::Left { .. }) {
                     self.close(talk, &room);
-                    self.note(&format!("you left {label}"));
+                    self.note(&if room == self.current {
+                        format!("you left {label} elsewhere: saying something here joins it again")
+                    } else {
+                        format!("you left {label}")
+                    });
                 } else {
                     self.note(&format!("{label} cannot be read: {refusal}"));
                 }

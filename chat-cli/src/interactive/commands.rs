@@ -195,9 +195,8 @@ impl Desk {
             let Some(other) = other.cloned() else {
                 return self.note("this is the only open room: /join opens another, /quit leaves");
             };
-            if matches!(room, Room::Direct(_)) {
-                self.go_to(talk, other);
-            }
+            // Now, because the prompt is shown next: it cannot change once a line is typed.
+            self.go_to(talk, other);
         }
         if matches!(room, Room::Direct(_)) {
             self.close(talk, &room);
@@ -209,18 +208,12 @@ impl Desk {
         }
     }
 
-    /// Does not read a room any more; goes to another if there is one.
+    /// Does not read a room any more.
     pub(super) fn close(&mut self, talk: &mut Talk, room: &Room) {
         talk.unread(room);
         self.caught_up.remove(room);
         // What is still on its way there is not seen to arrive.
         self.mine.retain(|mine| mine.room != *room);
-        let other = talk.follow().rooms().next().cloned();
-        if self.current == *room
-            && let Some(other) = other
-        {
-            self.go_to(talk, other);
-        }
     }
 
     fn search(&mut self, talk: &mut Talk, words: &str) {

@@ -147,3 +147,132 @@ pub(super) fn label(room: &Room, me: &UserName) -> String {
         name
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample;
+    use jiff::tz::TimeZone;
+    use protocol::{MessageId, Timestamp};
+
+    /// A conversation with all that is shown in a way of its own, day after day.
+    fn conversation() -> Vec<Committed> {
+        let id = |number: u8| MessageId::from_bytes([number; 16]);
+        let text = |text: &str| Content::Text(text.to_owned());
+        let contents = [
+            ("#ops", "bob@bee", text("good morning")),
+            (
+                "#ops",
+                "李雷@cox",
+                text(
+                    "世界 你好: e\u{301}le\u{300}ve 👩\u{200d}🚀 and so on, until the line is full and more",
+                ),
+            ),
+            (
+                "#ops",
+                "bob@bee",
+                Content::Reply {
+                    to: id(2),
+                    text: "see https://example.org/a/long/path/that/stays/whole?q=1 for that"
+                        .to_owned(),
+                },
+            ),
+            (
+                "#ops",
+                "carol@a-host-with-a-long-name",
+                text("alice: one\n\ntwo\tthree"),
+            ),
+            (
+                "#ops",
+                "alice@ada",
+                Content::Action("waves \u{1b}[31m".to_owned()),
+            ),
+            ("&lobby", "dan@ada", text("elsewhere")),
+            ("alice@ada,bob@bee", "bob@bee", text("just for you")),
+            ("alice@ada,bob@bee", "alice@ada", text("thanks")),
+            (
+                "#ops",
+                "bob@bee",
+                Content::Edit {
+                    of: id(1),
+                    text: "good afternoon".to_owned(),
+                },
+            ),
+            (
+                "#ops",
+                "eve@bee",
+                Content::Edit {
+                    of: id(4),
+                    text: "lies".to_owned(),
+                },
+            ),
+            (
+                "#ops",
+                "alice@ada",
+                Content::React {
+                    to: id(3),
+                    emoji: "👍".to_owned(),
+                    on: true,
+                },
+            ),
+            ("#ops", "bob@bee", Content::Delete { of: id(3) }),
+        ];
+        let day = 86_400_000_000;
+        (1_u8..)
+            .zip(contents)
+            .map(|(number, (room, author, content))| {
+                let mut message = sample::message(room, u64::from(number), author, "x");
+                message.id = id(number);
+                message.body = content.encode().unwrap();
+                let later = u64::from(number) / 6 * day;
+                message.committed_at = Timestamp::from_micros(sample::NOON.micros() + later);
+                message
+            })
+            .collect()
+    }
+
+    fn shown(columns: usize, colour: bool) -> String {
+        let mut transcript = Transcript::new(Style {
+            colour,
+            links: colour,
+            zone: TimeZone::UTC,
+        });
+        let (me, here) = ("alice@ada".parse().unwrap(), "#ops".parse().unwrap());
+        transcript.opened(&here, Some(Seq::new(3)));
+        let lines: Vec<String> = conversation()
+            .iter()
+            .map(|message| transcript.show(message, &me, &here, "", Some(columns)).text)
+            .collect();
+        lines.join("\n")
+    }
+
+    #[test]
+    fn a_conversation_looks_as_it_should_at_the_usual_width() {
+        insta::assert_snapshot!(shown(80, false));
+    }
+
+    #[test]
+    fn a_conversation_looks_as_it_should_in_a_narrow_window() {
+        insta::assert_snapshot!(shown(40, false));
+    }
+
+    #[test]
+    fn a_conversation_looks_as_it_should_in_colour() {
+        insta::assert_snapshot!(
+            shown(80, true)
+                .escape_debug()
+                .to_string()
+                .replace("\\n", "\n")
+        );
+    }
+
+    #[test]
+    fn no_line_is_wider_than_the_window_but_a_link() {
+        for line in shown(80, false)
+            .lines()
+            .filter(|line| !line.contains("https://"))
+        {
+            assert!(line.width() <= 80, "{line}");
+        }
+    }
+}

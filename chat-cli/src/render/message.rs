@@ -136,6 +136,7 @@ impl Style {
         indent: usize,
     ) -> String {
         let text = |text: &str| self.text(text, setting, indent);
+        let aside = |words: &str| self.aside(words, setting, indent);
         let about = |quote: &Quote| {
             let name = name_seen_by(&quote.author, me);
             format!("{name}: {}", line(&quote.excerpt))
@@ -149,33 +150,45 @@ impl Style {
             Content::Reply { text: words, .. } => {
                 let quoted = quoted.as_deref().unwrap_or("(an earlier message)");
                 let gap = format!("\n{:indent$}", "");
-                format!("{}{gap}{}", self.dim(&format!("↳ {quoted}")), text(words))
+                format!("{}{gap}{}", aside(&format!("↳ {quoted}")), text(words))
             }
             Content::Edit { .. } | Content::Delete { .. } if by_another => {
                 let quoted = quoted.as_deref().unwrap_or_default();
-                self.dim(&format!("(tried to change a message of {quoted})"))
+                aside(&format!("(tried to change a message of {quoted})"))
             }
             Content::Edit { text: words, .. } => {
                 let was = setting.quote.map_or(String::new(), |quote| {
                     format!(", was: {}", line(&quote.excerpt))
                 });
-                format!("{}{}", text(words), self.dim(&format!(" (edited{was})")))
+                text(&format!("{words} (edited{was})"))
             }
             Content::Delete { .. } => {
                 let what = setting
                     .quote
                     .map_or(Cow::Borrowed("an earlier message"), |quote| {
-                        Cow::Owned(line(&quote.excerpt).into_owned())
+                        line(&quote.excerpt)
                     });
-                self.dim(&format!("(took back: {what})"))
+                aside(&format!("(took back: {what})"))
             }
             Content::React { emoji, on, .. } => {
                 let quoted = quoted.as_deref().unwrap_or("an earlier message");
                 let verb = if *on { "" } else { "(no more) " };
-                format!("{verb}{} {}", line(emoji), self.dim(&format!("→ {quoted}")))
+                aside(&format!("{verb}{} → {quoted}", line(emoji)))
             }
             _ => self.dim("(a kind of message that this version cannot show)"),
         }
+    }
+
+    /// Words of the program's own about a message; `words` is clean.
+    fn aside(&self, words: &str, setting: Setting<'_>, indent: usize) -> String {
+        let room_for = setting
+            .columns
+            .map_or(usize::MAX, |columns| columns.saturating_sub(indent));
+        let lines: Vec<String> = wrap::wrap(words, room_for)
+            .into_iter()
+            .map(|line| self.dim(line))
+            .collect();
+        lines.join(&format!("\n{:indent$}", ""))
     }
 
     /// What somebody wrote: clean, wrapped under its beginning, with links that can be clicked.
