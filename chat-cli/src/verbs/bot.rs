@@ -274,6 +274,7 @@ impl Bot<'_> {
     fn on_deed(&mut self, deed: std::io::Result<Deed>, stopping: bool) {
         match deed {
             Ok(Deed::CameBack) => self.feed.on_back(),
+            Ok(Deed::Took) => {}
             Ok(Deed::Said(line)) => self.on_line(line),
             Ok(Deed::Complained(line)) => {
                 let more = if line.cut { "\u{2026}" } else { "" };

@@ -47,6 +47,8 @@ const LINGER: Duration = Duration::from_secs(1);
 pub(super) enum Deed {
     /// It has come back for more, and is about to get the line that it is given.
     CameBack,
+    /// It has taken all of the line, and can be given another.
+    Took,
     /// It printed a line.
     Said(Line),
     /// It printed a line on standard error.
@@ -219,7 +221,11 @@ impl Process {
                     match self.giving.stage {
                         _ if !taken? => self.deaf = true,
                         Stage::First => self.giving.stage = Stage::Back,
-                        _ => self.giving = Giving::default(),
+                        _ => {
+                            self.giving = Giving::default();
+                            // Whoever has more to give must hear of it: nothing else may happen.
+                            return Ok(Deed::Took);
+                        }
                     }
                 }
                 status = self.child.wait(), if self.ended.is_none() => {

@@ -111,6 +111,19 @@ fn a_program_is_given_messages_and_its_lines_are_sent() {
 }
 
 #[test]
+fn messages_that_get_no_answer_hold_up_nobody() {
+    let host = Host::new();
+    for text in ["one", "two", "three"] {
+        host.run(&["send", "&a", text]);
+    }
+    // All are there when it begins, and nothing else happens after that.
+    let program = "read -r a; read -r b; read -r c; echo 'all three'; cat > /dev/null";
+    let bot = Bot::start(&host, "--room '&a' --since 0 --nick robot", program);
+    wait_for(&host, "&a", "^all three$");
+    bot.end();
+}
+
+#[test]
 fn each_answer_goes_to_the_room_of_its_message_and_an_object_says_more() {
     let host = Host::new();
     let program = r#"
