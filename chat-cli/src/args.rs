@@ -312,7 +312,7 @@ pub struct WaitArgs {
     #[arg(long = "match", value_name = "REGEX")]
     pub pattern: Option<Regex>,
     /// Whose it is: nick (on whichever host) or nick@host
-    #[arg(long, value_name = "WHO", value_parser = crate::verbs::wait::author)]
+    #[arg(long, value_name = "WHO", value_parser = crate::query::author)]
     pub from: Option<Author>,
     /// Look also at what there is after this already: a "cursor", 0, or a time as for `chat tail`
     #[arg(long, value_name = "CURSOR|TIME")]

@@ -197,7 +197,12 @@ fn put<T>(
     Ok(())
 }
 
-fn author(text: &str) -> Result<Author, NameError> {
+/// Whose messages are meant: of `nick` on whichever host, or of `nick@host`.
+///
+/// # Errors
+///
+/// [`NameError`] names the rule that `text` breaks.
+pub fn author(text: &str) -> Result<Author, NameError> {
     if text.contains('@') {
         UserName::parse(text).map(Author::User)
     } else {

@@ -12,7 +12,7 @@ use crate::{
     wait::until_heard,
 };
 use protocol::{
-    Committed, Content, NameError, Nick, UserName,
+    Committed, Content,
     local::{Author, From},
 };
 use std::{io::IsTerminal, time::Duration};
@@ -98,19 +98,6 @@ fn is_meant(message: &Committed, args: &WaitArgs) -> bool {
         },
     };
     by && says
-}
-
-/// Whose messages are meant: of `nick` on whichever host, or of `nick@host`.
-///
-/// # Errors
-///
-/// [`NameError`] names the rule that `text` breaks.
-pub fn author(text: &str) -> Result<Author, NameError> {
-    if text.contains('@') {
-        UserName::parse(text).map(Author::User)
-    } else {
-        Nick::parse(text).map(Author::Nick)
-    }
 }
 
 #[cfg(test)]
