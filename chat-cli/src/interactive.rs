@@ -27,6 +27,7 @@ use crate::{
 use backlog::Marks;
 use chat_agent::paths::terminal_config;
 use desk::{Desk, Next, Talk};
+use editor::{Editor, EditorError, Written};
 use ignored::Ignored;
 use preferences::Preferences;
 use protocol::{Content, Nick, Room, Target, local::From};
@@ -184,7 +185,7 @@ async fn talk(
                     Next::GoOn => {}
                     Next::Rename(nick) => rename(settings, conversation, desk, nick).await,
                     Next::Write(text) => {
-                        if !write(conversation, desk, ends, &text).await? {
+                        if !write(conversation, desk, prompt, ends, &text).await? {
                             return Ok(());
                         }
                     }
@@ -225,30 +226,48 @@ async fn rename(settings: &Settings, conversation: &mut Talk, desk: &mut Desk, n
 async fn write(
     conversation: &mut Talk,
     desk: &mut Desk,
+    prompt: &Prompt,
     ends: &mut Ends,
     text: &str,
 ) -> Result<bool, Failure> {
-    let writing = editor::write(text);
-    tokio::pin!(writing);
-    let written = loop {
+    let mut editor = match Editor::open(text) {
+        Ok(editor) => editor,
+        Err(error) => {
+            desk.note(&error.to_string());
+            return Ok(true);
+        }
+    };
+    let status = loop {
         let full = desk.backlog.is_full();
         desk.say_waiting(conversation);
         tokio::select! {
-            written = &mut writing => break written,
+            status = editor.ended() => break status,
             happening = conversation.progress(full) => desk.on_happening(conversation, happening?),
             signal = ends.next() => {
                 if signal != Signal::INT {
+                    editor.end(signal).await;
                     return Ok(false);
                 }
             }
         }
     };
-    match written {
-        Ok(Some(text)) => {
+    // However the editor left the terminal.
+    prompt.reset_modes();
+    match status
+        .map_err(EditorError::from)
+        .and_then(|status| editor.written(status))
+    {
+        Ok(Written::Text(text, file)) => {
             let room = desk.current.clone();
-            desk.say_in(conversation, room, Content::Text(text));
+            let content = Content::Text(text);
+            if let Err(error) = content.encode() {
+                desk.note(&format!("not sent: {error}; {}", editor::keep(file)));
+            } else {
+                desk.say_in(conversation, room, content);
+            }
         }
-        Ok(None) => desk.note("nothing was written, nothing was sent"),
+        Ok(Written::Unchanged) => desk.note("nothing was changed, nothing was sent"),
+        Ok(Written::Nothing) => desk.note("nothing was written, nothing was sent"),
         Err(error) => desk.note(&error.to_string()),
     }
     // What was pressed in the editor is no wish to leave.

@@ -255,6 +255,12 @@ impl Prompt {
         }
     }
 
+    /// Sets the modes as they were found, after another program had the terminal between two
+    /// prompts.
+    pub fn reset_modes(&self) {
+        self.shared.modes.set_found();
+    }
+
     /// Shows the state at the prompt, and how many messages wait, at any time.
     pub fn set_state(&self, state: State, waiting: u32) {
         if self.shared.marker.set(state, waiting) {

@@ -1,18 +1,28 @@
 //! A message written in the person's editor.
 
+use rustix::process::{Pid, Signal, kill_process};
 use std::{
     env,
     ffi::OsString,
     io::{self, Read, Write},
+    process::ExitStatus,
+    time::Duration,
 };
+use tempfile::NamedTempFile;
 use thiserror::Error;
-use tokio::process::Command;
+use tokio::{
+    process::{Child, Command},
+    time::timeout,
+};
 
 /// Used if the person names none; every system has one under this name.
 const FALLBACK: &str = "vi";
 
 /// Bytes of what was written that are looked at: more than a message may have.
 const MAX_BYTES: u64 = 1024 * 1024;
+
+/// How long an editor that was told to end may take.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Why no message came of it.
 #[derive(Debug, Error)]
@@ -34,54 +44,133 @@ pub(super) enum EditorError {
         /// What was run.
         editor: String,
         /// How it ended.
-        status: std::process::ExitStatus,
+        status: ExitStatus,
     },
     /// What was written is no text.
     #[error("what was written is not UTF-8: nothing was sent")]
     NotText,
 }
 
-/// Lets the person write a message that begins with `text`; `None` if nothing remains of it.
-///
-/// The editor has the terminal meanwhile: nobody else may use it.
-///
-/// # Errors
-///
-/// [`EditorError`].
-pub(super) async fn write(text: &str) -> Result<Option<String>, EditorError> {
-    let mut file = tempfile::Builder::new()
-        .prefix("chat-")
-        .suffix(".txt")
-        .tempfile()?;
-    file.write_all(text.as_bytes())?;
-    file.flush()?;
-    let editor = editor();
-    let name = editor.to_string_lossy().into_owned();
-    // It may be a command line, as in `code --wait`: the shell knows how to read it.
-    let status = Command::new("sh")
-        .arg("-c")
-        .arg("eval \"$CHAT_EDITOR_COMMAND \\\"\\$1\\\"\"")
-        .arg("sh")
-        .arg(file.path())
-        .env("CHAT_EDITOR_COMMAND", &editor)
-        .kill_on_drop(true)
-        .status()
-        .await;
-    let status = status.map_err(|reason| EditorError::Run {
-        editor: name.clone(),
-        reason,
-    })?;
-    if !status.success() {
-        let editor = name;
-        return Err(EditorError::Failed { editor, status });
+/// What the person did in their editor.
+#[derive(Debug)]
+pub(super) enum Written {
+    /// Wrote nothing, or took all away.
+    Nothing,
+    /// Left it as it was.
+    Unchanged,
+    /// Wrote a message; it is also in this file.
+    Text(String, NamedTempFile),
+}
+
+/// An editor that has the terminal: nobody else may use it meanwhile.
+#[derive(Debug)]
+pub(super) struct Editor {
+    name: String,
+    /// What the message began with.
+    given: String,
+    file: NamedTempFile,
+    /// Killed when dropped.
+    child: Child,
+}
+
+impl Editor {
+    /// Lets the person write a message that begins with `text`.
+    ///
+    /// # Errors
+    ///
+    /// [`EditorError::File`] or [`EditorError::Run`].
+    pub(super) fn open(text: &str) -> Result<Self, EditorError> {
+        let mut file = tempfile::Builder::new()
+            .prefix("chat-")
+            .suffix(".txt")
+            .tempfile()?;
+        file.write_all(text.as_bytes())?;
+        file.flush()?;
+        let editor = editor();
+        let name = editor.to_string_lossy().into_owned();
+        // It takes the shell's place, so that it can be told to end; with variables before it, it
+        // cannot.
+        let first = name.split_whitespace().next().unwrap_or_default();
+        let exec = if first.contains('=') { "" } else { "exec " };
+        // It may be a command line, as in `code --wait`: the shell knows how to read it.
+        let child = Command::new("sh")
+            .arg("-c")
+            .arg(format!("eval \"{exec}$CHAT_EDITOR_COMMAND \\\"\\$1\\\"\""))
+            .arg("sh")
+            .arg(file.path())
+            .env("CHAT_EDITOR_COMMAND", &editor)
+            .kill_on_drop(true)
+            .spawn();
+        match child {
+            Ok(child) => Ok(Self {
+                name,
+                given: text.to_owned(),
+                file,
+                child,
+            }),
+            Err(reason) => Err(EditorError::Run {
+                editor: name,
+                reason,
+            }),
+        }
     }
-    // By its path: many editors put a new file in its place.
-    let written = std::fs::File::open(file.path())?;
-    let mut bytes = Vec::new();
-    written.take(MAX_BYTES).read_to_end(&mut bytes)?;
-    let text = String::from_utf8(bytes).map_err(|_| EditorError::NotText)?;
-    let text = text.trim_end();
-    Ok((!text.is_empty()).then(|| text.to_owned()))
+
+    /// Waits until the person is done.
+    ///
+    /// # Errors
+    ///
+    /// What the system said.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe.
+    pub(super) async fn ended(&mut self) -> io::Result<ExitStatus> {
+        self.child.wait().await
+    }
+
+    /// What the person left, once the editor has ended.
+    ///
+    /// # Errors
+    ///
+    /// [`EditorError`].
+    pub(super) fn written(self, status: ExitStatus) -> Result<Written, EditorError> {
+        if !status.success() {
+            let editor = self.name;
+            return Err(EditorError::Failed { editor, status });
+        }
+        // By its path: many editors put a new file in its place.
+        let written = std::fs::File::open(self.file.path())?;
+        let mut bytes = Vec::new();
+        written.take(MAX_BYTES).read_to_end(&mut bytes)?;
+        let text = String::from_utf8(bytes).map_err(|_| EditorError::NotText)?;
+        Ok(match text.trim_end() {
+            "" => Written::Nothing,
+            text if text == self.given.trim_end() => Written::Unchanged,
+            text => Written::Text(text.to_owned(), self.file),
+        })
+    }
+
+    /// Passes on that this process is to end, and waits a moment for the editor to put the
+    /// terminal in order.
+    pub(super) async fn end(mut self, signal: Signal) {
+        let pid = self.child.id().and_then(|pid| pid.try_into().ok());
+        if let Some(pid) = pid.and_then(Pid::from_raw) {
+            // It may have ended by itself.
+            let _ = kill_process(pid, signal);
+        }
+        // One that stays is killed.
+        let _ = timeout(PATIENCE, self.child.wait()).await;
+    }
+}
+
+/// Keeps what cannot be sent; says where.
+pub(super) fn keep(file: NamedTempFile) -> String {
+    let path = file.path().display().to_string();
+    // By its path: the file that was made first may be gone.
+    match file.into_temp_path().keep() {
+        Ok(_) => format!("what you wrote is in {path}"),
+        Err(error) => format!("what you wrote could not be kept: {error}"),
+    }
 }
 
 fn editor() -> OsString {

@@ -231,6 +231,16 @@ pub(crate) fn chat(dir: &Path, nick: &str, args: &[&str], input: &str) -> String
     String::from_utf8(output.stdout).unwrap()
 }
 
+/// Everything that was said in `&lobby`, in its order.
+pub(crate) fn said(dir: &Path) -> Vec<String> {
+    let args = ["tail", "&lobby", "--since", "0", "--json"];
+    chat(dir, "reader", &args, "")
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
+        .map(|message| message["body"].as_str().unwrap().to_owned())
+        .collect()
+}
+
 impl Drop for Agent<'_> {
     fn drop(&mut self) {
         self.kill();

@@ -3,6 +3,7 @@
 
 mod attacks;
 mod completion;
+mod editor;
 mod harness;
 mod history;
 mod keys;

@@ -1,20 +1,9 @@
 //! What is pasted is one text, and is sent when the person says so.
 
-use crate::harness::{Agent, Terminal, chat};
-use std::path::Path;
+use crate::harness::{Agent, Terminal, said};
 
 fn paste(text: &str) -> String {
     format!("\x1b[200~{}\x1b[201~", text.replace('\n', "\r"))
-}
-
-/// Everything that was said.
-fn said(dir: &Path) -> Vec<String> {
-    let args = ["tail", "&lobby", "--since", "0", "--json"];
-    chat(dir, "reader", &args, "")
-        .lines()
-        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
-        .map(|message| message["body"].as_str().unwrap().to_owned())
-        .collect()
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Many messages arrive while somebody types, or changes the terminal's width.
 
 use crate::{
-    harness::{Agent, Kept, Terminal, chat},
+    harness::{Agent, Kept, Terminal, chat, said},
     tmux::Tmux,
 };
 use std::{
@@ -82,15 +82,6 @@ impl Speaker {
         let stdin = self.0.0.stdin.as_mut().unwrap();
         writeln!(stdin, "{text}").unwrap();
     }
-}
-
-fn said(dir: &Path) -> Vec<String> {
-    let args = ["tail", "&lobby", "--since", "0", "--json"];
-    chat(dir, "reader", &args, "")
-        .lines()
-        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
-        .map(|message| message["body"].as_str().unwrap().to_owned())
-        .collect()
 }
 
 #[test]
