@@ -38,7 +38,8 @@ use tokio::time::timeout;
 /// Messages shown when a room is opened.
 const NEWEST: u32 = 20;
 
-/// How long leaving waits for the terminal and the agent to take what came last.
+/// How long leaving waits for the terminal and the agent to take what came last, and another name
+/// for the agent.
 const FLUSH: Duration = Duration::from_secs(2);
 
 /// The room of a conversation when none is named.
@@ -183,7 +184,7 @@ async fn talk(
                 match next {
                     Next::Quit => return Ok(()),
                     Next::GoOn => {}
-                    Next::Rename(nick) => rename(settings, conversation, desk, nick).await,
+                    Next::Rename(nick) => rename(settings, conversation, desk, nick).await?,
                     Next::Write(text) => {
                         if !write(conversation, desk, prompt, ends, &text).await? {
                             return Ok(());
@@ -201,13 +202,30 @@ async fn talk(
     }
 }
 
-/// Goes on under another name, if nothing is on its way under this one.
-async fn rename(settings: &Settings, conversation: &mut Talk, desk: &mut Desk, nick: Nick) {
-    if desk.unaccepted(conversation) > 0 {
-        return desk.note("the agent has not accepted your last messages yet: try again then");
+/// Goes on under another name, once nothing is on its way under this one.
+async fn rename(
+    settings: &Settings,
+    conversation: &mut Talk,
+    desk: &mut Desk,
+    nick: Nick,
+) -> Result<(), Failure> {
+    let accepted = async {
+        while desk.unaccepted(conversation) > 0 {
+            let happening = conversation.progress(desk.backlog.is_full()).await?;
+            desk.on_happening(conversation, happening);
+            desk.say_waiting(conversation);
+        }
+        Ok::<(), Failure>(())
+    };
+    if let Ok(accepted) = timeout(FLUSH, accepted).await {
+        accepted?;
+    } else {
+        desk.note("the agent has not accepted your last messages yet: try again then");
+        return Ok(());
     }
     if let Err(failure) = conversation.go_on_as(settings, nick).await {
-        return desk.note(&format!("you keep your name: {failure}"));
+        desk.note(&format!("you keep your name: {failure}"));
+        return Ok(());
     }
     desk.ignored = Ignored::load(&settings.state_dir, &conversation.me().nick).unwrap_or_default();
     desk.begin_anew(conversation);
@@ -217,6 +235,7 @@ async fn rename(settings: &Settings, conversation: &mut Talk, desk: &mut Desk, n
     }
     desk.note(&format!("you are {} now", conversation.me()));
     desk.ask_names(conversation);
+    Ok(())
 }
 
 /// Lets the person write in their editor, while the conversation goes on behind it; whether they

@@ -2,6 +2,7 @@
 //! knows what a person would see.
 
 mod attacks;
+mod commands;
 mod completion;
 mod editor;
 mod harness;

@@ -1,0 +1,157 @@
+//! What a person's commands do, as they and others see it.
+
+use crate::harness::{Agent, Terminal, chat, said};
+use std::path::Path;
+
+/// Two people in the lobby who both know that the other is there.
+fn two(dir: &Path) -> (Terminal, Terminal) {
+    let mut alice = Terminal::open(dir, "alice");
+    alice.expect("-- nobody has said anything here yet");
+    let mut bob = Terminal::open(dir, "bob");
+    bob.expect("-- nobody has said anything here yet");
+    alice.expect("bob joined &lobby");
+    (alice, bob)
+}
+
+#[test]
+fn what_is_done_to_a_message_is_seen_by_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let _agent = Agent(dir.path());
+    let (mut alice, mut bob) = two(dir.path());
+    alice.keys("one\rtwo\r");
+    bob.expect("alice  two\r\n");
+    for (who, keys, seen) in [
+        ('b', "/me waves", "*  bob waves\r\n"),
+        ('b', "/reply ^2 to the first", "↳ alice: one\r\n"),
+        ('b', "", "to the first\r\n"),
+        ('b', "/reply ^alice to the last", "↳ alice: two\r\n"),
+        ('b', "/react :tada:", "bob  🎉 → alice: two\r\n"),
+        ('b', "/unreact :tada:", "bob  (no more) 🎉 → alice: two\r\n"),
+        ('a', "/edit ^2 One", "alice  One (edited, was: one)\r\n"),
+        ('a', "/delete", "alice  (took back: two)\r\n"),
+        ('a', "/delete ^9", "there is no such message of yours"),
+        ('b', "//me waves", "bob  /me waves\r\n"),
+    ] {
+        let (by, other) = match who {
+            'a' => (&mut alice, &mut bob),
+            _ => (&mut bob, &mut alice),
+        };
+        if !keys.is_empty() {
+            by.keys(&format!("{keys}\r"));
+        }
+        by.expect(seen);
+        if !seen.starts_with("there is") {
+            other.expect(seen);
+        }
+    }
+    alice.keys("\x04");
+    alice.end();
+    bob.keys("\x04");
+    bob.end();
+}
+
+#[test]
+fn a_topic_and_who_is_there_are_shown() {
+    let dir = tempfile::tempdir().unwrap();
+    let _agent = Agent(dir.path());
+    let (mut alice, mut bob) = two(dir.path());
+    alice.keys("/topic\r");
+    alice.expect("-- no topic is set\r\n");
+    alice.keys("/topic the plan 世界\r");
+    bob.expect("-- alice set the topic of &lobby: the plan 世界\r\n");
+    bob.keys("/topic\r");
+    bob.expect("-- the plan 世界\r\n");
+    let mut carol = Terminal::open(dir.path(), "carol");
+    carol.expect("-- topic of &lobby: the plan 世界\r\n");
+    carol.keys("\x04");
+    carol.end();
+
+    bob.keys("/away\r");
+    bob.expect("-- you show as away; /back ends that\r\n");
+    alice.expect("bob is away");
+    alice.keys("/who\r");
+    alice.expect("-- in &lobby:\r\n");
+    alice.expect("   alice                online\r\n");
+    alice.expect("   bob                  away\r\n");
+    bob.keys("/back\r");
+    bob.expect("-- you show as here\r\n");
+    alice.expect("bob is here");
+    alice.keys("/who &lobby\r");
+    alice.expect("   bob                  online\r\n");
+    alice.keys("\x04");
+    alice.end();
+    bob.keys("\x04");
+    bob.end();
+}
+
+#[test]
+fn a_person_goes_on_under_another_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let _agent = Agent(dir.path());
+    let (mut alice, mut bob) = two(dir.path());
+    // A line that follows at once is said under the new name.
+    alice.keys("before\r/join &other\r/nick carol\rafter\r");
+    bob.expect("alice  before\r\n");
+    alice.expect("-- you are carol@");
+    alice.expect("carol  after\r\n");
+    alice.keys("/switch &lobby\r");
+    alice.expect("&lobby> ");
+    alice.keys("here too\r");
+    bob.expect("carol  here too\r\n");
+    // She is spoken to by that name, alone, too.
+    bob.keys("/msg carol psst\r");
+    let seen = alice.expect("private bob  psst\r\n");
+    assert!(!seen.contains("before"), "what was read is read on: {seen:?}");
+    for (name, why) in [("no name", "/nick NAME"), ("carol", "-- you are carol@")] {
+        alice.keys(&format!("/nick {name}\r"));
+        alice.expect(why);
+    }
+    alice.keys("\x04");
+    alice.end();
+    assert_eq!(said(dir.path()), ["before", "here too"]);
+    bob.keys("\x04");
+    bob.end();
+}
+
+#[test]
+fn nothing_is_seen_of_somebody_who_is_ignored() {
+    let dir = tempfile::tempdir().unwrap();
+    let _agent = Agent(dir.path());
+    let say = |who: &str, to: &str, text: &str| {
+        chat(dir.path(), who, &["send", to], &format!("{text}\n"));
+    };
+    let (mut alice, mut bob) = two(dir.path());
+    alice.keys("/ignore bob\r");
+    alice.expect("-- bob is ignored; /unignore bob ends that\r\n");
+    alice.keys("/ignore\r");
+    alice.expect("-- ignored: bob\r\n");
+    bob.keys("alice: not seen\r/msg alice nor this\r/away\r");
+    bob.expect("you show as away");
+    say("bob", "&lobby", "nor that");
+    say("carol", "&lobby", "first.");
+    let seen = alice.expect("carol  first.\r\n");
+    for part in ["not seen", "nor", "away", "\x07"] {
+        assert!(!seen.contains(part), "{part}: {seen:?}");
+    }
+    alice.keys("/history\r");
+    let seen = alice.expect("that was before");
+    assert!(!seen.contains("bob"), "{seen:?}");
+    alice.keys("\x04");
+    alice.end();
+
+    // It is remembered, and what was not shown counts as read.
+    let mut alice = Terminal::open(dir.path(), "alice");
+    let seen = alice.expect("carol  first.\r\n");
+    assert!(!seen.contains("nor"), "{seen:?}");
+    alice.keys("/unignore bob\r");
+    alice.expect("-- bob is not ignored any more\r\n");
+    alice.keys("/unignore bob\r");
+    alice.expect("-- bob was not ignored\r\n");
+    bob.keys("seen again\r");
+    let seen = alice.expect("bob  seen again\r\n");
+    assert!(!seen.contains("nor"), "{seen:?}");
+    alice.keys("\x04");
+    alice.end();
+    bob.keys("\x04");
+    bob.end();
+}
