@@ -7,6 +7,7 @@
 mod absence;
 mod arrivals;
 mod backlog;
+mod calls;
 mod commands;
 mod desk;
 mod editor;

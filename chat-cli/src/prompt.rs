@@ -27,7 +27,7 @@ mod screen;
 
 pub use complete::Words;
 pub use label::State;
-pub use printing::Block;
+pub use printing::{Block, NOTHING};
 
 use editing::Editing;
 use gate::Gate;

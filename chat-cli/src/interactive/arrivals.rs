@@ -74,6 +74,7 @@ impl Desk {
             Happening::NotStarted(reason) => self.note(&reason),
             Happening::Reconnected => {
                 self.agent_lost = false;
+                self.here_since = now();
                 self.note("the agent is back");
                 for (room, cursor) in std::mem::take(&mut self.unmarked) {
                     self.mark_read(talk, room, cursor);
@@ -115,9 +116,11 @@ impl Desk {
             .show(message, &me, &current, remark, columns);
         let mut text = shown.text;
         if let Some(call) = shown.call
-            && self.caught_up.contains(&message.room)
+            && self.is_live(message)
         {
-            text.push_str(&self.preferences.call(&call.from, &call.words));
+            if let Some(call) = self.calls.take(call, Instant::now()) {
+                text.push_str(&self.preferences.call(&call));
+            }
         }
         match cursor {
             Some(cursor) => self
@@ -125,6 +128,13 @@ impl Desk {
                 .push_message(text, message.room.clone(), cursor),
             None => self.backlog.push(text),
         }
+    }
+
+    /// Whether a message was said while the person was here.
+    fn is_live(&self, message: &Committed) -> bool {
+        // The first message of a conversation begins it; only the clock tells it from an old one.
+        self.caught_up.contains(&message.room)
+            || (matches!(message.room, Room::Direct(_)) && message.committed_at >= self.here_since)
     }
 
     fn on_fate(&mut self, talk: &Talk, fate: Fate) {

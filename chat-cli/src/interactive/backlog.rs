@@ -1,6 +1,6 @@
 //! Lines that wait for the terminal.
 
-use crate::prompt::Block;
+use crate::prompt::{Block, NOTHING};
 use protocol::{Cursor, Room};
 use std::collections::{HashMap, VecDeque};
 use tokio::sync::mpsc;
@@ -48,6 +48,16 @@ impl Backlog {
     pub(super) fn mark(&mut self, room: Room, cursor: Cursor) {
         let (text, mark) = (String::new(), Some((room, cursor)));
         self.add(Line { text, mark });
+    }
+
+    /// Adds what is for the terminal itself and takes no row.
+    pub(super) fn push_unseen(&mut self, text: &str) {
+        if !text.is_empty() {
+            self.add(Line {
+                text: format!("{text}{}", NOTHING.trim_end()),
+                mark: None,
+            });
+        }
     }
 
     fn add(&mut self, line: Line) {

@@ -4,6 +4,7 @@ use super::{
     NEWEST,
     absence::Absence,
     backlog::{Backlog, Marks},
+    calls::Calls,
     ignored::Ignored,
     noise::Noise,
     preferences::Preferences,
@@ -75,6 +76,7 @@ pub(super) struct Desk {
     pub(super) topics: HashMap<Room, String>,
     pub(super) link: Option<LinkStatus>,
     pub(super) absence: Absence,
+    pub(super) calls: Calls,
     pub(super) noise: Noise,
     /// When what is in `noise` is told.
     pub(super) noise_due: Option<Instant>,
@@ -90,6 +92,8 @@ pub(super) struct Desk {
     /// Markers that were being moved when the agent was lost.
     pub(super) unmarked: HashMap<Room, Cursor>,
     pub(super) caught_up: HashSet<Room>,
+    /// Since when the agent has been there: what was said before is no reason to call anybody.
+    pub(super) here_since: Timestamp,
     /// Who is in the current room, as far as is known.
     pub(super) names: Vec<String>,
     /// What the Tab key completes at the moment.
@@ -121,6 +125,7 @@ impl Desk {
             topics: HashMap::new(),
             link: None,
             absence: Absence::default(),
+            calls: Calls::default(),
             noise: Noise::default(),
             noise_due: None,
             agent_lost: false,
@@ -130,6 +135,7 @@ impl Desk {
             marking: HashMap::new(),
             unmarked: HashMap::new(),
             caught_up: HashSet::new(),
+            here_since: now(),
             names: Vec::new(),
             words: Words::default(),
         }
@@ -311,12 +317,17 @@ impl Desk {
     pub(super) fn wake_at(&self) -> Option<Instant> {
         let pending = self.mine.iter().find(|mine| !mine.shown);
         let pending = pending.map(|mine| mine.said + PENDING_AFTER);
-        let due = [pending, self.noise_due, self.absence.due()];
+        let due = [
+            pending,
+            self.noise_due,
+            self.absence.due(),
+            self.calls.due(),
+        ];
         due.into_iter().flatten().min()
     }
 
     /// Says what has become due: messages still on their way (at once if it is known that they
-    /// will be), who came and went, and how long there was no server.
+    /// will be), who came and went, who wants something, and how long there was no server.
     pub(super) fn wake(&mut self, talk: &Talk) {
         let now = Instant::now();
         if self.noise_due.is_some_and(|due| due <= now) {
@@ -331,6 +342,9 @@ impl Desk {
             self.note(&format!(
                 "offline {from}–{to}: {sent} sent, {received} received"
             ));
+        }
+        if let Some(call) = self.calls.fold(now) {
+            self.backlog.push_unseen(&self.preferences.call(&call));
         }
         self.tell_pending(talk, now);
     }

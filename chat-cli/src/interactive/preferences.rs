@@ -1,5 +1,6 @@
 //! What a person wants of the conversation: `terminal.toml`, and `/set` for this session.
 
+use super::calls::Call;
 use serde::Deserialize;
 use std::{fs, io, path::Path};
 use thiserror::Error;
@@ -116,8 +117,9 @@ impl Preferences {
         Ok(())
     }
 
-    /// What to send to the terminal so that it calls its person; `from` and `words` are clean.
-    pub(super) fn call(&self, from: &str, words: &str) -> String {
+    /// What to send to the terminal so that it calls its person.
+    pub(super) fn call(&self, call: &Call) -> String {
+        let Call { from, words } = call;
         let notification = match self.notify {
             Notify::Off => String::new(),
             Notify::Osc9 => format!("\x1b]9;{from}: {words}\x1b\\"),
@@ -151,16 +153,20 @@ mod tests {
     #[test]
     fn each_is_switched_for_itself() {
         let mut preferences = Preferences::default();
-        assert_eq!(preferences.call("bob", "hi"), "\x07");
+        let call = |words: &str| Call {
+            from: "bob".to_owned(),
+            words: words.to_owned(),
+        };
+        assert_eq!(preferences.call(&call("hi")), "\x07");
         preferences.set("bell", "off").unwrap();
-        assert_eq!(preferences.call("bob", "hi"), "");
+        assert_eq!(preferences.call(&call("hi")), "");
         preferences.set("notify", "osc777").unwrap();
         assert_eq!(
-            preferences.call("bob", "a;b"),
+            preferences.call(&call("a;b")),
             "\x1b]777;notify;bob;a,b\x1b\\"
         );
         preferences.set("notify", "osc9").unwrap();
-        assert_eq!(preferences.call("bob", "hi"), "\x1b]9;bob: hi\x1b\\");
+        assert_eq!(preferences.call(&call("hi")), "\x1b]9;bob: hi\x1b\\");
         assert_eq!(preferences.summary(), "bell off, notify osc9, comings on");
         assert!(preferences.set("bell", "maybe").is_err());
         assert!(preferences.set("volume", "on").is_err());

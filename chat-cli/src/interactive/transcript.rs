@@ -3,6 +3,7 @@
 //! Days and what is new since the last visit are set off by lines of their own; what is about an
 //! earlier message quotes it.
 
+use super::calls::Call;
 use crate::{
     recall::Recall,
     render::{self, Setting, Style, mentions},
@@ -33,15 +34,6 @@ pub(super) struct Shown {
     pub(super) text: String,
     /// What to call the reader's attention with, if it speaks to them.
     pub(super) call: Option<Call>,
-}
-
-/// Why a message speaks to the reader.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Call {
-    /// Who wants something.
-    pub(super) from: String,
-    /// The beginning of what they say, clean.
-    pub(super) words: String,
 }
 
 impl Transcript {

@@ -15,7 +15,7 @@ use std::{
 use tokio::sync::mpsc;
 
 /// Up a row and down again: the row above is the block's last.
-const NOTHING: &str = "\x1b[A\n";
+pub const NOTHING: &str = "\x1b[A\n";
 
 /// Lines to print at once, safe for a terminal already.
 #[derive(Debug)]

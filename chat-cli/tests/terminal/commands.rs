@@ -101,7 +101,10 @@ fn a_person_goes_on_under_another_name() {
     // She is spoken to by that name, alone, too.
     bob.keys("/msg carol psst\r");
     let seen = alice.expect("private bob  psst\r\n");
-    assert!(!seen.contains("before"), "what was read is read on: {seen:?}");
+    assert!(
+        !seen.contains("before"),
+        "what was read is read on: {seen:?}"
+    );
     for (name, why) in [("no name", "/nick NAME"), ("carol", "-- you are carol@")] {
         alice.keys(&format!("/nick {name}\r"));
         alice.expect(why);

@@ -2,6 +2,7 @@
 //! knows what a person would see.
 
 mod attacks;
+mod calls;
 mod commands;
 mod completion;
 mod editor;
