@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// Silence after which what was missed has come.
-const SETTLED_AFTER: Duration = Duration::from_secs(1);
+const SETTLED_AFTER: Duration = Duration::from_secs(2);
 
 /// The longest that is waited for it.
 const LONGEST: Duration = Duration::from_secs(15);
@@ -36,7 +36,7 @@ pub(super) struct Summary {
     pub(super) to: Timestamp,
     /// Own messages said meanwhile.
     pub(super) sent: u64,
-    /// Messages of others that were committed meanwhile.
+    /// Messages of others that were said or committed meanwhile.
     pub(super) received: u64,
 }
 
@@ -74,12 +74,9 @@ impl Absence {
             ..
         } = self
         {
-            let at = if is_mine {
-                message.sent_at
-            } else {
-                message.committed_at
-            };
-            if *from <= at && at <= *to {
+            let meanwhile = |at: Timestamp| *from <= at && at <= *to;
+            // A message of another host that waited there, too, is committed after the end of it.
+            if meanwhile(message.sent_at) || (!is_mine && meanwhile(message.committed_at)) {
                 *(if is_mine { sent } else { received }) += 1;
                 *due = instant + SETTLED_AFTER;
             }
@@ -145,13 +142,17 @@ mod tests {
         absence.take(&message(30), true, start);
         absence.take(&message(40), false, start);
         absence.take(&message(50), false, first);
+        // Said while nobody had the server, and committed when all had it.
+        let mut late = message(60);
+        late.committed_at = at(80);
+        absence.take(&late, false, first);
         // Before and after it.
         absence.take(&message(5), false, first);
         absence.take(&message(80), false, first);
         assert_eq!(absence.summary(first), None, "more came");
         let summary = absence.summary(first + SETTLED_AFTER).unwrap();
         assert_eq!((summary.from, summary.to), (at(10), at(70)));
-        assert_eq!((summary.sent, summary.received), (1, 2));
+        assert_eq!((summary.sent, summary.received), (1, 3));
         assert_eq!(absence.due(), None);
     }
 

@@ -7,10 +7,10 @@ use rustix::{
 };
 use std::{
     fs::File,
-    io::{Read, Write},
+    io::{BufRead, BufReader, Read, Write},
     os::{fd::OwnedFd, unix::process::CommandExt},
     path::Path,
-    process::{Child, Command, Stdio},
+    process::{Child, ChildStdout, Command, Stdio},
     sync::mpsc::{Receiver, sync_channel},
     thread,
     time::{Duration, Instant},
@@ -196,20 +196,69 @@ fn modes(line: &OwnedFd) -> String {
 pub(crate) struct Agent<'a>(pub(crate) &'a Path);
 
 impl Agent<'_> {
-    fn pid(&self) -> Option<i32> {
+    pub(crate) fn pid(&self) -> Option<Pid> {
         let output = Command::new(env!("CARGO_BIN_EXE_chat"))
             .args(["status", "--json", "--socket"])
             .arg(self.0.join("agent.sock"))
             .output()
             .ok()?;
         let status: serde_json::Value = serde_json::from_slice(&output.stdout).ok()?;
-        i32::try_from(status["pid"].as_i64()?).ok()
+        i32::try_from(status["pid"].as_i64()?)
+            .ok()
+            .and_then(Pid::from_raw)
     }
 
     pub(crate) fn kill(&self) {
-        if let Some(pid) = self.pid().and_then(Pid::from_raw) {
+        if let Some(pid) = self.pid() {
             kill_process(pid, Signal::KILL).unwrap();
         }
+    }
+}
+
+/// A server, which can be killed and come back under its address.
+pub(crate) struct Server<'a> {
+    dir: &'a Path,
+    pub(crate) address: String,
+    process: Kept,
+    /// So that it can go on writing.
+    _stdout: BufReader<ChildStdout>,
+}
+
+impl<'a> Server<'a> {
+    pub(crate) fn start(dir: &'a Path) -> Self {
+        Self::start_at(dir, "127.0.0.1:0")
+    }
+
+    fn start_at(dir: &'a Path, address: &str) -> Self {
+        let mut process = Command::new(env!("CARGO_BIN_EXE_chat"))
+            .args(["server", "--listen", address, "--state-dir"])
+            .arg(dir.join("server"))
+            .env("XDG_CONFIG_HOME", dir)
+            .stdout(Stdio::piped())
+            .stderr(File::create(dir.join("server.log")).unwrap())
+            .spawn()
+            .unwrap();
+        let mut stdout = BufReader::new(process.stdout.take().unwrap());
+        let process = Kept(process);
+        let mut line = String::new();
+        stdout.read_line(&mut line).unwrap();
+        let address = line.strip_prefix("listening on ").expect("an address");
+        Self {
+            dir,
+            address: address.trim().to_owned(),
+            process,
+            _stdout: stdout,
+        }
+    }
+
+    pub(crate) fn kill(&mut self) {
+        self.process.0.kill().unwrap();
+        self.process.0.wait().unwrap();
+    }
+
+    /// Starts it again after it was killed.
+    pub(crate) fn come_back(&mut self) {
+        *self = Self::start_at(self.dir, &self.address);
     }
 }
 

@@ -1,6 +1,7 @@
 //! The conversation at a real terminal: a pseudo-terminal that is read byte by byte, or tmux, which
 //! knows what a person would see.
 
+mod absence;
 mod attacks;
 mod calls;
 mod commands;
