@@ -53,6 +53,22 @@ impl Terminal {
         (columns, rows): (u16, u16),
         env: &[(&str, &str)],
     ) -> Self {
+        let mut chat = Command::new(env!("CARGO_BIN_EXE_chat"));
+        chat.args(["--nick", nick])
+            .arg("--socket")
+            .arg(dir.join("agent.sock"))
+            .arg("--state-dir")
+            .arg(dir.join("state"))
+            .env("NO_COLOR", "1")
+            .env("LC_ALL", "C.UTF-8")
+            .env("XDG_CONFIG_HOME", dir)
+            .env_remove("CHAT_HOST")
+            .envs(env.iter().copied());
+        Self::run(chat, (columns, rows))
+    }
+
+    /// With another program than `chat` itself.
+    pub(crate) fn run(mut program: Command, (columns, rows): (u16, u16)) -> Self {
         let control = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
         grantpt(&control).unwrap();
         unlockpt(&control).unwrap();
@@ -71,18 +87,8 @@ impl Terminal {
             ws_ypixel: 0,
         };
         tcsetwinsize(&line, size).unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_chat"))
-            .args(["--nick", nick])
-            .arg("--socket")
-            .arg(dir.join("agent.sock"))
-            .arg("--state-dir")
-            .arg(dir.join("state"))
+        let child = program
             .env("TERM", "xterm")
-            .env("NO_COLOR", "1")
-            .env("LC_ALL", "C.UTF-8")
-            .env("XDG_CONFIG_HOME", dir)
-            .env_remove("CHAT_HOST")
-            .envs(env.iter().copied())
             // Ctrl-Z stops the whole group.
             .process_group(0)
             .stdin(Stdio::from(line.try_clone().unwrap()))

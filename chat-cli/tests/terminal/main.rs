@@ -12,6 +12,7 @@ mod history;
 mod keys;
 mod paste;
 mod resize;
+mod ssh;
 mod storm;
 mod suspend;
 mod tmux;

@@ -22,15 +22,11 @@ fn input(count: usize) -> String {
 }
 
 /// Types while messages arrive, a key after every few of them.
-fn type_during_arrivals(columns: u16, rows: u16) {
+pub(crate) fn type_during_arrivals(dir: &Path, mut alice: Terminal, how: &str) {
     const MESSAGES: usize = 2_000;
     const PER_KEY: usize = 10;
-    let dir = tempfile::tempdir().unwrap();
-    let _agent = Agent(dir.path());
-    let mut alice = Terminal::open_in(dir.path(), "alice", (columns, rows), &[]);
-    alice.expect("&lobby> ");
     let text: String = ('a'..='z').cycle().take(MESSAGES / PER_KEY).collect();
-    let path = dir.path().to_owned();
+    let path = dir.to_owned();
     let began = Instant::now();
     let bob = thread::spawn(move || chat(&path, "bob", &["send", "&lobby"], &input(MESSAGES)));
     let mut seen = String::new();
@@ -53,14 +49,22 @@ fn type_during_arrivals(columns: u16, rows: u16) {
         from += at + mark.len();
         assert_eq!(seen.matches(&mark).count(), 1, "{mark}");
     }
-    assert!(said(dir.path()).contains(&format!("{text}!")));
+    assert!(said(dir).contains(&format!("{text}!")));
     eprintln!(
-        "{MESSAGES} messages and {} keys at {columns} columns in {took:?}, {:.0} messages a second",
+        "{MESSAGES} messages and {} keys, {how}, in {took:?}, {:.0} messages a second",
         text.len(),
         f64::from(u32::try_from(MESSAGES).unwrap()) / took.as_secs_f64()
     );
     alice.keys("\x04");
     alice.end();
+}
+
+fn type_at(columns: u16) {
+    let dir = tempfile::tempdir().unwrap();
+    let _agent = Agent(dir.path());
+    let mut alice = Terminal::open_in(dir.path(), "alice", (columns, 24), &[]);
+    alice.expect("&lobby> ");
+    type_during_arrivals(dir.path(), alice, &format!("{columns} columns"));
 }
 
 /// Somebody who says a line when told to.
@@ -86,12 +90,12 @@ impl Speaker {
 
 #[test]
 fn a_line_that_is_typed_during_thousands_of_arrivals_stays_whole() {
-    type_during_arrivals(80, 24);
+    type_at(80);
 }
 
 #[test]
 fn a_line_that_is_typed_during_arrivals_in_a_narrow_terminal_stays_whole() {
-    type_during_arrivals(40, 24);
+    type_at(40);
 }
 
 #[test]
