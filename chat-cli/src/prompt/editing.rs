@@ -77,6 +77,7 @@ impl Editing {
             let complaint = self.editor.history().keep_in(path);
             self.tell(complaint);
         }
+        self.shared.screen.go_down();
         let mut half_typed = (String::new(), String::new());
         while let Ok(prompt) = prompts.recv() {
             self.shared.gate.arm();

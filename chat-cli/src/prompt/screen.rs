@@ -21,8 +21,9 @@ use std::{
 };
 
 /// How long a width must have been the same before something is printed above a line of several
-/// rows. tmux rewraps its lines at once, but tells of a further change only 250 ms after one; what
-/// is printed in between leaves rows behind.
+/// rows, and in tmux also before the line itself is painted for it. tmux rewraps its lines at once,
+/// but tells of a further change only 250 ms after one; what is painted in between leaves rows
+/// behind.
 const QUIET: Duration = Duration::from_millis(400);
 
 /// How long that is waited for at most.
@@ -35,6 +36,8 @@ const COLUMNS: u16 = 80;
 #[derive(Debug)]
 pub(super) struct Screen {
     rewraps: bool,
+    /// Whether the terminal is tmux, which tells of its width late.
+    is_late: bool,
     inner: Mutex<Inner>,
 }
 
@@ -57,6 +60,7 @@ impl Screen {
         let columns = columns();
         Self {
             rewraps: rewraps(|name| env::var(name).ok()),
+            is_late: is_tmux(|name| env::var(name).ok()),
             inner: Mutex::new(Inner {
                 painted: Painted::nothing(widths, columns),
                 columns,
@@ -65,6 +69,22 @@ impl Screen {
                 usual: String::new(),
                 prompt: String::new(),
             }),
+        }
+    }
+
+    /// Goes to the last row of a terminal that needs it, before the first line.
+    ///
+    /// When tmux becomes narrower, each row that it splits takes a row from the top of the window
+    /// out of reach, blank rows below the line or not. Of a line that is near the top, the first
+    /// rows would stay behind up there. That still happens to one that came to the top because the
+    /// width changed to and fro many times and nothing was printed meanwhile; to bring it down each
+    /// time would leave blank rows instead.
+    pub(super) fn go_down(&self) {
+        if self.is_late {
+            let mut text = String::new();
+            down(&mut text, u16::MAX);
+            // A terminal that is gone ends the editor at its first read.
+            let _ = write(&text);
         }
     }
 
@@ -78,6 +98,9 @@ impl Screen {
 
     /// The editor has learned of another width and is about to clear and paint.
     pub(super) fn resized(&self) {
+        // The editor has just looked, and goes by that until it hears of the next width.
+        let told = columns();
+        self.settle_if_late();
         let mut inner = self.inner();
         let now = inner.look();
         let Painted { columns, real, .. } = inner.painted;
@@ -85,7 +108,7 @@ impl Screen {
             self.make_room(&inner.painted, now);
             inner.painted.real = now;
         }
-        inner.columns = now;
+        inner.columns = told;
     }
 
     /// Takes the line away as it is in a terminal of `now` columns; then the editor can clear it
@@ -158,6 +181,12 @@ impl Screen {
     pub(super) fn touch(&self, line: &str, cursor: usize) -> bool {
         let mut inner = self.inner();
         inner.catch_up();
+        if inner.last != inner.painted.real {
+            drop(inner);
+            self.settle_if_late();
+            inner = self.inner();
+            inner.catch_up();
+        }
         let now = inner.last;
         let stale = now != inner.painted.real;
         if stale {
@@ -166,6 +195,13 @@ impl Screen {
         }
         inner.painted.set(line, cursor);
         stale
+    }
+
+    /// Blocks the editor, too, while the width may be another one than is told.
+    fn settle_if_late(&self) {
+        if self.is_late {
+            self.settle();
+        }
     }
 
     /// Blocks while the terminal is being given another width.
@@ -283,10 +319,14 @@ fn columns() -> u16 {
     }
 }
 
+fn is_tmux(var: impl Fn(&str) -> Option<String>) -> bool {
+    var("TMUX").is_some_and(|value| !value.is_empty())
+}
+
 /// Whether this terminal wraps long lines anew when its width changes. Most do; it cannot be asked.
 fn rewraps(var: impl Fn(&str) -> Option<String>) -> bool {
     let is_set = |name| var(name).is_some_and(|value| !value.is_empty());
-    if is_set("TMUX") {
+    if is_tmux(&var) {
         return true;
     }
     // Terminals that do, and that may have been started from one that does not.
