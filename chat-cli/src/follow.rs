@@ -18,6 +18,8 @@ use std::collections::{BTreeMap, HashMap};
 #[derive(Debug, Default)]
 pub struct Follow {
     rooms: BTreeMap<Room, Place>,
+    /// How often the rooms have changed.
+    changes: u64,
     /// Openings the agent has not answered.
     asked: HashMap<RequestId, Room>,
 }
@@ -66,6 +68,7 @@ impl Follow {
             From::After(cursor) => Some(cursor),
             From::Beginning | From::Newest(_) | From::Unread(_) | From::Since(_) => None,
         };
+        self.changes += 1;
         self.rooms.insert(
             room,
             Place {
@@ -82,6 +85,7 @@ impl Follow {
     /// Stops reading `room`; false if nobody did.
     pub fn remove(&mut self, room: &Room) -> bool {
         self.asked.retain(|_, asked| asked != room);
+        self.changes += 1;
         self.rooms.remove(room).is_some()
     }
 
@@ -94,6 +98,12 @@ impl Follow {
     /// The rooms that are read.
     pub fn rooms(&self) -> impl Iterator<Item = &Room> {
         self.rooms.keys()
+    }
+
+    /// A number that is another one once other rooms are read, those with one person aside.
+    #[must_use]
+    pub const fn changes(&self) -> u64 {
+        self.changes
     }
 
     /// Forgets what the last connection was asked; all rooms are to be opened again.

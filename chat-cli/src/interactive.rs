@@ -22,7 +22,7 @@ use crate::{
     exit::{self, Failure},
     paths::Settings,
     prompt::{self, Printer, Prompt, Typed},
-    render::Style,
+    render::{self, Style},
     wait::until,
 };
 use backlog::Marks;
@@ -34,7 +34,7 @@ use preferences::Preferences;
 use protocol::{Content, Nick, Room, Target, local::From};
 use rustix::process::Signal;
 use std::time::Duration;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 /// Messages shown when a room is opened.
 const NEWEST: u32 = 20;
@@ -103,9 +103,12 @@ pub async fn run(settings: &Settings, room: Option<&Target>) -> Result<(), Failu
         &mut ends,
     )
     .await;
+    let mut undone = Vec::new();
     for typed in prompt.finish() {
-        if let Typed::Message(text) = typed {
-            desk.say(&mut conversation, text);
+        match typed {
+            Typed::Message(text) => desk.say(&mut conversation, text),
+            Typed::Command(line) => undone.push(render::line(&line).into_owned()),
+            _ => {}
         }
     }
     let hurry = tokio::select! {
@@ -120,6 +123,9 @@ pub async fn run(settings: &Settings, room: Option<&Target>) -> Result<(), Failu
     prompt.end(hurry, move || {
         if let Some(failure) = failure {
             failure.report();
+        }
+        for line in undone {
+            exit::say(&format!("not done any more: {line}"));
         }
         if lost > 0 {
             exit::say(&format!(
@@ -140,7 +146,12 @@ async fn talk(
     ends: &mut Ends,
 ) -> Result<(), Failure> {
     let mut interrupted = false;
+    // When at the latest this ends, once it was told to.
+    let mut ending = None;
     loop {
+        if ending.is_some() && desk.backlog.is_printed() {
+            return Ok(());
+        }
         desk.say_waiting(conversation);
         let (state, waiting) = desk.state();
         prompt.set_state(state, waiting);
@@ -198,7 +209,16 @@ async fn talk(
                 desk.on_happening(conversation, happening?);
             }
             () = until(wake) => desk.wake(conversation),
-            _ = ends.next() => return Ok(()),
+            signal = ends.next() => {
+                if signal == Signal::HUP || ending.is_some() {
+                    return Ok(());
+                }
+                // The editor prints only when it has nothing to read: what was typed before is
+                // done as ever.
+                ending = Some(Instant::now() + FLUSH);
+                desk.backlog.push_nothing();
+            }
+            () = until(ending) => return Ok(()),
         }
     }
 }

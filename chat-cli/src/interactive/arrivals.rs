@@ -8,6 +8,7 @@ use super::{
 use crate::{
     conversation::Happening,
     outbound::Fate,
+    refused::{by_server, is_refusal},
     render::{self, Setting},
 };
 use protocol::{
@@ -117,10 +118,9 @@ impl Desk {
         let mut text = shown.text;
         if let Some(call) = shown.call
             && self.is_live(message)
+            && let Some(call) = self.calls.take(call, Instant::now())
         {
-            if let Some(call) = self.calls.take(call, Instant::now()) {
-                text.push_str(&self.preferences.call(&call));
-            }
+            text.push_str(&self.preferences.call(&call));
         }
         match cursor {
             Some(cursor) => self
@@ -211,7 +211,7 @@ impl Desk {
                 self.note(&format!("in {}:", self.label(&room, &me)));
                 let is_known = matches!(self.link, Some(LinkStatus::Online { .. }));
                 if matches!(room, Room::Federated(_)) && !is_known {
-                    self.note("the server cannot be reached: only members on this host are known");
+                    self.note("without the server only members on this host are known");
                 }
                 for member in members {
                     let name = render::pad(&render::name_seen_by(&member.user, &me), 20);
@@ -343,11 +343,20 @@ impl Desk {
             (_, LinkStatus::Online { server, .. }) => {
                 self.note(&format!("connected to server {server}"));
             }
-            (Some(LinkStatus::Waiting { .. }), LinkStatus::Waiting { .. }) => {}
-            (_, LinkStatus::Waiting { server, error, .. }) => self.note(&format!(
-                "server {server} cannot be reached ({error}): what you say in #rooms is kept here \
-                 until it can"
-            )),
+            (
+                Some(LinkStatus::Waiting { error: before, .. }),
+                LinkStatus::Waiting { error, .. },
+            ) if is_refusal(before) == is_refusal(error) => {}
+            (_, LinkStatus::Waiting { server, error, .. }) => {
+                let why = match by_server(error) {
+                    Some(reason) => format!("refuses this host ({reason})"),
+                    None if is_refusal(error) => format!("cannot be talked to ({error})"),
+                    None => format!("cannot be reached ({error})"),
+                };
+                self.note(&format!(
+                    "server {server} {why}: what you say in #rooms is kept here meanwhile"
+                ));
+            }
             (Some(LinkStatus::Online { .. }), LinkStatus::Connecting { server }) => {
                 self.note(&format!("the connection to server {server} was lost"));
             }

@@ -60,6 +60,11 @@ impl Backlog {
         }
     }
 
+    /// Adds nothing that is seen, to know when all before it is printed.
+    pub(super) fn push_nothing(&mut self) {
+        self.push(NOTHING.trim_end().to_owned());
+    }
+
     fn add(&mut self, line: Line) {
         self.bytes += line.text.len() + LINE_BYTES;
         self.lines.push_back(line);

@@ -98,6 +98,8 @@ pub(super) struct Desk {
     pub(super) names: Vec<String>,
     /// What the Tab key completes at the moment.
     words: Words,
+    /// At which change of the rooms that was so.
+    words_of: Option<u64>,
 }
 
 pub(super) struct Mine {
@@ -138,6 +140,7 @@ impl Desk {
             here_since: now(),
             names: Vec::new(),
             words: Words::default(),
+            words_of: None,
         }
     }
 
@@ -195,13 +198,14 @@ impl Desk {
 
     /// What the Tab key is to complete, if that has changed.
     pub(super) fn new_words(&mut self, talk: &Talk) -> Option<Words> {
+        let changes = Some(talk.follow().changes());
+        if changes == self.words_of && self.names == self.words.nicks {
+            return None;
+        }
+        self.words_of = changes;
         let open = talk.follow().rooms();
         let open = open.filter(|room| !matches!(room, Room::Direct(_)));
         let rooms: Vec<String> = open.map(|room| room.seen_by(talk.me())).collect();
-        let known = &self.words;
-        if rooms == known.rooms && self.names == known.nicks && !known.commands.is_empty() {
-            return None;
-        }
         self.words = Words {
             commands: command::names().map(str::to_owned).collect(),
             rooms,

@@ -3,7 +3,7 @@
 use crate::harness::{Agent, Server, Terminal, chat};
 use jiff::{Timestamp, tz::TimeZone};
 use rustix::process::{Signal, kill_process};
-use std::{fs, path::Path};
+use std::{fs, path::Path, process::Command};
 
 /// A host with its terminal, in `#ops`.
 fn host(dir: &Path, host: &str, nick: &str, server: &Server<'_>) -> Terminal {
@@ -67,6 +67,33 @@ fn a_time_without_server_is_seen_at_the_prompt_and_told_at_its_end() {
     let clock = |text: &str| text.len() == 5 && text.as_bytes()[2] == b':';
     assert!(times.split('–').all(clock), "{times}");
     assert!(seen.contains("●    #ops> "), "{seen}");
+    for mut terminal in [alice, bob] {
+        terminal.keys("\x04");
+        terminal.end();
+    }
+}
+
+#[test]
+fn a_server_that_refuses_is_told_from_one_that_is_away() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut server = Server::start(dir.path());
+    let (ada, bee) = (dir.path().join("ada"), dir.path().join("bee"));
+    let (_ada, _bee) = (Agent(&ada), Agent(&bee));
+    let alice = host(&ada, "ada", "alice", &server);
+    fs::create_dir(&bee).unwrap();
+    let mut bob = Terminal::open_in(&bee, "bob", (200, 24), &[("CHAT_HOST", "ada")]);
+    bob.expect("&lobby> ");
+    Command::new(env!("CARGO_BIN_EXE_chat"))
+        .args(["join", &server.address, "--nick", "bob", "--socket"])
+        .arg(bee.join("agent.sock"))
+        .output()
+        .unwrap();
+    let refuses = format!("-- server {} refuses this host (", server.address);
+    bob.expect(&refuses);
+    bob.expect("another host is connected as ada");
+    bob.expect("◌    &lobby> ");
+    server.kill();
+    bob.expect(&format!("-- server {} cannot be reached (", server.address));
     for mut terminal in [alice, bob] {
         terminal.keys("\x04");
         terminal.end();

@@ -18,7 +18,7 @@ mod suspend;
 mod tmux;
 mod walk;
 
-use harness::{Agent, Terminal, chat};
+use harness::{Agent, Terminal, chat, said};
 use rustix::process::{Pid, Signal, kill_process};
 use std::{
     io::{BufRead, BufReader, Write},
@@ -92,6 +92,25 @@ fn keys_typed_ahead_of_a_command_are_not_lost() {
     alice.expect("alice  /three");
     alice.keys("/quit\r");
     alice.end();
+}
+
+#[test]
+fn what_was_typed_before_the_end_is_done_first() {
+    let dir = tempfile::tempdir().unwrap();
+    let _agent = Agent(dir.path());
+    let mut alice = Terminal::open(dir.path(), "alice");
+    alice.expect("&lobby> ");
+    alice.signal(Signal::STOP);
+    alice.await_stop();
+    alice.keys("one\r/topic changed\rtwo\r/join &other\rthree\rhalf ty");
+    alice.signal(Signal::TERM);
+    alice.signal(Signal::CONT);
+    alice.end();
+    assert_eq!(said(dir.path()), ["one", "two"]);
+    let args = ["tail", "&other", "--since", "0", "--json"];
+    assert_eq!(chat(dir.path(), "bob", &args, "").lines().count(), 1);
+    let topic = chat(dir.path(), "bob", &["topic", "&lobby"], "");
+    assert_eq!(topic, "changed\n");
 }
 
 #[test]
