@@ -100,7 +100,7 @@ fn a_person_goes_on_under_another_name() {
     bob.expect("carol  here too\r\n");
     // She is spoken to by that name, alone, too.
     bob.keys("/msg carol psst\r");
-    let seen = alice.expect("private bob  psst\r\n");
+    let seen = alice.expect("private bob  psst\x07\r\n");
     assert!(
         !seen.contains("before"),
         "what was read is read on: {seen:?}"
