@@ -277,10 +277,9 @@ fn pick(argument: &str) -> (Which, &str) {
     }
 }
 
-/// What `/help` shows, a line a command.
-pub fn help() -> impl Iterator<Item = String> {
-    let lines = COMMANDS.into_iter();
-    lines.map(|(_, usage, what)| format!("{usage:<25} {what}"))
+/// What `/help` shows: how each command is written, and what it does.
+pub fn help() -> impl Iterator<Item = (&'static str, &'static str)> {
+    COMMANDS.into_iter().map(|(_, usage, what)| (usage, what))
 }
 
 fn did_you_mean(nearest: Option<&str>) -> String {

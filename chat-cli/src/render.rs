@@ -9,7 +9,7 @@ mod message;
 mod wrap;
 
 pub use colour::mentions;
-pub use message::{Quote, Setting, excerpt};
+pub use message::{NARROW, Quote, Setting, excerpt};
 
 use crate::refused;
 use jiff::{Timestamp as Instant, civil::Date, tz::TimeZone};

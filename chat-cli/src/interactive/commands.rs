@@ -8,6 +8,7 @@ use crate::{
     command::{self, Command},
     prompt, query,
     recall::Which,
+    render::{self, NARROW},
 };
 use protocol::{
     Content, MessageId, Room,
@@ -133,8 +134,14 @@ impl Desk {
                 Err(error) => self.note(&error.to_string()),
             },
             Command::Help => {
-                for line in command::help() {
-                    self.backlog.push(format!("   {line}"));
+                let columns = render::columns();
+                for (usage, what) in command::help() {
+                    let mark = match columns {
+                        Some(..NARROW) => format!("   {usage}\n      "),
+                        _ => format!("   {usage:<25} "),
+                    };
+                    let line = self.style().under(&mark, what, columns);
+                    self.backlog.push(line);
                 }
                 self.note("anything else is said here; // begins a line with /");
             }
@@ -180,7 +187,7 @@ impl Desk {
         self.current = room;
         self.tell_noise();
         let label = self.label(&self.current, talk.me());
-        let rule = self.transcript.rule(&label, crate::render::columns());
+        let rule = self.transcript.rule(&label, render::columns());
         self.backlog.push(rule);
         self.ask_names(talk);
     }

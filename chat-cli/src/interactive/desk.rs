@@ -221,15 +221,22 @@ impl Desk {
     /// A line of the program's own, not of a person.
     pub(super) fn note(&mut self, text: &str) {
         self.tell_noise();
-        let line = self.style().dim(&format!("-- {}", render::line(text)));
+        let line = self.own_line("-- ", &render::line(text));
         self.backlog.push(line);
+    }
+
+    /// A line of the program's own that fits the terminal; `text` is clean.
+    fn own_line(&self, mark: &str, text: &str) -> String {
+        let wrapped = self.style().under(mark, text, render::columns());
+        let lines: Vec<String> = wrapped.lines().map(|line| self.style().dim(line)).collect();
+        lines.join("\n")
     }
 
     /// Tells who came and went since that was told last.
     pub(super) fn tell_noise(&mut self) {
         self.noise_due = None;
         if let Some(line) = self.noise.fold() {
-            let line = self.style().dim(&format!("-- {}", render::line(&line)));
+            let line = self.own_line("-- ", &render::line(&line));
             self.backlog.push(line);
         }
     }
@@ -364,7 +371,6 @@ impl Desk {
             Some(LinkStatus::Online { .. }) | None => None,
         };
         let mut lines = Vec::new();
-        let style = self.transcript.style.clone();
         for mine in self.mine.iter_mut().filter(|mine| !mine.shown) {
             let is_local = mine.room.is_local_to(&talk.me().host);
             let away = offline.filter(|_| mine.queued && !is_local);
@@ -378,9 +384,12 @@ impl Desk {
                 (None, false) => "not accepted by the agent yet",
             };
             let text = render::lines(&mine.text, 3);
-            lines.push(style.dim(&format!(".. {text}  (pending: {why})")));
+            lines.push(format!("{text}  (pending: {why})"));
         }
-        lines.into_iter().for_each(|line| self.backlog.push(line));
+        for line in lines {
+            let line = self.own_line(".. ", &line);
+            self.backlog.push(line);
+        }
     }
 
     /// The room as the person knows it; a conversation with one person has a mark of its own.

@@ -20,7 +20,7 @@ const NAME_COLUMNS: usize = 12;
 const NARROW_NAME_COLUMNS: usize = 8;
 
 /// A terminal with fewer columns is narrow.
-const NARROW: usize = 60;
+pub const NARROW: usize = 60;
 
 /// Columns of an excerpt, and bytes: what takes no column can be as long as a message.
 const EXCERPT_COLUMNS: usize = 40;
@@ -189,6 +189,19 @@ impl Style {
             .map(|line| self.dim(line))
             .collect();
         lines.join(&format!("\n{:indent$}", ""))
+    }
+
+    /// Something that nobody said: `text`, which is clean, behind `mark` and wrapped under its own
+    /// beginning.
+    #[must_use]
+    pub fn under(&self, mark: &str, text: &str, columns: Option<usize>) -> String {
+        let indent = mark.rsplit('\n').next().unwrap_or_default().width();
+        let room_for = columns.map_or(usize::MAX, |columns| columns.saturating_sub(indent));
+        let lines: Vec<&str> = text
+            .split('\n')
+            .flat_map(|line| wrap::wrap(line.trim_start(), room_for))
+            .collect();
+        format!("{mark}{}", lines.join(&format!("\n{:indent$}", "")))
     }
 
     /// What somebody wrote: clean, wrapped under its beginning, with links that can be clicked.

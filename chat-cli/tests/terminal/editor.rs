@@ -21,7 +21,7 @@ fn open(dir: &Path, script: &str) -> Terminal {
     let command = format!("'{}' --wait", editor(dir, script).display());
     // The file comes last.
     let env = [("EDITOR", command.as_str()), ("VISUAL", "")];
-    let mut alice = Terminal::open_in(dir, "alice", (80, 24), &env);
+    let mut alice = Terminal::open_in(dir, "alice", (200, 24), &env);
     alice.expect("&lobby> ");
     alice
 }
