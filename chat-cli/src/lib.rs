@@ -29,6 +29,7 @@ mod follow;
 mod interactive;
 mod json;
 mod lines;
+mod listing;
 mod news;
 mod outbound;
 mod output;

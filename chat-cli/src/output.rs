@@ -105,6 +105,18 @@ impl Output {
         self.room().await
     }
 
+    /// [`Output::print`] for each of `lines`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Output::line`].
+    pub async fn print_all(&mut self, lines: &[String]) -> Result<(), Failure> {
+        for line in lines {
+            self.print(line).await?;
+        }
+        Ok(())
+    }
+
     /// Bytes that were printed so far.
     #[must_use]
     pub fn printed(&self) -> u64 {

@@ -13,10 +13,7 @@ pub use message::{NARROW, Quote, Setting, excerpt};
 
 use crate::refused;
 use jiff::{Timestamp as Instant, civil::Date, tz::TimeZone};
-use protocol::{
-    Availability, Timestamp, UserName,
-    local::{LinkStatus, RoomInfo, Status},
-};
+use protocol::{Availability, Timestamp, UserName, local::LinkStatus};
 use std::{borrow::Cow, fmt::Write};
 use unicode_width::UnicodeWidthStr;
 
@@ -96,35 +93,6 @@ impl Style {
         at.strftime(format).to_string()
     }
 
-    /// The answer to `chat status` as lines without a final line end.
-    #[must_use]
-    pub fn status(&self, status: &Status) -> String {
-        let mut out = format!(
-            "user    {}\nagent   {}, pid {}, {}, state in {}\nserver  {}\noutbox  ",
-            status.user,
-            line(&status.software),
-            status.pid,
-            count(status.sessions.into(), "session"),
-            line(&status.state_dir),
-            self.link(&status.link),
-        );
-        // Writing to a string cannot fail.
-        let _ = match status.outbox_messages {
-            0 => write!(out, "empty"),
-            messages => write!(
-                out,
-                "{} waiting for the server, {} of {} bytes",
-                count(messages, "message"),
-                status.outbox_bytes,
-                status.outbox_limit_bytes
-            ),
-        };
-        for problem in &status.problems {
-            let _ = write!(out, "\nproblem {}", line(problem));
-        }
-        out
-    }
-
     /// The state of the link, in one line.
     #[must_use]
     pub fn link(&self, link: &LinkStatus) -> String {
@@ -162,28 +130,6 @@ impl Style {
                 self.time(*since)
             ),
         }
-    }
-
-    /// One line of `chat rooms`.
-    #[must_use]
-    pub fn room(&self, info: &RoomInfo, me: &UserName) -> String {
-        let name = info.room.seen_by(me);
-        let members = match info.members {
-            Some(members) => count(members.into(), "member"),
-            None => "members unknown".to_owned(),
-        };
-        let mut out = format!(
-            "{} {}  {members}",
-            if info.joined { '*' } else { ' ' },
-            pad(&name, 16)
-        );
-        if info.unread > 0 {
-            let _ = write!(out, ", {} unread", info.unread);
-        }
-        if !info.topic.is_empty() {
-            let _ = write!(out, "  {}", line(&info.topic));
-        }
-        out
     }
 }
 
@@ -427,15 +373,5 @@ mod tests {
             away.starts_with("hub:7667 cannot be reached: no answer"),
             "{away}"
         );
-    }
-
-    #[test]
-    fn status_hides_no_escape() {
-        let text = style().status(&Status {
-            problems: vec!["disk\x1b[1m full".to_owned()],
-            ..sample::status()
-        });
-        assert!(text.contains("problem disk\\x1b[1m full"), "{text}");
-        assert!(text.contains("outbox  3 messages"), "{text}");
     }
 }

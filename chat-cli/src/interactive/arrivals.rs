@@ -7,6 +7,7 @@ use super::{
 };
 use crate::{
     conversation::Happening,
+    listing,
     outbound::Fate,
     refused::{by_server, is_refusal},
     render::{self, Setting},
@@ -16,6 +17,14 @@ use protocol::{
     local::{Event, From, LinkStatus, Refusal, Reply},
 };
 use tokio::time::Instant;
+
+/// How far tables are set in.
+const TABLE_INDENT: usize = 3;
+
+/// Columns that a table may take.
+fn table_columns() -> Option<usize> {
+    render::columns().map(|columns| columns.saturating_sub(TABLE_INDENT))
+}
 
 impl Desk {
     pub(super) fn on_happening(&mut self, talk: &mut Talk, happening: Happening<Question>) {
@@ -213,18 +222,12 @@ impl Desk {
                 if matches!(room, Room::Federated(_)) && !is_known {
                     self.note("without the server only members on this host are known");
                 }
-                for member in members {
-                    let name = render::pad(&render::name_seen_by(&member.user, &me), 20);
-                    let there = render::availability(member.availability);
-                    self.backlog.push(format!("   {name} {there}"));
-                }
+                let name = |user: &_| render::name_seen_by(user, &me);
+                self.table(&listing::members(&members, name, table_columns()));
                 self.and_more(more, "chat who");
             }
             (Question::Rooms, Some(Ok(Reply::Rooms { rooms, more }))) => {
-                for info in &rooms {
-                    let line = self.style().room(info, &me);
-                    self.backlog.push(format!("   {line}"));
-                }
+                self.table(&listing::rooms(&rooms, &me, table_columns()));
                 self.and_more(more, "chat rooms");
             }
             (Question::History(room), Some(Ok(Reply::History { messages, .. }))) => {
@@ -247,9 +250,8 @@ impl Desk {
                 self.and_more(next.is_some(), "chat search");
             }
             (Question::Status, Some(Ok(Reply::Status(status)))) => {
-                for line in self.style().status(&status).lines() {
-                    self.backlog.push(format!("   {line}"));
-                }
+                let lines = listing::status(&status, self.style(), table_columns());
+                self.table(&lines);
             }
             (_, Some(Ok(_))) => self.note("the agent gave an answer that does not fit"),
         }
@@ -276,6 +278,13 @@ impl Desk {
             };
             let line = self.style().message(message, me, setting);
             self.backlog.push(line);
+        }
+    }
+
+    /// Lines that belong together, set in a little.
+    fn table(&mut self, lines: &[String]) {
+        for line in lines {
+            self.backlog.push(format!("{:TABLE_INDENT$}{line}", ""));
         }
     }
 

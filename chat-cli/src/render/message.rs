@@ -9,6 +9,7 @@
 //! ```
 
 use super::{Style, colour, is_harmless, line, lines, name_seen_by, wrap};
+use crate::table;
 use protocol::{Committed, Content, UserName};
 use std::borrow::Cow;
 use unicode_segmentation::UnicodeSegmentation;
@@ -21,6 +22,9 @@ const NARROW_NAME_COLUMNS: usize = 8;
 
 /// A terminal with fewer columns is narrow.
 pub const NARROW: usize = 60;
+
+/// How far a text is set in that stands below the names.
+const BELOW: usize = 4;
 
 /// Columns of an excerpt, and bytes: what takes no column can be as long as a message.
 const EXCERPT_COLUMNS: usize = 40;
@@ -103,28 +107,60 @@ impl Style {
         let room = room.as_deref().unwrap_or_default();
         let padding = wanted.saturating_sub(room.width() + name.width());
         let indent = time.width() + 1 + padding + room.width() + name.width() + 2;
+        let stands_out = setting.is_mention;
+        // Where the names leave no room beside them, the text stands below.
+        let below = setting
+            .columns
+            .filter(|columns| columns.saturating_sub(indent) < wrap::NARROWEST);
+        let (head, indent) = match below {
+            Some(columns) => {
+                let time = (time.as_str(), "2");
+                let colour = Self::colour_of(&message.author, stands_out);
+                let words = [time, (room.trim_end(), "2"), (name, &colour)];
+                let head = self.filled(&words, columns);
+                (format!("{head}\n{:BELOW$}", ""), BELOW)
+            }
+            None => {
+                let (time, room) = (self.dim(&time), self.dim(room));
+                let name = self.name(name, &message.author, stands_out);
+                (format!("{time} {:padding$}{room}{name}  ", ""), indent)
+            }
+        };
         let body = match content {
             Ok(content) => self.body(&content, &message.author, me, setting, indent),
             Err(error) => self.dim(&line(&format!("({error})"))),
         };
-        format!(
-            "{} {:padding$}{}{}  {body}{}",
-            self.dim(&time),
-            "",
-            self.dim(room),
-            self.name(name, &message.author, setting.is_mention),
-            self.dim(setting.remark),
-        )
+        format!("{head}{body}{}", self.dim(setting.remark))
     }
 
     /// A person's name in their colour, standing out if they speak to the reader; `name` is clean.
     fn name(&self, name: &str, user: &UserName, stands_out: bool) -> String {
+        self.with(&Self::colour_of(user, stands_out), name)
+    }
+
+    fn colour_of(user: &UserName, stands_out: bool) -> String {
         let colour = colour::of_person(user);
-        if stands_out {
-            self.with(&format!("{colour};7"), name)
-        } else {
-            self.with(colour, name)
+        let reverse = if stands_out { ";7" } else { "" };
+        format!("{colour}{reverse}")
+    }
+
+    /// Words, each in its look, as many on a line as fit; clean.
+    fn filled(&self, words: &[(&str, &str)], columns: usize) -> String {
+        let (mut out, mut used) = (String::new(), 0);
+        for (word, look) in words.iter().filter(|(word, _)| !word.is_empty()) {
+            for part in table::broken(word, columns) {
+                if used > 0 && used + 1 + part.width() > columns {
+                    out.push('\n');
+                    used = 0;
+                } else if used > 0 {
+                    out.push(' ');
+                    used += 1;
+                }
+                out.push_str(&self.with(look, &part));
+                used += part.width();
+            }
         }
+        out
     }
 
     fn body(
@@ -244,6 +280,39 @@ impl Style {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_text_without_room_beside_the_names_stands_below_them() {
+        let style = Style {
+            colour: false,
+            links: false,
+            zone: jiff::tz::TimeZone::UTC,
+        };
+        let me = "alice@ada".parse().unwrap();
+        let author = "李雷@a-host-with-a-name-of-more-than-forty-columns";
+        let text = "今日は何をしますか、皆さん。 one two three four five six";
+        let message = crate::sample::message("#日本語の部屋", 7, author, text);
+        let shown = |columns| {
+            let setting = Setting {
+                columns: Some(columns),
+                room: Some("#日本語の部屋"),
+                ..Setting::DATED
+            };
+            style.message(&message, &me, setting)
+        };
+        assert_eq!(
+            shown(40),
+            "2024-03-01 12:00 #日本語の部屋\n\
+             李雷@a-host-with-a-name-of-more-than-for\n\
+             ty-columns\n    \
+             今日は何をしますか、皆さん。 one two\n    \
+             three four five six"
+        );
+        for columns in 20..120 {
+            let text = shown(columns);
+            assert!(text.lines().all(|line| line.width() <= columns), "{text}");
+        }
+    }
 
     #[test]
     fn an_excerpt_is_short_whatever_it_is_made_of() {

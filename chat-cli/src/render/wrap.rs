@@ -4,7 +4,7 @@ use unicode_segmentation::UnicodeSegmentation;
 use unicode_width::UnicodeWidthStr;
 
 /// Narrower columns than this are not filled: a terminal that small wraps by itself.
-const NARROWEST: usize = 16;
+pub const NARROWEST: usize = 16;
 
 /// Breaks one line of text (without line breaks) so that each piece takes at most `columns` of the
 /// terminal: between words where it can, within a word only if it alone is too long and not a

@@ -7,7 +7,7 @@ use crate::{
     json,
     output::Output,
     paths::{self, Setting, Settings, Source},
-    table,
+    render, table,
 };
 use serde_json::Value;
 
@@ -26,13 +26,10 @@ pub async fn run(
         all.iter().map(json::setting).collect()
     } else {
         let rows: Vec<[String; 4]> = all.iter().map(row).collect();
-        table::lines(&rows, table::width())
+        table::lines(&rows, render::columns())
     };
     let mut output = Output::default();
-    let mut printed = Ok(());
-    for line in &lines {
-        printed = printed.and(output.print(line).await);
-    }
+    let printed = output.print_all(&lines).await;
     for problem in &problems {
         say(problem);
     }

@@ -8,7 +8,7 @@ use crate::{
     json,
     output::Output,
     paths::Settings,
-    render::Style,
+    render::{self, Style},
     table, trust,
 };
 use std::{
@@ -24,15 +24,12 @@ use std::{
 pub async fn run(settings: &Settings, args: &DoctorArgs) -> Result<(), Failure> {
     let findings = examine(settings).await;
     let mut output = Output::default();
-    let mut printed = Ok(());
     let lines = if args.json {
         findings.iter().map(json::check).collect()
     } else {
         in_words(&findings)
     };
-    for line in &lines {
-        printed = printed.and(output.print(line).await);
-    }
+    let printed = output.print_all(&lines).await;
     let fails = findings.iter().any(|found| found.level == Level::Fail);
     let ended = if fails {
         Err(Failure::silent(Exit::Failed))
@@ -100,7 +97,7 @@ async fn examine(settings: &Settings) -> Vec<Finding> {
 fn in_words(findings: &[Finding]) -> Vec<String> {
     let rows: Vec<[String; 3]> = findings.iter().map(row).collect();
     let style = Style::detect(std::io::stdout().is_terminal());
-    let lines = table::lines(&rows, table::width());
+    let lines = table::lines(&rows, render::columns());
     let emphasised = lines.into_iter().map(|line| match line.split_once(' ') {
         // The first column is one of ours, and no line goes on there.
         Some((word, rest)) if word == Level::Fail.word() || word == Level::Warn.word() => {

@@ -4,13 +4,12 @@ use crate::{
     args::RoomsArgs,
     client::{CallError, Session},
     exit::Failure,
-    json,
+    json, listing,
     output::Output,
     paths::Settings,
-    render::Style,
+    render,
 };
 use protocol::local::{Reply, Request, RoomInfo};
-use std::io::IsTerminal;
 
 /// Runs the verb.
 ///
@@ -20,17 +19,23 @@ use std::io::IsTerminal;
 pub async fn run(settings: &Settings, args: &RoomsArgs) -> Result<(), Failure> {
     let mut session = super::session(settings).await?;
     let me = session.user().clone();
-    let style = Style::detect(std::io::stdout().is_terminal());
     let mut output = Output::default();
-    let result = each(&mut session, async |info| {
-        let line = if args.json {
-            json::room(info, &me)
-        } else {
-            style.room(info, &me)
-        };
-        output.print(&line).await
-    })
-    .await;
+    let result = if args.json {
+        each(&mut session, async |info| {
+            output.print(&json::room(info, &me)).await
+        })
+        .await
+    } else {
+        // Their columns are known when all are there.
+        let mut rooms = Vec::new();
+        let all = each(&mut session, async |info| {
+            rooms.push(info.clone());
+            Ok(())
+        })
+        .await;
+        let lines = listing::rooms(&rooms, &me, render::columns());
+        all.and(output.print_all(&lines).await)
+    };
     output.finish(result).await
 }
 

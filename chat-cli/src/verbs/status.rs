@@ -1,8 +1,13 @@
 //! `chat status`: how the agent, its outbox and its link are.
 
 use crate::{
-    args::StatusArgs, client::CallError, exit::Failure, json, output::Output, paths::Settings,
-    render::Style,
+    args::StatusArgs,
+    client::CallError,
+    exit::Failure,
+    json, listing,
+    output::Output,
+    paths::Settings,
+    render::{self, Style},
 };
 use protocol::local::{Reply, Request};
 use std::io::IsTerminal;
@@ -17,12 +22,13 @@ pub async fn run(settings: &Settings, args: &StatusArgs) -> Result<(), Failure> 
     let Reply::Status(status) = session.call(Request::Status).await? else {
         return Err(CallError::Misfit.into());
     };
-    let line = if args.json {
-        json::status(&status)
+    let lines = if args.json {
+        vec![json::status(&status)]
     } else {
-        Style::detect(std::io::stdout().is_terminal()).status(&status)
+        let style = Style::detect(std::io::stdout().is_terminal());
+        listing::status(&status, &style, render::columns())
     };
     let mut output = Output::default();
-    let printed = output.line(&line);
+    let printed = output.print_all(&lines).await;
     output.finish(printed).await
 }

@@ -4,13 +4,13 @@ use crate::{
     args::WhoArgs,
     client::{CallError, Session},
     exit::Failure,
-    json,
+    json, listing,
     output::Output,
     paths::Settings,
     render,
 };
 use protocol::{
-    Room,
+    Room, UserName,
     local::{Reply, Request},
 };
 
@@ -35,6 +35,7 @@ async fn print(
     output: &mut Output,
 ) -> Result<(), Failure> {
     let me = session.user().clone();
+    let mut all = Vec::new();
     let mut after = None;
     loop {
         let request = Request::Who {
@@ -44,18 +45,24 @@ async fn print(
         let Reply::Members { members, more } = session.call(request).await? else {
             return Err(CallError::Misfit.into());
         };
-        for member in &members {
-            let line = if json {
-                json::member(room, member, &me)
-            } else {
-                let name = render::pad(&member.user.to_string(), 24);
-                format!("{name} {}", render::availability(member.availability))
-            };
-            output.print(&line).await?;
+        if json {
+            for member in &members {
+                output.print(&json::member(room, member, &me)).await?;
+            }
         }
         after = members.last().map(|member| member.user.clone());
+        if !json {
+            // Their columns are known when all are there.
+            all.extend(members);
+        }
         if !more || after.is_none() {
-            return Ok(());
+            return output
+                .print_all(&listing::members(
+                    &all,
+                    UserName::to_string,
+                    render::columns(),
+                ))
+                .await;
         }
     }
 }

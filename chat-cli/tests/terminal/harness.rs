@@ -47,14 +47,21 @@ impl Terminal {
     }
 
     /// With so many columns and rows, and more in the environment.
-    pub(crate) fn open_in(
+    pub(crate) fn open_in(dir: &Path, nick: &str, size: (u16, u16), env: &[(&str, &str)]) -> Self {
+        Self::verb(dir, nick, size, &[], env)
+    }
+
+    /// `chat ARGS…` at a terminal of so many columns and rows.
+    pub(crate) fn verb(
         dir: &Path,
         nick: &str,
         (columns, rows): (u16, u16),
+        args: &[&str],
         env: &[(&str, &str)],
     ) -> Self {
         let mut chat = Command::new(env!("CARGO_BIN_EXE_chat"));
-        chat.args(["--nick", nick])
+        chat.args(args)
+            .args(["--nick", nick])
             .arg("--socket")
             .arg(dir.join("agent.sock"))
             .arg("--state-dir")

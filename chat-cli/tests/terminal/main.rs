@@ -15,6 +15,7 @@ mod resize;
 mod ssh;
 mod storm;
 mod suspend;
+mod tables;
 mod tmux;
 mod walk;
 
