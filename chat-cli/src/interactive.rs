@@ -31,6 +31,7 @@ use desk::{Desk, Next, Talk};
 use editor::{Editor, EditorError, Written};
 use ignored::Ignored;
 use preferences::Preferences;
+pub(crate) use preferences::{PreferenceError, settings as preferences};
 use protocol::{Content, Nick, Room, Target, local::From};
 use rustix::process::Signal;
 use std::time::Duration;

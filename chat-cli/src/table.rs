@@ -224,7 +224,8 @@ mod tests {
                 );
                 let mut there: Vec<char> = plain(&lines.concat()).chars().collect();
                 let mut wanted: Vec<char> = plain(&cells.concat()).chars().collect();
-                (there.sort_unstable(), wanted.sort_unstable());
+                there.sort_unstable();
+                wanted.sort_unstable();
                 assert_eq!(there, wanted);
             }
         }

@@ -1,6 +1,7 @@
 //! What is thought of what is around: settings files, systemd, the terminal.
 
 use super::Finding;
+use crate::interactive::PreferenceError;
 
 /// What systemd has of ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +43,25 @@ pub fn settings(of: &str, problem: Option<&str>) -> Finding {
             "correct what is named there",
         ),
     }
+}
+
+/// Whether the terminal's preferences are taken. A conversation goes on without them.
+pub fn preferences(problem: Option<&PreferenceError>) -> Finding {
+    const CHECK: &str = "settings";
+    let Some(problem) = problem else {
+        return Finding::ok(CHECK, "those of the terminal make sense (`chat config`)");
+    };
+    let advice = match problem {
+        PreferenceError::Read { .. } => "make it a file that you can read, or remove it",
+        PreferenceError::Parse { .. } | PreferenceError::Unknown => {
+            "correct what is named there, or remove it; `chat config` shows what there is"
+        }
+    };
+    Finding::warn(
+        CHECK,
+        format!("those of the terminal, which are not taken: {problem}"),
+        advice,
+    )
 }
 
 /// Whether systemd would start the daemons. Neither is needed.
@@ -137,6 +157,14 @@ mod tests {
             };
             assert_eq!(units(found).level, Ok);
         }
+        assert_eq!(preferences(None).level, Ok);
+        let unreadable = PreferenceError::Read {
+            path: "terminal.toml".to_owned(),
+            reason: std::io::ErrorKind::PermissionDenied.into(),
+        };
+        let found = preferences(Some(&unreadable));
+        assert_eq!(found.level, Warn);
+        assert!(found.advice.unwrap().contains("read"));
         assert_eq!(settings("agent", None).level, Ok);
         assert_eq!(settings("agent", Some("no")).level, Fail);
     }

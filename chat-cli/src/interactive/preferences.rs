@@ -1,7 +1,9 @@
 //! What a person wants of the conversation: `terminal.toml`, and `/set` for this session.
 
 use super::calls::Call;
-use serde::Deserialize;
+use crate::paths::{Setting, Source};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::{fs, io, path::Path};
 use thiserror::Error;
 
@@ -9,7 +11,7 @@ use thiserror::Error;
 const MAX_BYTES: u64 = 64 * 1024;
 
 /// How a terminal is asked to notify its person.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Notify {
     /// Not at all.
@@ -22,7 +24,7 @@ pub(super) enum Notify {
 }
 
 /// What a person wants.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Preferences {
     /// Ring the bell when a message speaks to the person.
@@ -33,9 +35,12 @@ pub(super) struct Preferences {
     pub(super) comings: bool,
 }
 
+/// What they are called in the file and by `/set`.
+const NAMES: [&str; 3] = ["bell", "notify", "comings"];
+
 /// Why preferences are not taken.
 #[derive(Debug, Error)]
-pub(super) enum PreferenceError {
+pub(crate) enum PreferenceError {
     /// The file cannot be read.
     #[error("{path} cannot be read: {reason}")]
     Read {
@@ -74,24 +79,18 @@ impl Preferences {
     ///
     /// [`PreferenceError::Read`] or [`PreferenceError::Parse`].
     pub(super) fn load(path: &Path) -> Result<Self, PreferenceError> {
-        use io::Read;
-        let name = || path.display().to_string();
-        let read = |reason| PreferenceError::Read {
-            path: name(),
-            reason,
-        };
-        let file = match fs::File::open(path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
-            Err(error) => return Err(read(error)),
-        };
-        let mut text = String::new();
-        file.take(MAX_BYTES)
-            .read_to_string(&mut text)
-            .map_err(read)?;
-        toml::from_str(&text).map_err(|error| PreferenceError::Parse {
-            path: name(),
-            reason: error.message().to_owned(),
+        Self::parse(path, &read(path)?)
+    }
+
+    fn parse(path: &Path, text: &str) -> Result<Self, PreferenceError> {
+        toml::from_str(text).map_err(|error| {
+            let before = error.span().and_then(|span| text.get(..span.start));
+            let line = before.map(|before| before.matches('\n').count() + 1);
+            let line = line.map_or_else(String::new, |line| format!(", line {line}"));
+            PreferenceError::Parse {
+                path: format!("{}{line}", path.display()),
+                reason: error.message().replace('\n', "; "),
+            }
         })
     }
 
@@ -146,6 +145,51 @@ impl Preferences {
     }
 }
 
+/// What the file says; nothing if there is none.
+fn read(path: &Path) -> Result<String, PreferenceError> {
+    use io::Read;
+    let failed = |reason| PreferenceError::Read {
+        path: path.display().to_string(),
+        reason,
+    };
+    let file = match fs::File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(String::new()),
+        Err(error) => return Err(failed(error)),
+    };
+    let mut text = String::new();
+    file.take(MAX_BYTES)
+        .read_to_string(&mut text)
+        .map_err(failed)?;
+    Ok(text)
+}
+
+/// What `chat config` tells of the preferences in the file at `path`.
+///
+/// # Errors
+///
+/// As [`Preferences::load`].
+pub(crate) fn settings(path: &Path) -> Result<Vec<Setting>, PreferenceError> {
+    let text = read(path)?;
+    let preferences = Preferences::parse(path, &text)?;
+    // It was understood just now.
+    let in_file: toml::Table = toml::from_str(&text).unwrap_or_default();
+    let Ok(Value::Object(all)) = serde_json::to_value(&preferences) else {
+        return Ok(Vec::new());
+    };
+    let setting = |name: &'static str| Setting {
+        of: "terminal",
+        name,
+        value: all.get(name).cloned().unwrap_or(Value::Null),
+        unset: "",
+        source: match in_file.contains_key(name) {
+            true => Source::File(path.to_owned()),
+            false => Source::Default,
+        },
+    };
+    Ok(NAMES.into_iter().map(setting).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -186,5 +230,39 @@ mod tests {
             error.contains("terminal.toml") && error.contains("bel"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn a_mistake_in_the_file_is_named_with_its_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("terminal.toml");
+        fs::write(&path, "bell = true\nnotify = \"loud\"\n").unwrap();
+        let error = settings(&path).unwrap_err().to_string();
+        assert!(
+            error.contains("terminal.toml, line 2") && error.contains("osc777"),
+            "{error}"
+        );
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        let error = settings(&path).unwrap_err();
+        assert!(matches!(error, PreferenceError::Read { .. }), "{error}");
+    }
+
+    #[test]
+    fn each_is_told_with_where_it_comes_from() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("terminal.toml");
+        let all = settings(&path).unwrap();
+        assert!(all.iter().all(|one| one.source == Source::Default));
+        fs::write(&path, "notify = \"osc9\"\n").unwrap();
+        let all = settings(&path).unwrap();
+        // None is forgotten there that the file may have.
+        let Value::Object(known) = serde_json::to_value(Preferences::default()).unwrap() else {
+            unreachable!("it has fields");
+        };
+        assert_eq!(all.len(), known.len());
+        let notify = all.iter().find(|one| one.name == "notify").unwrap();
+        assert_eq!(notify.value, "osc9");
+        assert_eq!(notify.source, Source::File(path));
     }
 }

@@ -4,11 +4,12 @@ use crate::{
     args::{ConfigArgs, Connection},
     daemons,
     exit::{Exit, Failure, say},
-    json,
+    interactive, json,
     output::Output,
     paths::{self, Setting, Settings, Source},
     render, table,
 };
+use chat_agent::paths::terminal_config;
 use serde_json::Value;
 
 /// Runs the verb.
@@ -49,6 +50,10 @@ fn gather(
 ) -> (Vec<Setting>, Vec<String>) {
     let mut all = paths::terminal_settings(settings, outer, inner);
     let mut problems = Vec::new();
+    match interactive::preferences(&terminal_config()) {
+        Ok(preferences) => all.extend(preferences),
+        Err(error) => problems.push(format!("the settings of the terminal: {error}")),
+    }
     let either = |inner: &Option<_>, outer: &Option<_>| inner.clone().or_else(|| outer.clone());
     let agent = daemons::agent_settings(
         either(&inner.socket, &outer.socket),

@@ -5,12 +5,13 @@ use crate::{
     daemons,
     doctor::{Finding, Level, agent, around, ask, files, look, server},
     exit::{Exit, Failure},
-    json,
+    interactive, json,
     output::Output,
     paths::Settings,
     render::{self, Style},
     table, trust,
 };
+use chat_agent::paths::terminal_config;
 use std::{
     io::IsTerminal,
     path::{Path, PathBuf},
@@ -89,6 +90,8 @@ async fn examine(settings: &Settings) -> Vec<Finding> {
         let problem = found.err();
         findings.push(around::settings(of, problem.as_deref()));
     }
+    let preferences = interactive::preferences(&terminal_config());
+    findings.push(around::preferences(preferences.err().as_ref()));
     findings.push(around::units(look::units()));
     findings.push(around::terminal(&look::terminal()));
     findings

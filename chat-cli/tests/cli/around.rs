@@ -60,6 +60,46 @@ fn each_setting_is_told_with_where_it_comes_from() {
 }
 
 #[test]
+fn what_a_person_prefers_is_told_and_looked_at_too() {
+    let host = Host::new();
+    let file = host.dir.path().join("chat/terminal.toml");
+    fs::create_dir(file.parent().unwrap()).unwrap();
+    let run = |args: &[&str]| {
+        let mut command = host.chat(args);
+        command.env("XDG_CONFIG_HOME", host.dir.path());
+        command.output().unwrap()
+    };
+    fs::write(&file, "bell = false\n").unwrap();
+    let settings = json(&run(&["config", "--json"]));
+    let bell = setting(&settings, "terminal", "bell");
+    assert_eq!(
+        (&bell["value"], &bell["origin"]),
+        (&false.into(), &"file".into())
+    );
+    assert_eq!(bell["source"], file.to_str().unwrap());
+    assert_eq!(setting(&settings, "terminal", "notify")["value"], "off");
+    assert_eq!(
+        setting(&settings, "terminal", "notify")["origin"],
+        "default"
+    );
+
+    fs::write(&file, "\nbel = false\n").unwrap();
+    let output = run(&["config"]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = stderr(&output);
+    assert!(
+        said.contains("terminal.toml, line 2") && said.contains("bel"),
+        "{said}"
+    );
+    let checks = json(&run(&["doctor", "--json"]));
+    let ill = checks.iter().find(|one| one["result"] != "ok");
+    let ill = ill.unwrap_or_else(|| panic!("{checks:?}"));
+    let found = ill["found"].as_str().unwrap();
+    assert!(found.contains("terminal.toml, line 2"), "{found}");
+    assert!(ill["advice"].as_str().unwrap().contains("correct"), "{ill}");
+}
+
+#[test]
 fn settings_are_aligned_for_people_and_nonsense_among_them_is_named() {
     let output = config(|command| {
         command
