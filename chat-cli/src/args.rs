@@ -416,8 +416,8 @@ pub struct BotArgs {
 pub struct MountArgs {
     /// Where; made if it does not exist
     pub dir: PathBuf,
-    /// Which rooms: #name, &name, nick or nick@host; if absent, those that you have joined by now
-    /// and your conversations
+    /// Which rooms: #name, &name, nick or nick@host; if absent, those that you are in and your
+    /// conversations, also those that begin later
     #[arg(value_name = "ROOM")]
     pub rooms: Vec<Target>,
     /// Which agent, as whom.

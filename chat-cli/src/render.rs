@@ -83,14 +83,17 @@ impl Style {
     /// The time of day here, with the date if it is not today.
     #[must_use]
     pub fn time(&self, at: Timestamp) -> String {
-        let at = self.zoned(at);
         let today = Instant::now().to_zoned_datetime(self.zone.clone()).date();
-        let format = if at.date() == today {
-            "%H:%M"
+        if self.day(at) == today {
+            self.clock(at)
         } else {
-            "%Y-%m-%d %H:%M"
-        };
-        at.strftime(format).to_string()
+            self.full_time(at)
+        }
+    }
+
+    /// Date and time of day here.
+    fn full_time(&self, at: Timestamp) -> String {
+        self.zoned(at).strftime("%Y-%m-%d %H:%M").to_string()
     }
 
     /// The state of the link, in one line.

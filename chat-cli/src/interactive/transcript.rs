@@ -218,6 +218,7 @@ mod tests {
                 message.body = content.encode().unwrap();
                 let later = u64::from(number) / 6 * day;
                 message.committed_at = Timestamp::from_micros(sample::NOON.micros() + later);
+                message.sent_at = message.committed_at;
                 message
             })
             .collect()

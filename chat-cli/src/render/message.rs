@@ -23,6 +23,10 @@ const NARROW_NAME_COLUMNS: usize = 8;
 /// A terminal with fewer columns is narrow.
 pub const NARROW: usize = 60;
 
+/// How long a message may take before it is said when it was written. Hosts' clocks may be wrong by
+/// less.
+const LATE_MICROS: u64 = 2 * 60 * 1_000_000;
+
 /// How far a text is set in that stands below the names.
 const BELOW: usize = 4;
 
@@ -90,12 +94,30 @@ impl Style {
     /// One message as lines without a final line end.
     #[must_use]
     pub fn message(&self, message: &Committed, me: &UserName, setting: Setting<'_>) -> String {
-        let content = message.body.decode();
         let time = if setting.is_dated {
             self.time(message.committed_at)
         } else {
             self.clock(message.committed_at)
         };
+        self.laid_out(message, me, setting, &time)
+    }
+
+    /// As [`Style::message`] for a file, which is read on another day: always with the day, and
+    /// the same whatever was shown before.
+    #[must_use]
+    pub fn record(&self, message: &Committed, me: &UserName) -> String {
+        let time = self.full_time(message.committed_at);
+        self.laid_out(message, me, Setting::DATED, &time)
+    }
+
+    fn laid_out(
+        &self,
+        message: &Committed,
+        me: &UserName,
+        setting: Setting<'_>,
+        time: &str,
+    ) -> String {
+        let content = message.body.decode();
         let author = name_seen_by(&message.author, me);
         let is_action = matches!(content, Ok(Content::Action(_)));
         let name = if is_action { "*" } else { &author };
@@ -114,23 +136,47 @@ impl Style {
             .filter(|columns| columns.saturating_sub(indent) < wrap::NARROWEST);
         let (head, indent) = match below {
             Some(columns) => {
-                let time = (time.as_str(), "2");
+                let time = (time, "2");
                 let colour = Self::colour_of(&message.author, stands_out);
                 let words = [time, (room.trim_end(), "2"), (name, &colour)];
                 let head = self.filled(&words, columns);
                 (format!("{head}\n{:BELOW$}", ""), BELOW)
             }
             None => {
-                let (time, room) = (self.dim(&time), self.dim(room));
+                let (time, room) = (self.dim(time), self.dim(room));
                 let name = self.name(name, &message.author, stands_out);
                 (format!("{time} {:padding$}{room}{name}  ", ""), indent)
             }
         };
         let body = match content {
             Ok(content) => self.body(&content, &message.author, me, setting, indent),
-            Err(error) => self.dim(&line(&format!("({error})"))),
+            Err(error) => self.aside(&line(&format!("({error})")), setting, indent),
         };
-        format!("{head}{body}{}", self.dim(setting.remark))
+        let remark = format!("{}{}", self.delay(message), setting.remark);
+        let mut text = format!("{head}{body}");
+        let last = text.lines().last().map_or(0, wrap::shown_width);
+        let is_full = |columns| last + remark.width() > columns;
+        if !remark.is_empty() && setting.columns.is_some_and(is_full) {
+            let below = self.aside(remark.trim_start(), setting, indent);
+            text.push_str(&format!("\n{:indent$}{below}", ""));
+        } else {
+            text.push_str(&self.dim(&remark));
+        }
+        text
+    }
+
+    /// When a message was written, if that was long before it came: its host was offline.
+    fn delay(&self, message: &Committed) -> String {
+        let (sent, came) = (message.sent_at, message.committed_at);
+        if came.micros().saturating_sub(sent.micros()) < LATE_MICROS {
+            return String::new();
+        }
+        let when = if self.day(sent) == self.day(came) {
+            self.clock(sent)
+        } else {
+            self.full_time(sent)
+        };
+        format!("  (written {when})")
     }
 
     /// A person's name in their colour, standing out if they speak to the reader; `name` is clean.
@@ -211,7 +257,7 @@ impl Style {
                 let verb = if *on { "" } else { "(no more) " };
                 aside(&format!("{verb}{} → {quoted}", line(emoji)))
             }
-            _ => self.dim("(a kind of message that this version cannot show)"),
+            _ => aside("(a kind of message that this version cannot show)"),
         }
     }
 
@@ -312,6 +358,36 @@ mod tests {
             let text = shown(columns);
             assert!(text.lines().all(|line| line.width() <= columns), "{text}");
         }
+    }
+
+    #[test]
+    fn what_comes_late_says_when_it_was_written() {
+        let style = Style {
+            colour: false,
+            links: false,
+            zone: jiff::tz::TimeZone::UTC,
+        };
+        let me = "alice@ada".parse().unwrap();
+        let mut message = crate::sample::message("#ops", 7, "bob@bee", "hi");
+        let noon = message.committed_at.micros();
+        let mut shown = |minutes: u64, columns| {
+            message.sent_at = protocol::Timestamp::from_micros(noon - minutes * 60_000_000);
+            let setting = Setting {
+                columns,
+                ..Setting::DATED
+            };
+            style.message(&message, &me, setting)
+        };
+        assert_eq!(shown(1, None), "2024-03-01 12:00      bob@bee  hi");
+        assert_eq!(
+            shown(61, None),
+            "2024-03-01 12:00      bob@bee  hi  (written 10:59)"
+        );
+        assert_eq!(
+            shown(24 * 60, Some(48)),
+            "2024-03-01 12:00  bob@bee  hi\n                           (written 2024-02-29\n\
+             \x20                          12:00)"
+        );
     }
 
     #[test]

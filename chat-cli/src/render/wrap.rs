@@ -46,6 +46,20 @@ pub fn wrap(text: &str, columns: usize) -> Vec<&str> {
     lines
 }
 
+/// Columns that a line takes, without the looks and links that were put into it (SGR and OSC 8).
+#[must_use]
+pub fn shown_width(line: &str) -> usize {
+    let mut parts = line.split('\x1b');
+    let first = parts.next().unwrap_or_default().width();
+    let behind = |part: &str| match part.chars().next() {
+        Some('[') => part.split_once('m').map_or(0, |(_, rest)| rest.width()),
+        // The end of a link's mark, whose beginning has no columns.
+        Some('\\') => part[1..].width(),
+        _ => 0,
+    };
+    first + parts.map(behind).sum::<usize>()
+}
+
 /// Whether a word is an address that a terminal lets people click.
 #[must_use]
 pub fn is_link(word: &str) -> bool {
@@ -137,6 +151,20 @@ mod tests {
             for line in lines {
                 prop_assert!(line.width() <= columns, "{:?} in {}", line, columns);
             }
+        }
+    }
+
+    #[test]
+    fn looks_and_links_take_no_columns() {
+        for (line, width) in [
+            ("plain 世界", 10),
+            ("\x1b[2m12:00\x1b[0m  x", 8),
+            (
+                "see \x1b]8;;https://a.b\x1b\\https://a.b\x1b]8;;\x1b\\, too",
+                20,
+            ),
+        ] {
+            assert_eq!(shown_width(line), width, "{line:?}");
         }
     }
 }

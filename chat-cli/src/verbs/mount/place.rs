@@ -12,9 +12,12 @@ use rustix::{
     process::geteuid,
 };
 use std::{
-    fs::File,
+    fs::{File, Metadata},
     io::{self, Read, Write},
-    os::fd::{AsFd, OwnedFd},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::fs::MetadataExt,
+    },
     path::Path,
 };
 
@@ -147,6 +150,12 @@ impl Place {
         Ok(File::from(file))
     }
 
+    /// Whether the file of that name is this one.
+    pub(super) fn is_out(&self, ours: &Metadata) -> bool {
+        let is_it = |it: &Stat| (it.st_dev, it.st_ino) == (ours.dev(), ours.ino());
+        self.stat(OUT).is_ok_and(|it| is_it(&it))
+    }
+
     /// What the mark says; `None` if there is none.
     ///
     /// # Errors
@@ -177,7 +186,10 @@ impl Place {
         }
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         let mark = openat(&self.dir, NEW_MARK, flags, Mode::RUSR | Mode::WUSR)?;
-        File::from(mark).write_all(text.as_bytes())?;
+        let mut mark = File::from(mark);
+        mark.write_all(text.as_bytes())?;
+        // An empty one must not take the place of the old one in a power cut.
+        mark.sync_data()?;
         Ok(renameat(&self.dir, NEW_MARK, &self.dir, MARK)?)
     }
 

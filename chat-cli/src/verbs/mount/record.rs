@@ -3,18 +3,17 @@
 //! A mark beside it says which message was written last and how long the file was then. What the
 //! file has behind that was written, but not marked, before somebody pulled the plug: the messages
 //! that follow are compared with it, and what is there already is not written again.
+//!
+//! The file may be taken away, as `logrotate` does it: then another is begun, or it is gone on with
+//! where it ends now.
 
 use super::place::Place;
-use crate::render;
-use jiff::tz::TimeZone;
-use protocol::{Committed, Content, Cursor, UserName};
+use protocol::Cursor;
 use std::{
     fs::File,
     io::{self, Read, Seek, SeekFrom, Write},
+    os::unix::fs::MetadataExt,
 };
-
-/// Columns that a name takes at least, so that short names line up.
-const NAME_COLUMNS: usize = 8;
 
 /// Messages that may be written without a mark.
 const MAX_UNMARKED: u32 = 64;
@@ -42,7 +41,7 @@ impl Record {
     /// If something is in the way, or cannot be read.
     pub(super) fn open(place: Place) -> io::Result<Self> {
         let mut out = place.open_out()?;
-        let length = out.metadata()?.len();
+        let (length, torn) = end(&mut out)?;
         let mark = place.read_mark()?.as_deref().and_then(parse_mark);
         let mut unmarked = Vec::new();
         if let Some((_, marked)) = mark
@@ -51,12 +50,6 @@ impl Record {
             out.seek(SeekFrom::Start(marked))?;
             out.read_to_end(&mut unmarked)?;
         }
-        let torn = length > 0 && {
-            let mut last = [0];
-            out.seek(SeekFrom::End(-1))?;
-            out.read_exact(&mut last)?;
-            last != *b"\n"
-        };
         Ok(Self {
             place,
             out,
@@ -84,6 +77,7 @@ impl Record {
     ///
     /// If that fails; what was written of it is found again.
     pub(super) fn write(&mut self, line: &str, at: Cursor) -> io::Result<()> {
+        self.keep_up()?;
         let mut line = [line.as_bytes(), b"\n"].concat();
         if !self.unmarked.is_empty() && self.unmarked.starts_with(&line) {
             self.unmarked.drain(..line.len());
@@ -98,11 +92,46 @@ impl Record {
             }
         }
         if !line.is_empty() {
-            self.out.write_all(&line)?;
-            self.length += line.len() as u64;
-            self.torn = false;
+            self.append(&line)?;
         }
         self.move_on(at)
+    }
+
+    fn append(&mut self, line: &[u8]) -> io::Result<()> {
+        self.out.write_all(line)?;
+        if self.out.metadata()?.nlink() == 0 {
+            // It was removed just before, and this with it.
+            self.begin_anew()?;
+            self.out.write_all(line)?;
+        }
+        self.length += line.len() as u64;
+        self.torn = false;
+        Ok(())
+    }
+
+    /// Sees to it that the file of that name is the one that is written.
+    fn keep_up(&mut self) -> io::Result<()> {
+        let ours = self.out.metadata()?;
+        if !self.place.is_out(&ours) {
+            return self.begin_anew();
+        }
+        if ours.len() < self.length {
+            // What was in it is in a copy, or was not wanted any more.
+            (self.length, self.torn) = end(&mut self.out)?;
+            self.unmarked.clear();
+            self.set_mark()?;
+        }
+        Ok(())
+    }
+
+    /// Goes on in the file that has the name now, which is made if need be.
+    fn begin_anew(&mut self) -> io::Result<()> {
+        // The mark is going to say that all of it was written.
+        self.out.sync_data()?;
+        self.out = self.place.open_out()?;
+        (self.length, self.torn) = end(&mut self.out)?;
+        self.unmarked.clear();
+        self.set_mark()
     }
 
     /// Notes that it has all up to here.
@@ -131,6 +160,8 @@ impl Record {
     /// If it cannot be written; the old one stays.
     pub(super) fn set_mark(&mut self) -> io::Result<()> {
         if let Some(cursor) = self.mark {
+            // First what it stands for: it must not tell of lines that a power cut takes away.
+            self.out.sync_data()?;
             let known = self.length - self.unmarked.len() as u64;
             self.place.write_mark(&format!("{cursor} {known}\n"))?;
         }
@@ -139,41 +170,28 @@ impl Record {
     }
 }
 
+/// How long a file is, and whether its last line is torn.
+fn end(file: &mut File) -> io::Result<(u64, bool)> {
+    let length = file.metadata()?.len();
+    if length == 0 {
+        return Ok((0, false));
+    }
+    let mut last = [0];
+    file.seek(SeekFrom::Start(length - 1))?;
+    // Nothing is there if it was made shorter just now.
+    let count = file.read(&mut last)?;
+    Ok((length, count == 1 && last != *b"\n"))
+}
+
 fn parse_mark(text: &str) -> Option<(Cursor, u64)> {
     let (cursor, length) = text.trim_end().split_once(' ')?;
     Some((cursor.parse().ok()?, length.parse().ok()?))
 }
 
-/// One message as lines of the file, with the whole date: a file is read on another day.
-pub(super) fn line(message: &Committed, me: &UserName, zone: &TimeZone) -> String {
-    let time = render::instant(message.committed_at)
-        .to_zoned_datetime(zone.clone())
-        .strftime("%Y-%m-%d %H:%M")
-        .to_string();
-    let name = render::pad(&render::name_seen_by(&message.author, me), NAME_COLUMNS);
-    let head = format!("{time} {name}  ");
-    let indent = unicode_width::UnicodeWidthStr::width(head.as_str());
-    let says = |mark: &str, text: &str| format!("{mark}{}", render::lines(text, indent));
-    let body = match message.body.decode() {
-        Ok(Content::Text(text)) => says("", &text),
-        Ok(Content::Action(text)) => says("* ", &text),
-        Ok(Content::Reply { text, .. }) => says("> ", &text),
-        Ok(Content::Edit { text, .. }) => says("(edited) ", &text),
-        Ok(Content::Delete { .. }) => "(deleted a message)".to_owned(),
-        Ok(Content::React {
-            emoji, on: true, ..
-        }) => says("+ ", &emoji),
-        Ok(Content::React { emoji, .. }) => says("- ", &emoji),
-        Ok(_) => "(a kind of message that this version cannot show)".to_owned(),
-        Err(error) => format!("({})", render::line(&error.to_string())),
-    };
-    format!("{head}{body}")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sample::{epoch, message};
+    use crate::sample::epoch;
     use protocol::Seq;
     use std::path::Path;
 
@@ -238,12 +256,33 @@ mod tests {
     }
 
     #[test]
-    fn a_line_has_its_date_and_nothing_to_obey() {
-        let me = "alice@ada".parse().unwrap();
-        let said = message("#ops", 7, "bob@ada", "one\n\u{1b}[2J");
-        assert_eq!(
-            line(&said, &me, &TimeZone::UTC),
-            "2024-03-01 12:00 bob       one\n                           \\x1b[2J"
-        );
+    fn a_file_that_is_taken_away_is_gone_on_with() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("&a/out");
+        let mut record = open(dir.path());
+        record.write("one", at(1)).unwrap();
+        std::fs::rename(&path, path.with_extension("1")).unwrap();
+        record.write("two", at(2)).unwrap();
+        let old = std::fs::read_to_string(path.with_extension("1")).unwrap();
+        assert_eq!((old.as_str(), out(dir.path()).as_str()), ("one\n", "two\n"));
+        // As with logrotate's copytruncate.
+        std::fs::write(&path, "").unwrap();
+        record.write("three", at(3)).unwrap();
+        assert_eq!(out(dir.path()), "three\n");
+        std::fs::remove_file(&path).unwrap();
+        record.write("four", at(4)).unwrap();
+        assert_eq!(out(dir.path()), "four\n");
+        record.set_mark().unwrap();
+        // Whoever opens it next knows where it is.
+        drop(record);
+        let mut record = open(dir.path());
+        assert_eq!(record.mark(), Some(at(4)));
+        record.write("five", at(5)).unwrap();
+        assert_eq!(out(dir.path()), "four\nfive\n");
+        // Of which nothing was marked since.
+        std::fs::rename(&path, path.with_extension("1")).unwrap();
+        std::fs::write(&path, "mine").unwrap();
+        record.write("six", at(6)).unwrap();
+        assert_eq!(out(dir.path()), "mine\nsix\n");
     }
 }

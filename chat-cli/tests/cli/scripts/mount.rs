@@ -1,6 +1,6 @@
 //! `chat mount`: rooms as pipes and files, used by a shell.
 
-use super::{Host, all, bodies, eventually, run, shell, stderr, stdout};
+use super::{Host, all, bodies, eventually, json, run, shell, stderr, stdout};
 use rustix::process::{Pid, Signal, kill_process};
 use std::{
     fs,
@@ -55,7 +55,7 @@ impl Mount {
     fn says(&self, room: &str, last: &str) -> Vec<String> {
         eventually(last, || self.out(room).ends_with(&format!("{last}\n")));
         let out = self.out(room);
-        let body = |line: &str| line.split_once("  ").unwrap().1.trim_start().to_owned();
+        let body = |line: &str| line.rsplit("  ").next().unwrap().to_owned();
         out.lines().map(body).collect()
     }
 
@@ -85,6 +85,7 @@ fn a_shell_talks_with_echo_and_reads_with_tail() {
     let mount = Mount::start(&host, &["#ops", "&a", "bob"]);
     let output = run(&host, "echo hi > 'm/&a/in'; echo 'to you' > m/bob/in");
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    mount.says("&a", "hi");
     host.run(&["send", "&a", "two\nlines", "--nick", "bob"]);
     let output = run(
         &host,
@@ -95,11 +96,11 @@ fn a_shell_talks_with_echo_and_reads_with_tail() {
     assert_eq!(lines.len(), 3, "{out}");
     let date = |line: &str| line.starts_with("20") && line.as_bytes()[10] == b' ';
     assert!(
-        date(lines[0]) && lines[0].ends_with(" alice     hi"),
+        date(lines[0]) && lines[0].ends_with("        alice  hi"),
         "{out}"
     );
     assert!(
-        date(lines[1]) && lines[1].ends_with(" bob       two"),
+        date(lines[1]) && lines[1].ends_with("          bob  two"),
         "{out}"
     );
     assert_eq!(lines[2].trim_start(), "lines");
@@ -248,13 +249,6 @@ fn nothing_is_mounted_twice_and_nothing_in_the_way_is_touched() {
 #[test]
 fn without_rooms_those_that_were_joined_are_mounted() {
     let host = Host::new();
-    let output = run(&host, "chat mount m");
-    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
-    assert!(
-        stderr(&output).contains("you are in no room"),
-        "{}",
-        stderr(&output)
-    );
     host.run(&["join", "&a", "#ops"]);
     host.run(&["send", "&other", "x", "--nick", "bob"]);
     host.run(&["send", "alice", "psst", "--nick", "bob"]);
@@ -265,4 +259,76 @@ fn without_rooms_those_that_were_joined_are_mounted() {
     {}
     assert_eq!(mount.says("bob", "psst"), ["psst"]);
     assert!(!mount.dir.join("&other").exists());
+}
+
+#[test]
+fn rooms_and_conversations_that_begin_later_are_mounted_then() {
+    let host = Host::new();
+    // In no room yet.
+    let mount = Mount::start(&host, &[]);
+    run(&host, "chat join '&a'; chat send '&b' hello");
+    let pipe = |room: &str| mount.dir.join(room).join("in").exists();
+    eventually("both rooms are there", || pipe("&a") && pipe("&b"));
+    assert_eq!(mount.says("&b", "hello"), ["hello"]);
+    // More than a file of a room begins with.
+    let input: String = (1..=50).map(|number| format!("{number}\n")).collect();
+    host.run_with_input(&["send", "alice", "--nick", "bob"], input.as_bytes());
+    let expected: Vec<_> = (1..=50).map(|number| number.to_string()).collect();
+    assert_eq!(mount.says("bob", "50"), expected);
+    run(&host, "echo 'to you' > m/bob/in");
+    mount.says("bob", "to you");
+
+    // One that was left is not joined again by itself, and goes on when that is done.
+    run(&host, "chat leave '&b'");
+    host.run(&["send", "&b", "unseen", "--nick", "bob"]);
+    run(&host, "chat join '&c'");
+    eventually("another look was taken", || pipe("&c"));
+    let rooms = json(&host.run(&["rooms", "--json"]));
+    let left = rooms.iter().find(|one| one["room"] == "&b").unwrap();
+    assert_eq!(left["joined"], false);
+    run(&host, "chat join '&b'");
+    mount.says("&b", "unseen");
+    let said = mount.signal(Signal::TERM);
+    assert!(said.contains("in no room yet"), "{said}");
+    assert!(said.contains("you left &b"), "{said}");
+}
+
+#[test]
+fn a_file_that_is_rotated_is_gone_on_with() {
+    let host = Host::new();
+    let mount = Mount::start(&host, &["&a"]);
+    let say = |texts: &[&str]| {
+        let input = texts.join("\n") + "\n";
+        host.run_with_input(&["send", "&a"], input.as_bytes());
+        mount.says("&a", texts.last().unwrap());
+    };
+    say(&["one", "two"]);
+    run(&host, "mv 'm/&a/out' 'm/&a/out.1'");
+    say(&["three"]);
+    run(&host, "cp 'm/&a/out' 'm/&a/out.2'; : > 'm/&a/out'");
+    say(&["four"]);
+    run(&host, "mv 'm/&a/out' 'm/&a/out.3'");
+    say(&["five"]);
+    run(&host, "rm 'm/&a/out'");
+    say(&["six"]);
+    // Killed, and rotated while nobody is there.
+    mount.signal(Signal::KILL);
+    run(&host, "mv 'm/&a/out' 'm/&a/out.4'");
+    let mount = Mount::start(&host, &["&a"]);
+    host.run(&["send", "&a", "seven"]);
+    mount.says("&a", "seven");
+    let all = run(&host, "cat 'm/&a'/out.[1-4] 'm/&a/out'");
+    let all = stdout(&all);
+    let bodies: Vec<_> = all.lines().map(|line| line.rsplit("  ").next()).collect();
+    for (body, count) in [
+        ("one", 1),
+        ("two", 1),
+        ("three", 1),
+        ("four", 1),
+        ("five", 0),
+    ] {
+        let found = bodies.iter().filter(|one| **one == Some(body)).count();
+        assert_eq!(found, count, "{body}: {all}");
+    }
+    assert_eq!(bodies.last(), Some(&Some("seven")), "{all}");
 }
