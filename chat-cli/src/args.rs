@@ -18,7 +18,7 @@ Commands, each with a --help of its own:
   search               Find messages
   rooms, who, topic    List rooms; who is in one; show or set what it is about
   join, leave          Join rooms, or federate this host with a server; end that
-  status               Show how the agent, its outbox and its link are
+  status, pending      Show how agent and link are; what you said that waits
   wait, request        Wait for a message; for the reply to one
   exec, bot, mount     Post a command's output; let one answer; rooms as files
   agent, server        Run this host's agent; a server
@@ -112,6 +112,11 @@ pub enum Verb {
     ///
     /// Also what does not work right now and what to do about it.
     Status(StatusArgs),
+    /// List what you said that waits for the server
+    ///
+    /// Oldest first. It is kept on this host, and sent in this order when the server can be reached.
+    /// Prints nothing if nothing waits.
+    Pending(PendingArgs),
     /// Join rooms, or federate this host with a server
     ///
     /// Servers are remembered by the agent, replacing earlier ones: `chat join A B` has it try A
@@ -131,7 +136,8 @@ pub enum Verb {
     /// is found if it contains every WORD, in any case and also inside a word; a WORD with spaces is
     /// one text to find. Conditions stand among the words: room:ROOM, from:NICK or from:NICK@HOST,
     /// since:TIME, before:TIME; a TIME is 14:30, 2026-11-23, an RFC 3339 time, or how long ago: 30m,
-    /// 2h, 7d. Prints the newest ones, oldest first. Exit code 1 without a word if nothing is found.
+    /// 2h, 7d. Prints the newest ones, oldest first, and behind them those of yours that wait for the
+    /// server. Exit code 1 without a word if nothing is found.
     Search(SearchArgs),
     /// Wait for a message
     ///
@@ -480,10 +486,21 @@ pub struct StatusArgs {
     pub connection: Connection,
 }
 
+/// `chat pending`
+#[derive(Debug, Args)]
+pub struct PendingArgs {
+    /// Print one JSON object a message
+    #[arg(long)]
+    pub json: bool,
+    /// Which agent, as whom.
+    #[command(flatten)]
+    pub connection: Connection,
+}
+
 /// `chat join`
 #[derive(Debug, Args)]
 pub struct JoinArgs {
-    /// #room or &room, or a server: HOST or HOST:PORT (default port 7667)
+    /// #room or &room, or a server: HOST, HOST:PORT, [IPv6] or [IPv6]:PORT (default port 7667)
     #[arg(required = true, value_name = "TARGET")]
     pub targets: Vec<String>,
     /// Which agent, as whom.
@@ -508,6 +525,9 @@ pub struct TopicArgs {
     pub room: Target,
     /// The new topic; empty removes it; if absent, the topic is printed
     pub text: Option<String>,
+    /// Print the topic as one JSON object
+    #[arg(long, conflicts_with = "text")]
+    pub json: bool,
     /// Which agent, as whom.
     #[command(flatten)]
     pub connection: Connection,

@@ -209,7 +209,10 @@ async fn talk(
             happening = conversation.progress(full) => {
                 desk.on_happening(conversation, happening?);
             }
-            () = until(wake) => desk.wake(conversation),
+            () = until(wake) => {
+                desk.mark_again(conversation);
+                desk.wake(conversation);
+            }
             signal = ends.next() => {
                 if signal == Signal::HUP || ending.is_some() {
                     return Ok(());

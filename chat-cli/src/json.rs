@@ -9,7 +9,7 @@ use crate::{
     render,
 };
 use protocol::{
-    Committed, Content, Epoch, MessageId, Room, Seq, Timestamp, UserName,
+    Committed, Content, Epoch, MessageId, Outgoing, Room, Seq, Timestamp, UserName,
     local::{Delivery, LinkStatus, RoomInfo, Status},
 };
 use serde::Serialize;
@@ -28,6 +28,19 @@ enum Line<'a> {
     Edit(Event),
     Delete(Event),
     Reaction(Event),
+    Pending {
+        room: String,
+        id: String,
+        from: String,
+        body: Option<String>,
+        sent_at: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        kind: Option<&'static str>,
+    },
+    Topic {
+        room: String,
+        topic: &'a str,
+    },
     Room {
         room: String,
         joined: bool,
@@ -206,6 +219,41 @@ fn event(message: &Committed, me: &UserName, cursor: String, live: Option<bool>)
         ),
         Err(error) => unreadable(error.to_string(), event),
     }
+}
+
+/// One message that waits for the server.
+#[must_use]
+pub fn pending(message: &Outgoing, me: &UserName) -> String {
+    let content = message.body.decode().ok();
+    let kind = content.as_ref().and_then(|content| match content {
+        Content::Text(_) => None,
+        Content::Action(_) => Some("action"),
+        Content::Reply { .. } => Some("reply"),
+        Content::Edit { .. } => Some("edit"),
+        Content::Delete { .. } => Some("delete"),
+        Content::React { .. } => Some("reaction"),
+        _ => Some("unknown"),
+    });
+    let body = match &content {
+        Some(Content::React { emoji, .. }) => Some(emoji.clone()),
+        Some(content) => content.text().map(str::to_owned),
+        None => None,
+    };
+    text(&Line::Pending {
+        room: message.room.seen_by(me),
+        id: message.id.to_string(),
+        from: message.author.to_string(),
+        body,
+        sent_at: time(message.sent_at),
+        kind,
+    })
+}
+
+/// A room's topic.
+#[must_use]
+pub fn topic(room: &Room, topic: &str, me: &UserName) -> String {
+    let room = room.seen_by(me);
+    text(&Line::Topic { room, topic })
 }
 
 /// The cursor after `seq` in a room read alone.

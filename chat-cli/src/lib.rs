@@ -140,6 +140,9 @@ fn client(cli: &Cli) -> Result<ExitCode, Failure> {
             Some(Verb::Status(args)) => {
                 verbs::status::run(&settings(&args.connection)?, args).await
             }
+            Some(Verb::Pending(args)) => {
+                verbs::pending::run(&settings(&args.connection)?, args).await
+            }
             Some(Verb::Join(args)) => verbs::join::run(&settings(&args.connection)?, args).await,
             Some(Verb::Leave(args)) => verbs::leave::run(&settings(&args.connection)?, args).await,
             Some(Verb::Topic(args)) => verbs::topic::run(&settings(&args.connection)?, args).await,

@@ -63,7 +63,7 @@ pub fn status(status: &Status, style: &Style, columns: Option<usize>) -> Vec<Str
     let outbox = match status.outbox_messages {
         0 => "empty".to_owned(),
         messages => format!(
-            "{} waiting for the server, {} of {}",
+            "{} waiting for the server, {} of {} (`chat pending` lists yours)",
             count(messages, "message"),
             render::bytes(status.outbox_bytes),
             render::bytes(status.outbox_limit_bytes)

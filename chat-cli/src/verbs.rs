@@ -10,6 +10,7 @@ pub mod join;
 pub mod leave;
 pub mod man;
 pub mod mount;
+pub mod pending;
 pub mod reply;
 pub mod request;
 pub mod rooms;

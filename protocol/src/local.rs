@@ -8,7 +8,7 @@
 
 use crate::{
     Availability, Committed, ConsumerName, Content, Cursor, Epoch, Member, MessageId, Nick,
-    RequestId, Room, Seq, Timestamp, UserName, federation, list::deserialize_page,
+    Outgoing, RequestId, Room, Seq, Timestamp, UserName, federation, list::deserialize_page,
 };
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -172,6 +172,15 @@ pub enum Request {
         /// Which room.
         room: Room,
     },
+    /// List what this user said that waits for the server, oldest first. Answered by
+    /// [`Reply::Pending`].
+    Pending {
+        /// What to look for; everything if it asks for nothing. Its times are compared with when
+        /// a message was written.
+        query: SearchQuery,
+        /// Only what is behind the page before.
+        after: Option<SearchMark>,
+    },
 }
 
 /// What a search looks for. Everything given must hold.
@@ -299,6 +308,14 @@ pub enum Reply {
     Position {
         /// The last message the consumer confirmed, if it ever did.
         cursor: Option<Cursor>,
+    },
+    /// To `Pending`.
+    Pending {
+        /// One page, oldest first.
+        #[serde(deserialize_with = "deserialize_page")]
+        messages: Vec<Outgoing>,
+        /// Where to look on, if there may be more: also behind a page that is empty.
+        next: Option<SearchMark>,
     },
 }
 

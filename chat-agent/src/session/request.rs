@@ -5,7 +5,7 @@ use super::{
     check::{check_servers, check_topic, is_joinable, may_federate, may_mark, may_use},
     greeting::owner,
     lookup::Start,
-    searching::check_query,
+    searching::{check_query, check_search},
 };
 use crate::{answer::Answer, store::Command};
 use protocol::{
@@ -152,11 +152,17 @@ impl<W: AsyncWrite + Unpin> Session<W> {
                 query,
                 older_than,
                 limit,
-            } => match check_query(&query) {
+            } => match check_search(&query) {
                 Err(refusal) => answer.give(Err(refusal)),
                 Ok(()) => self.pages.push(async move {
                     let found = services.search(user, query, older_than, limit).await;
                     Done::Answered(answer, found)
+                }),
+            },
+            Request::Pending { query, after } => match check_query(&query) {
+                Err(refusal) => answer.give(Err(refusal)),
+                Ok(()) => self.pages.push(async move {
+                    Done::Answered(answer, services.pending(user, query, after).await)
                 }),
             },
             Request::SetTopic { room, topic } => {

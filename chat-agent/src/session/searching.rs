@@ -3,6 +3,7 @@
 use super::{Services, check::may_use};
 use crate::store::{
     Command,
+    outbox::{self, Pending},
     search::{Found, NEWEST, Place, Reader, behind, find},
 };
 use protocol::{
@@ -17,14 +18,18 @@ use tokio::{sync::oneshot, time::Instant};
 /// ask again: well below the 30 seconds after which it would give the agent up.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// Whether a search makes sense, which has to look for something.
+pub(super) fn check_search(query: &SearchQuery) -> Result<(), Refusal> {
+    if *query == SearchQuery::default() {
+        let reason = "a search needs a word, or a room, author or time".to_owned();
+        return Err(Refusal::BadText { reason });
+    }
+    check_query(query)
+}
+
+/// Whether what is looked for is within the limits.
 pub(super) fn check_query(query: &SearchQuery) -> Result<(), Refusal> {
-    let SearchQuery {
-        words,
-        room,
-        from,
-        since,
-        before,
-    } = query;
+    let words = &query.words;
     let is_long = |word: &&String| word.len() > MAX_SEARCH_WORD_BYTES;
     let reason = if words.len() > MAX_SEARCH_WORDS {
         format!(
@@ -38,8 +43,6 @@ pub(super) fn check_query(query: &SearchQuery) -> Result<(), Refusal> {
         )
     } else if words.iter().any(String::is_empty) {
         "a word of a search cannot be empty".to_owned()
-    } else if words.is_empty() && (room, from, since, before) == (&None, &None, &None, &None) {
-        "a search needs a word, or a room, author or time".to_owned()
     } else {
         return Ok(());
     };
@@ -50,7 +53,7 @@ impl Services {
     /// Answers a search that was checked.
     ///
     /// Everything that was in the log when it began can be found: what the index does not have
-    /// yet, it is given first.
+    /// yet, it is given first, or if that cannot be, as on a full disk, it is read now.
     pub(super) async fn search(
         &self,
         user: UserName,
@@ -113,10 +116,25 @@ impl Services {
                 .submit(Command::Index { rooms, done })
                 .await
                 .map_err(|_| Refusal::ShuttingDown)?;
-            indexed
-                .await
-                .map_err(|_| Refusal::ShuttingDown)?
-                .map_err(|reason| Refusal::StorageFailed { reason })?;
+            if indexed.await.map_err(|_| Refusal::ShuttingDown)?.is_err() {
+                // To read never needs to write. Status says what is wrong.
+                return Ok(Some(places));
+            }
         }
+    }
+
+    /// Lists what `user` has in the outbox, as far as a checked `query` looks for it.
+    pub(super) async fn pending(
+        &self,
+        user: UserName,
+        query: SearchQuery,
+        after: Option<SearchMark>,
+    ) -> Result<Reply, Refusal> {
+        if let Some(room) = &query.room {
+            may_use(room, &user)?;
+        }
+        let look = move |connection: &_| outbox::pending(connection, &user, &query, after);
+        let Pending { messages, next } = self.read(look).await?;
+        Ok(Reply::Pending { messages, next })
     }
 }

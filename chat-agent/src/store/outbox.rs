@@ -1,12 +1,20 @@
 //! The durable queue of messages the server has not acknowledged.
 
+use super::search::{Wanted, micros};
 use bytes::Bytes;
-use protocol::{EncodedBody, MessageId, Outgoing, Room, Timestamp, UserName};
+use protocol::{
+    EncodedBody, MessageId, Outgoing, Room, Timestamp, UserName,
+    limits::{MAX_PAGE_BYTES, MAX_PAGE_ENTRIES},
+    local::{SearchMark, SearchQuery},
+};
 use room_log::StoreError;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 /// What an entry costs beside its body: the row, its index entry and the names, roughly.
 const ENTRY_OVERHEAD_BYTES: u64 = 128;
+
+/// Entries that are looked at for one page, found or not.
+const EXAMINED: usize = 20_000;
 
 /// Where an entry stands in the outbox; entries are sent in this order.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -117,6 +125,61 @@ pub fn page(
         entries.push(waiting(row)?);
     }
     Ok(entries)
+}
+
+/// A page of what waits of one author, oldest first, and where to look on.
+#[derive(Debug)]
+pub struct Pending {
+    /// The messages.
+    pub messages: Vec<Outgoing>,
+    /// `None` if there is nothing behind them.
+    pub next: Option<SearchMark>,
+}
+
+/// What `author` has in the outbox that `query` is looking for, behind `after`. A time of the
+/// query is compared with when a message was written.
+///
+/// # Errors
+///
+/// [`StoreError`].
+pub fn pending(
+    connection: &Connection,
+    author: &UserName,
+    query: &SearchQuery,
+    after: Option<SearchMark>,
+) -> Result<Pending, StoreError> {
+    let wanted = Wanted::of(query);
+    let after = after.map_or(0, |mark| i64::try_from(mark.0).unwrap_or(i64::MAX));
+    let mut statement = connection.prepare_cached(
+        "SELECT position, id, room, author, sent_at, body FROM outbox
+         WHERE position > ?1 AND author = ?2 AND (?3 IS NULL OR room = ?3)
+         AND (?4 IS NULL OR sent_at >= ?4) AND (?5 IS NULL OR sent_at < ?5) ORDER BY position",
+    )?;
+    let mut rows = statement.query(params![
+        after,
+        author.to_string(),
+        query.room.as_ref().map(Room::as_str),
+        query.since.map(micros),
+        query.before.map(micros),
+    ])?;
+    let (mut messages, mut bytes, mut examined) = (Vec::new(), 0, 0);
+    while let Some(row) = rows.next()? {
+        let Waiting { position, message } = waiting(row)?;
+        examined += 1;
+        if wanted.admits(&message.author, &message.body) {
+            bytes += message.body.as_bytes().len();
+            messages.push(message);
+        }
+        let is_full = messages.len() >= MAX_PAGE_ENTRIES || bytes >= MAX_PAGE_BYTES;
+        if is_full || examined >= EXAMINED {
+            let next = u64::try_from(position.0).ok().map(SearchMark);
+            return Ok(Pending { messages, next });
+        }
+    }
+    Ok(Pending {
+        messages,
+        next: None,
+    })
 }
 
 /// How much waits.

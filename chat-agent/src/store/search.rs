@@ -1,11 +1,14 @@
 //! Finding what was said, in the rooms that somebody may read.
 
+mod rest;
+
 use super::wording::{fold, question};
 use protocol::{
-    Committed, Epoch, Room, Seq, Timestamp, UserName,
+    Content, EncodedBody, Epoch, Room, Seq, Timestamp, UserName,
     limits::MAX_PAGE_BYTES,
     local::{Author, Hit, SearchMark, SearchQuery},
 };
+use rest::Rest;
 use room_log::{StoreError, log};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use std::collections::{BTreeSet, HashMap};
@@ -129,25 +132,98 @@ pub struct Found {
 /// Where a message stands among all of this host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Spot {
-    number: i64,
+    /// To turn pages by; `None` if no page can end there.
+    mark: Option<SearchMark>,
     committed_at: i64,
     room_id: i64,
     seq: i64,
 }
 
+/// A mark that is no number of the index says room and seq; this is set in it.
+const UNINDEXED: u64 = 1 << 63;
+/// Bits of its seq.
+const SEQ_BITS: u32 = 43;
+
 impl Spot {
     fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+        let number: i64 = row.get(0)?;
         Ok(Self {
-            number: row.get(0)?,
+            mark: u64::try_from(number).ok().map(SearchMark),
             committed_at: row.get(1)?,
             room_id: row.get(2)?,
             seq: row.get(3)?,
         })
     }
+
+    /// Of a message that the index does not have.
+    fn unindexed(committed_at: i64, room_id: i64, seq: i64) -> Self {
+        let fits = |number: i64, bits: u32| {
+            let number = u64::try_from(number).ok()?;
+            (number < (1 << bits) - 1).then_some(number)
+        };
+        let room = fits(room_id, u64::BITS - 1 - SEQ_BITS);
+        let mark = room.zip(fits(seq, SEQ_BITS));
+        Self {
+            mark: mark.map(|(room, seq)| SearchMark(UNINDEXED | room << SEQ_BITS | seq)),
+            committed_at,
+            room_id,
+            seq,
+        }
+    }
+
+    /// The one order of all messages.
+    const fn order(&self) -> (i64, i64, i64) {
+        (self.committed_at, self.room_id, self.seq)
+    }
 }
 
-/// Looks for messages of `places`, whose index has them, that are older than `mark`. `None` if
-/// there is no such mark.
+/// What is looked for in a message.
+#[derive(Debug)]
+pub struct Wanted<'a> {
+    from: Option<&'a Author>,
+    /// As they are compared.
+    words: Vec<String>,
+}
+
+impl<'a> Wanted<'a> {
+    /// What `query` wants of author and text.
+    #[must_use]
+    pub fn of(query: &'a SearchQuery) -> Self {
+        Self {
+            from: query.from.as_ref(),
+            words: query.words.iter().map(|word| fold(word)).collect(),
+        }
+    }
+
+    /// Whether a message by `author` is meant.
+    fn includes(&self, author: &UserName, content: &Content) -> bool {
+        let text = content.text().map(fold).unwrap_or_default();
+        self.is_by(author) && self.words.iter().all(|word| text.contains(word.as_str()))
+    }
+
+    /// As [`Wanted::includes`]; without words also what this version cannot read.
+    #[must_use]
+    pub fn admits(&self, author: &UserName, body: &EncodedBody) -> bool {
+        if !self.is_by(author) || self.words.is_empty() {
+            return self.is_by(author);
+        }
+        body.decode()
+            .is_ok_and(|content| self.includes(author, &content))
+    }
+
+    fn is_by(&self, author: &UserName) -> bool {
+        match self.from {
+            None => true,
+            Some(Author::Nick(nick)) => author.nick == *nick,
+            Some(Author::User(user)) => author == user,
+        }
+    }
+}
+
+/// Looks for messages of `places` that are older than `mark`. `None` if there is no such mark.
+///
+/// What the index does not have of what was there when the search began is read instead: that is
+/// slower, and needs no room on the disk.
 ///
 /// Time, then room, then seq is the one order of all messages, so that turning pages neither
 /// skips nor repeats one, whatever is said or indexed meanwhile.
@@ -162,21 +238,29 @@ pub fn find(
     mark: SearchMark,
     limit: usize,
 ) -> Result<Option<Found>, StoreError> {
+    // One state of the file, of which each message is indexed or not. It ends unchanged.
+    let snapshot = connection.unchecked_transaction()?;
+    let connection: &Connection = &snapshot;
     let mut end = (i64::MAX, i64::MAX, i64::MAX);
     if mark != NEWEST {
         let Some(spot) = spot(connection, mark)? else {
             return Ok(None);
         };
-        end = (spot.committed_at, spot.room_id, spot.seq);
+        end = spot.order();
     }
     if let Some(before) = query.before {
         end = end.min((micros(before), 0, 0));
     }
     let since = query.since.map_or(0, micros);
-    let words: Vec<String> = query.words.iter().map(|word| fold(word)).collect();
-    let question = question(&words);
+    let wanted = Wanted::of(query);
+    let question = question(&wanted.words);
     let places: HashMap<i64, &Place> = places.iter().map(|one| (one.room_id, one)).collect();
     let rooms = list(places.keys());
+    let Rest { spots, gone } = Rest::read(connection, places.values().copied(), &wanted)?;
+    let mut rest = spots
+        .into_iter()
+        .filter(|spot| spot.order() < end && spot.committed_at >= since)
+        .peekable();
 
     // The order of the joined tables is given, as SQLite would rather ask the index for each
     // message than each answer of the index for its message.
@@ -193,26 +277,46 @@ pub fn find(
          ORDER BY committed_at DESC, room_id DESC, seq DESC"
     };
     let mut statement = connection.prepare_cached(sql)?;
-    let mut rows = statement.query(params![end.0, end.1, end.2, since, rooms, question])?;
+    let rows = statement.query(params![end.0, end.1, end.2, since, rooms, question])?;
+    let mut indexed = rows
+        .mapped(Spot::read)
+        .filter(|spot| {
+            let is_gone = |spot: &Spot| gone.contains(&(spot.room_id, spot.seq));
+            !spot.as_ref().is_ok_and(is_gone)
+        })
+        .peekable();
     let mut found = Found {
         hits: Vec::new(),
         next: None,
     };
     let (mut examined, mut bytes) = (0, 0);
-    while let Some(row) = rows.next()? {
-        let spot = Spot::read(row)?;
+    loop {
+        let is_newer = match (rest.peek(), indexed.peek()) {
+            (Some(one), Some(Ok(other))) => one.order() > other.order(),
+            (Some(_), None) => true,
+            (None, _) | (_, Some(Err(_))) => false,
+        };
+        let spot = if is_newer {
+            rest.next()
+        } else {
+            indexed.next().transpose()?
+        };
+        let Some(spot) = spot else {
+            break;
+        };
         let seq = Seq::new(u64::try_from(spot.seq).unwrap_or_default());
         if let Some(Place { epoch, room, .. }) = places.get(&spot.room_id).copied()
             && let Some(message) = log::at(connection, *epoch, room, seq)?
-            && is_meant(&message, query.from.as_ref(), &words)
+            && wanted.admits(&message.author, &message.body)
         {
             bytes += message.body.as_bytes().len();
             let epoch = *epoch;
             found.hits.push(Hit { epoch, message });
         }
         examined += 1;
-        if found.hits.len() >= limit || bytes >= MAX_PAGE_BYTES || examined >= EXAMINED {
-            found.next = u64::try_from(spot.number).ok().map(SearchMark);
+        let is_full = found.hits.len() >= limit || bytes >= MAX_PAGE_BYTES || examined >= EXAMINED;
+        if is_full && spot.mark.is_some() {
+            found.next = spot.mark;
             break;
         }
     }
@@ -220,33 +324,23 @@ pub fn find(
 }
 
 fn spot(connection: &Connection, mark: SearchMark) -> Result<Option<Spot>, StoreError> {
-    let Ok(number) = i64::try_from(mark.0) else {
-        return Ok(None);
+    let found = if mark.0 & UNINDEXED == 0 {
+        connection
+            .prepare_cached(
+                "SELECT number, committed_at, room_id, seq FROM findable WHERE number = ?1",
+            )?
+            .query_row([mark.0], Spot::read)
+    } else {
+        let room_id = (mark.0 & !UNINDEXED) >> SEQ_BITS;
+        let seq = mark.0 & ((1 << SEQ_BITS) - 1);
+        connection
+            .prepare_cached(
+                "SELECT 0, committed_at, room_id, seq FROM messages
+                 WHERE room_id = ?1 AND seq = ?2",
+            )?
+            .query_row([room_id, seq], Spot::read)
     };
-    let found = connection
-        .prepare_cached(
-            "SELECT number, committed_at, room_id, seq FROM findable WHERE number = ?1",
-        )?
-        .query_row([number], Spot::read)
-        .optional()?;
-    Ok(found)
-}
-
-/// Whether a message is by the author looked for, and has all of `words`, which are folded.
-fn is_meant(message: &Committed, from: Option<&Author>, words: &[String]) -> bool {
-    let by_author = match from {
-        None => true,
-        Some(Author::Nick(nick)) => message.author.nick == *nick,
-        Some(Author::User(user)) => message.author == *user,
-    };
-    if !by_author || words.is_empty() {
-        return by_author;
-    }
-    let Ok(content) = message.body.decode() else {
-        return false;
-    };
-    let text = content.text().map(fold).unwrap_or_default();
-    words.iter().all(|word| text.contains(word.as_str()))
+    Ok(found.optional()?)
 }
 
 /// Numbers as a JSON array, which SQLite can read as a table.
@@ -255,8 +349,9 @@ fn list<'a>(numbers: impl Iterator<Item = &'a i64>) -> String {
     format!("[{}]", numbers.join(","))
 }
 
-fn micros(time: Timestamp) -> i64 {
-    // As they are stored.
+/// A time as it is stored.
+#[must_use]
+pub fn micros(time: Timestamp) -> i64 {
     i64::try_from(time.micros()).unwrap_or(i64::MAX)
 }
 

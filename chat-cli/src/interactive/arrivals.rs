@@ -11,11 +11,13 @@ use crate::{
     outbound::Fate,
     refused::{by_server, is_refusal},
     render::{self, Setting},
+    verbs::pending,
 };
 use protocol::{
     Availability, Committed, Cursor, Room,
     local::{Event, From, LinkStatus, Refusal, Reply},
 };
+use std::time::Duration;
 use tokio::time::Instant;
 
 /// How far tables are set in.
@@ -186,6 +188,10 @@ impl Desk {
             (Question::MarkRead(room, asked), answer) => {
                 let next = self.marking.remove(&room).flatten();
                 match (next, answer) {
+                    (next, Some(Err(Refusal::Busy { retry_after_ms }))) => {
+                        let pause = Duration::from_millis(retry_after_ms.into());
+                        self.mark_later(room, next.unwrap_or(asked), pause);
+                    }
                     (Some(cursor), Some(_)) => self.mark_read(talk, room, cursor),
                     (None, Some(_)) => {}
                     // The agent was lost before it could say that it has it.
@@ -239,9 +245,19 @@ impl Desk {
                 self.print_again(messages.iter(), &me, None);
                 self.note("that was before");
             }
+            (Question::Pending, Some(Ok(Reply::Pending { messages, .. }))) => {
+                if !messages.is_empty() {
+                    self.note("of yours, not in the room's log yet:");
+                }
+                let columns = render::columns();
+                for message in messages {
+                    let line = pending::line(message, &me, self.style(), columns);
+                    self.backlog.push(line);
+                }
+            }
             (Question::Search, Some(Ok(Reply::Found { hits, next }))) => {
                 if hits.is_empty() {
-                    return self.note("nothing was found in what this host has");
+                    return self.note("nothing was found in the rooms' logs that this host has");
                 }
                 self.note(&format!("the newest {} that were found:", hits.len()));
                 let here = self.current.clone();

@@ -227,11 +227,13 @@ impl Desk {
         match query::parse(words, talk.me(), now(), &self.style().zone) {
             Ok(query) => {
                 let request = Request::Search {
-                    query,
+                    query: query.clone(),
                     older_than: None,
                     limit: FOUND,
                 };
                 talk.ask(Question::Search, request);
+                let after = None;
+                talk.ask(Question::Pending, Request::Pending { query, after });
             }
             Err(error) => self.note(&error.to_string()),
         }

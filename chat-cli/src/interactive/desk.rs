@@ -43,6 +43,8 @@ pub(super) enum Question {
     Rooms,
     History(Room),
     Search,
+    /// What of a search waits for the server.
+    Pending,
     Status,
     /// The state of the link at the beginning.
     Link,
@@ -89,8 +91,10 @@ pub(super) struct Desk {
     waiting_bytes: usize,
     /// Rooms whose read marker is being moved, and where it must be moved after that.
     pub(super) marking: HashMap<Room, Option<Cursor>>,
-    /// Markers that were being moved when the agent was lost.
+    /// Markers that were being moved when the agent was lost, or was too busy.
     pub(super) unmarked: HashMap<Room, Cursor>,
+    /// When to try those again.
+    mark_again_at: Option<Instant>,
     pub(super) caught_up: HashSet<Room>,
     /// Since when the agent has been there: what was said before is no reason to call anybody.
     pub(super) here_since: Timestamp,
@@ -136,6 +140,7 @@ impl Desk {
             waiting_bytes: 0,
             marking: HashMap::new(),
             unmarked: HashMap::new(),
+            mark_again_at: None,
             caught_up: HashSet::new(),
             here_since: now(),
             names: Vec::new(),
@@ -317,11 +322,28 @@ impl Desk {
     /// Moves a read marker, one request at a time for a room however fast messages come.
     pub(super) fn mark_read(&mut self, talk: &mut Talk, room: Room, cursor: Cursor) {
         self.marking.insert(room.clone(), None);
+        self.unmarked.remove(&room);
         let request = Request::MarkRead {
             room: room.clone(),
             cursor,
         };
         talk.ask(Question::MarkRead(room, cursor), request);
+    }
+
+    /// Notes that the agent was too busy to move a read marker.
+    pub(super) fn mark_later(&mut self, room: Room, cursor: Cursor, pause: Duration) {
+        self.unmarked.insert(room, cursor);
+        self.mark_again_at = Some(Instant::now() + pause);
+    }
+
+    /// Moves read markers that an agent was too busy for.
+    pub(super) fn mark_again(&mut self, talk: &mut Talk) {
+        if self.mark_again_at.is_some_and(|due| due <= Instant::now()) {
+            self.mark_again_at = None;
+            for (room, cursor) in std::mem::take(&mut self.unmarked) {
+                self.mark_read(talk, room, cursor);
+            }
+        }
     }
 
     /// When something is to be said that is not said yet.
@@ -333,6 +355,7 @@ impl Desk {
             self.noise_due,
             self.absence.due(),
             self.calls.due(),
+            self.mark_again_at,
         ];
         due.into_iter().flatten().min()
     }

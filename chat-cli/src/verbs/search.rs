@@ -1,5 +1,6 @@
 //! `chat search`: what this host has of the rooms one is in.
 
+use super::pending;
 use crate::{
     args::SearchArgs,
     client::{CallError, Session},
@@ -11,11 +12,15 @@ use crate::{
     render::{self, Setting, Style},
 };
 use protocol::{
-    MessageId,
+    MessageId, Outgoing,
     limits::MAX_PAGE_ENTRIES,
     local::{Hit, Reply, Request, SearchMark, SearchQuery},
 };
-use std::{collections::HashSet, io::IsTerminal, time::SystemTime};
+use std::{
+    collections::{HashSet, VecDeque},
+    io::IsTerminal,
+    time::SystemTime,
+};
 
 /// Runs the verb.
 ///
@@ -37,7 +42,7 @@ pub async fn run(settings: &Settings, args: &SearchArgs) -> Result<(), Failure> 
         columns: render::columns(),
         output: Output::default(),
     };
-    let result = search.print_newest(args.limit).await;
+    let result = search.run(args.limit).await;
     search.output.finish(result).await
 }
 
@@ -58,12 +63,55 @@ struct Page {
 }
 
 impl Search {
+    /// Prints what is found in the logs, and behind it what waits to come there.
+    async fn run(&mut self, limit: u32) -> Result<(), Failure> {
+        // Asked first, so that what is committed in between is not missed; nor printed twice.
+        let pending = self.pending(limit).await?;
+        let left = limit.saturating_sub(u32::try_from(pending.len()).unwrap_or(u32::MAX));
+        let mut waits: HashSet<MessageId> = pending.iter().map(|message| message.id).collect();
+        let found = left > 0 && self.print_newest(left, &mut waits).await?;
+        if !found && waits.is_empty() {
+            return Err(Failure::silent(Exit::Failed));
+        }
+        let me = self.session.user().clone();
+        for message in pending {
+            if !waits.contains(&message.id) {
+                continue;
+            }
+            let line = if self.json {
+                json::pending(&message, &me)
+            } else {
+                pending::line(message, &me, &self.style, self.columns)
+            };
+            self.output.print(&line).await?;
+        }
+        Ok(())
+    }
+
+    /// The newest `limit` messages that wait, oldest first.
+    async fn pending(&mut self, limit: u32) -> Result<VecDeque<Outgoing>, Failure> {
+        let mut newest = VecDeque::new();
+        pending::each(&mut self.session, &self.query, async |message| {
+            newest.push_back(message);
+            if newest.len() > limit as usize {
+                newest.pop_front();
+            }
+            Ok(())
+        })
+        .await?;
+        Ok(newest)
+    }
+
     /// Prints the newest `limit` messages that are found, oldest first.
     ///
     /// Pages come newest first, so the way back only notes where they lie and what is on them,
     /// and each is fetched again to be printed: memory is bounded whatever the limit. The newest
-    /// is kept.
-    async fn print_newest(&mut self, limit: u32) -> Result<(), Failure> {
+    /// is kept. What was printed is taken out of `waits`. Whether there was anything.
+    async fn print_newest(
+        &mut self,
+        limit: u32,
+        waits: &mut HashSet<MessageId>,
+    ) -> Result<bool, Failure> {
         let newest = self.page(None, limit).await?;
         let mut left = limit.saturating_sub(count(&newest));
         let mut next = newest.next;
@@ -79,7 +127,7 @@ impl Search {
             }
         }
         if newest.hits.is_empty() && older.is_empty() {
-            return Err(Failure::silent(Exit::Failed));
+            return Ok(false);
         }
         for (mark, ids) in older.into_iter().rev() {
             let limit = u32::try_from(ids.len()).unwrap_or(u32::MAX);
@@ -87,9 +135,10 @@ impl Search {
             // In the place of what was edited or taken back since then, older ones would come
             // that were printed already.
             page.hits.retain(|hit| ids.contains(&hit.message.id));
-            self.print(&page).await?;
+            self.print(&page, waits).await?;
         }
-        self.print(&newest).await
+        self.print(&newest, waits).await?;
+        Ok(true)
     }
 
     async fn page(&mut self, older_than: Option<SearchMark>, limit: u32) -> Result<Page, Failure> {
@@ -105,9 +154,10 @@ impl Search {
         }
     }
 
-    async fn print(&mut self, page: &Page) -> Result<(), Failure> {
+    async fn print(&mut self, page: &Page, waits: &mut HashSet<MessageId>) -> Result<(), Failure> {
         let me = self.session.user();
         for Hit { epoch, message } in page.hits.iter().rev() {
+            waits.remove(&message.id);
             let line = if self.json {
                 json::message(message, me, json::cursor(*epoch, message.seq))
             } else {

@@ -3,9 +3,10 @@
 use crate::{
     args::TopicArgs,
     exit::{Failure, say},
+    json,
     output::Output,
     paths::Settings,
-    render,
+    render, table,
 };
 use protocol::local::Request;
 
@@ -39,14 +40,17 @@ pub async fn run(settings: &Settings, args: &TopicArgs) -> Result<(), Failure> {
             room.seen_by(me)
         )));
     };
-    if topic.is_empty() {
-        say(&format!(
-            "no topic is set in {}",
-            room.seen_by(session.user())
-        ));
+    let me = session.user();
+    if topic.is_empty() && !args.json {
+        say(&format!("no topic is set in {}", room.seen_by(me)));
         return Ok(());
     }
     let mut output = Output::default();
-    let printed = output.line(&render::line(&topic));
+    let printed = if args.json {
+        output.line(&json::topic(&room, &topic, me))
+    } else {
+        let broken = table::lines(&[[topic]], render::columns());
+        output.print_all(&broken).await
+    };
     output.finish(printed).await
 }

@@ -188,6 +188,10 @@ fn everything() -> Vec<Value> {
     });
     assert_eq!(host.run(&["join", &address]).status.code(), Some(1));
     run(&["send", "#ops", "waits", "--json"]);
+    let id = printed_id(&run(&["send", "#ops", "waits, too", "--json"]));
+    run(&["reply", "#ops", &id, "an answer that waits", "--json"]);
+    run(&["pending", "--json"]);
+    run(&["search", "waits", "--json"]);
     // It is trying every now and then, and says less of that.
     while run(&["status", "--json"])[0]["link"]["state"] != "waiting" {}
     run(&["rooms", "--json"]);
@@ -214,9 +218,14 @@ fn everything() -> Vec<Value> {
     run(&["history", "#ops", "--json"]);
     run(&["rooms", "--json"]);
     run(&["who", "#ops", "--json"]);
+    run(&["topic", "#ops", "--json"]);
     server.kill().unwrap();
     server.wait().unwrap();
     printed
+}
+
+fn printed_id(objects: &[Value]) -> String {
+    objects[0]["id"].as_str().expect("an id").to_owned()
 }
 
 /// Says what stands in a log beside plain texts, in `&den`.

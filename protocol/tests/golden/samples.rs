@@ -442,6 +442,10 @@ pub(crate) fn local_requests() -> Vec<local::Request> {
             consumer: consumer(),
             room: room("#ops"),
         },
+        Request::Pending {
+            query: SearchQuery::default(),
+            after: Some(SearchMark(301)),
+        },
     ]
 }
 
@@ -504,6 +508,16 @@ pub(crate) fn local_replies() -> Vec<local::Reply> {
         },
         Reply::Position {
             cursor: Some(cursor()),
+        },
+        Reply::Pending {
+            messages: vec![Outgoing {
+                id: id(),
+                room: room("#ops"),
+                author: user("alice@ada"),
+                sent_at: time(),
+                body: text().encode().unwrap(),
+            }],
+            next: Some(SearchMark(302)),
         },
     ]
 }

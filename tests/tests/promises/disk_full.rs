@@ -179,6 +179,12 @@ fn an_agent_with_a_full_disk_refuses_clearly_and_recovers_by_itself() {
             "{status}"
         );
 
+        // To find what is there needs no room.
+        let found = alice
+            .run(["search", "xxx", "room:&den", "--limit", "5000", "--json"])
+            .ok();
+        assert_eq!(found.lines().count(), den, "{found}");
+
         disk.free();
         eventually("the agent accepts again", || {
             let finished = alice.run(["send", "#ops", &body(ops)]);

@@ -90,6 +90,47 @@ fn what_was_read_before_is_found_after_the_server_and_the_agents_died() {
 }
 
 #[test]
+fn what_waits_for_the_server_is_found_once_before_and_after_it_is_there() {
+    let sandbox = Sandbox::new();
+    let (mut server, ada, _bee) = two_hosts(&sandbox);
+    let alice = ada.terminal("alice");
+    alice.send_committed("#ops", "deployed one");
+    assert_eq!(bodies(&alice, &["deployed"]), ["deployed one"]);
+    server.kill();
+    assert_eq!(alice.send("#ops", "deployed two").state, "queued");
+    let printed = alice.run(["search", "--json", "deployed"]).ok();
+    let types: Vec<_> = printed
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).expect("an object"))
+        .map(|one| (one["type"].clone(), one["body"].clone()))
+        .collect();
+    let expected = [("message", "deployed one"), ("pending", "deployed two")];
+    assert_eq!(types, expected.map(|(a, b)| (a.into(), b.into())));
+    let printed = alice.run(["search", "deployed"]).ok();
+    assert!(
+        printed.trim_end().ends_with("deployed two  (pending)"),
+        "{printed}"
+    );
+    assert_nothing_found(&ada.terminal("carol"), &["deployed"]);
+
+    server.restart();
+    tests::eventually("it is in the log", || {
+        let printed = alice.run(["search", "--json", "two"]).ok();
+        // Never there twice.
+        match (printed.lines().count(), printed.contains("committed_at")) {
+            (1, true) => Ok(()),
+            (0 | 1, _) => Err(printed),
+            _ => panic!("{printed}"),
+        }
+    });
+    assert_eq!(
+        bodies(&alice, &["deployed"]),
+        ["deployed one", "deployed two"]
+    );
+    assert_eq!(alice.run(["pending"]).ok(), "");
+}
+
+#[test]
 fn nobody_finds_what_others_said_among_themselves() {
     let sandbox = Sandbox::new();
     let host = Host::start_alone(&sandbox, "ada");

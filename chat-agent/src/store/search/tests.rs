@@ -4,7 +4,7 @@ use crate::{
     store::{AgentStore, Command, Outcome, identity::Identity, schema::APPLICATION},
 };
 use proptest::prelude::*;
-use protocol::{Content, Cursor, MessageId, limits::MAX_PAGE_ENTRIES};
+use protocol::{Committed, Content, Cursor, MessageId, limits::MAX_PAGE_ENTRIES};
 use room_log::{Chore, Database, Store};
 use std::{collections::HashMap, sync::Arc};
 use tempfile::TempDir;
@@ -131,12 +131,30 @@ impl Archive {
         self.connection.execute_batch(check).unwrap();
     }
 
-    /// What is found, newest first, after what is missing was indexed.
+    /// What is found, newest first, after what is missing was indexed; and before that it is the
+    /// same.
     fn find(&mut self, query: &SearchQuery) -> Vec<String> {
+        let before = self.turn_pages(query, 2);
         self.index_all();
         let found = self.page(query, NEWEST, MAX_PAGE_ENTRIES);
         assert_eq!(found.next, None);
+        assert_eq!(before, texts(&found), "with what is indexed, and the rest");
         texts(&found)
+    }
+
+    /// What is found on all pages of `limit`.
+    fn turn_pages(&self, query: &SearchQuery, limit: usize) -> Vec<String> {
+        let mut mark = NEWEST;
+        let mut all = Vec::new();
+        loop {
+            let found = self.page(query, mark, limit);
+            assert!(found.hits.len() <= limit);
+            all.extend(texts(&found));
+            match found.next {
+                Some(next) => mark = next,
+                None => return all,
+            }
+        }
     }
 
     fn find_words(&mut self, words: &[&str]) -> Vec<String> {
@@ -424,6 +442,29 @@ fn pages_neither_skip_nor_repeat_whatever_happens_between_them() {
         let text = Content::Text(format!("word {number}"));
         ids.push(archive.take(room, "alice@ada", &text, number / 100));
     }
+    // Without the index, with a part of it, and with all of it.
+    for part in 0..3 {
+        for limit in [7, 300] {
+            let all = archive.turn_pages(&with(&["wo"]), limit);
+            let unique: BTreeSet<_> = all.iter().collect();
+            assert_eq!((all.len(), unique.len()), (300, 300), "{part}, by {limit}");
+        }
+        archive.index_part();
+    }
+    // A page that begins where there was no index goes on when there is one.
+    let mut other = Archive::new();
+    for number in 0..9 {
+        other.says("alice@ada", &format!("word {number}"));
+    }
+    let first = other.page(&with(&["word"]), NEWEST, 4);
+    other.index_all();
+    let rest = other.page(&with(&["word"]), first.next.unwrap(), 9);
+    let all = [texts(&first), texts(&rest)].concat();
+    let expected: Vec<_> = (0..9)
+        .rev()
+        .map(|number| format!("word {number}"))
+        .collect();
+    assert_eq!(all, expected);
     archive.index_all();
     for query in [with(&["word"]), with(&["wo"])] {
         for limit in [1, 7, 300] {

@@ -2,7 +2,7 @@
 
 use super::{
     availability, committed, consumer, content, cursor, epoch, federation, maybe, members,
-    message_id, nick, request_id, room, seq, text, time, user,
+    message_id, nick, outgoing, request_id, room, seq, text, time, user,
 };
 use proptest::{collection::vec, prelude::*, result::maybe_ok};
 use protocol::local::{
@@ -77,6 +77,10 @@ fn position() -> impl Strategy<Value = Request> {
             cursor,
         }),
         (consumer(), room()).prop_map(|(consumer, room)| Request::Position { consumer, room }),
+        (search_query(), maybe(any::<u64>())).prop_map(|(query, after)| Request::Pending {
+            query,
+            after: after.map(SearchMark),
+        }),
     ]
 }
 
@@ -144,6 +148,10 @@ fn reply() -> impl Strategy<Value = Reply> {
             }
         }),
         maybe(cursor()).prop_map(|cursor| Reply::Position { cursor }),
+        (vec(outgoing(), 0..3), maybe(any::<u64>())).prop_map(|(messages, next)| Reply::Pending {
+            messages,
+            next: next.map(SearchMark),
+        }),
     ]
 }
 
