@@ -107,6 +107,9 @@ pub enum LinkError {
     /// The server's name has no address.
     #[error("cannot connect: {0}")]
     Lookup(#[source] io::Error),
+    /// No TCP connection to the address that the server is known by.
+    #[error("cannot connect: {0}")]
+    ConnectThere(#[source] io::Error),
     /// No TCP connection to any of the server's addresses.
     #[error("cannot connect: {}", each(.0))]
     Connect(Vec<(SocketAddr, io::Error)>),

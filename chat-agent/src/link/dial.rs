@@ -22,7 +22,21 @@ pub(super) async fn dial(server: &str) -> Result<TcpStream, LinkError> {
     let found = timeout_at(deadline, look_up(server)).await;
     let found = found.map_err(|_| LinkError::TooSlow(CONNECT_TIMEOUT))?;
     let addresses = found.map_err(LinkError::Lookup)?;
-    first(&addresses, deadline, TcpStream::connect::<SocketAddr>).await
+    let connected = first(&addresses, deadline, TcpStream::connect::<SocketAddr>).await;
+    connected.map_err(|error| briefly(error, server))
+}
+
+/// Without the address if that is what the server is called: whoever tells of it names the server.
+fn briefly(error: LinkError, server: &str) -> LinkError {
+    match error {
+        LinkError::Connect(mut failures) if matches!(&*failures, [(address, _)] if address.to_string() == server) => {
+            match failures.pop() {
+                Some((_, error)) => LinkError::ConnectThere(error),
+                None => LinkError::Connect(failures),
+            }
+        }
+        error => error,
+    }
 }
 
 /// The addresses of a `HOST:PORT`.
@@ -101,6 +115,19 @@ mod tests {
         // However late it is, each is tried.
         let connected = first(&addresses, Instant::now(), connect).await;
         assert_eq!(connected.unwrap(), 4);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_address_that_was_given_is_not_told_again() {
+        let deadline = Instant::now() + CONNECT_TIMEOUT;
+        let only = [address(2)];
+        for (server, words) in [
+            ("192.0.2.1:2", "cannot connect: refused"),
+            ("hub:2", "cannot connect: 192.0.2.1:2: refused"),
+        ] {
+            let error = first(&only, deadline, connect).await.unwrap_err();
+            assert_eq!(briefly(error, server).to_string(), words);
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -255,15 +255,24 @@ impl Services {
             Room::Local(_) => here,
             Room::Direct(direct) => {
                 let ends: BTreeSet<&UserName> = direct.ends().into_iter().collect();
-                let member = |user: &&UserName| Member {
-                    user: (*user).clone(),
-                    availability: if user.host == *self.hub.host() {
-                        self.hub.availability(&user.nick)
-                    } else {
-                        Availability::Unknown
-                    },
-                };
-                ends.iter().map(member).collect()
+                let mut members = Vec::with_capacity(ends.len());
+                for user in ends {
+                    let nick = user.nick.clone();
+                    // Somebody who never was here is not away.
+                    let is_known = user.host == *self.hub.host()
+                        && self
+                            .read(move |connection| person::owner(connection, &nick))
+                            .await?
+                            .is_some();
+                    members.push(Member {
+                        user: user.clone(),
+                        availability: match is_known {
+                            true => self.hub.availability(&user.nick),
+                            false => Availability::Unknown,
+                        },
+                    });
+                }
+                members
             }
         };
         let mut rest: Vec<Member> = members

@@ -14,6 +14,7 @@ use protocol::{
     limits::{CONNECT_TIMEOUT, HANDSHAKE_TIMEOUT},
     local::{LinkStatus, Reply, Request, RoomInfo, Status},
 };
+use std::net::SocketAddr;
 use std::path::Path;
 use tokio::{
     net::{TcpStream, UnixStream, lookup_host},
@@ -108,8 +109,8 @@ pub fn link(status: &LinkStatus) -> Link {
 /// no name, so that it takes nobody for a host.
 pub async fn reach(address: &str) -> Reach {
     let slow = |limit: std::time::Duration| format!("no answer within {} s", limit.as_secs());
-    let addresses = match timeout(CONNECT_TIMEOUT, lookup_host(address)).await {
-        Ok(Ok(addresses)) => addresses.collect::<Vec<_>>(),
+    let addresses = match timeout(CONNECT_TIMEOUT, look_up(address)).await {
+        Ok(Ok(addresses)) => addresses,
         Ok(Err(error)) => return Reach::NoAddress(error.to_string()),
         Err(_) => return Reach::NoAddress(slow(CONNECT_TIMEOUT)),
     };
@@ -125,6 +126,18 @@ pub async fn reach(address: &str) -> Reach {
         Ok(Err(error)) => Reach::NoServer(error.to_string()),
         Err(_) => Reach::NoServer(slow(HANDSHAKE_TIMEOUT)),
     }
+}
+
+async fn look_up(address: &str) -> std::io::Result<Vec<SocketAddr>> {
+    // The zone in `[fe80::1%eth0]:7667` is for the resolver, which knows no brackets.
+    let bare = address
+        .strip_prefix('[')
+        .and_then(|rest| rest.split_once("]:"))
+        .and_then(|(host, port)| Some((host, port.parse::<u16>().ok()?)));
+    Ok(match bare {
+        Some(host_and_port) => lookup_host(host_and_port).await?.collect(),
+        None => lookup_host(address).await?.collect(),
+    })
 }
 
 /// Looks through the rooms with the most recent messages that this user is in.

@@ -178,8 +178,21 @@ fn server_address(text: &str) -> Result<String, String> {
         let (host, rest) = rest
             .split_once(']')
             .ok_or_else(|| wrong("the bracket is not closed"))?;
-        host.parse::<Ipv6Addr>()
+        // A link-local address says on which of this host's links it is.
+        let (address, zone) = match host.split_once('%') {
+            Some((address, zone)) => (address, Some(zone)),
+            None => (host, None),
+        };
+        address
+            .parse::<Ipv6Addr>()
             .map_err(|_| wrong("no IPv6 address is in the brackets"))?;
+        let is_link = |zone: &str| {
+            let is_plain = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
+            !zone.is_empty() && zone.chars().all(is_plain)
+        };
+        if !zone.is_none_or(is_link) {
+            return Err(wrong("behind % stands the name of a link, such as eth0"));
+        }
         let port = match rest.strip_prefix(':') {
             Some(port) => Some(port),
             None if rest.is_empty() => None,
@@ -220,6 +233,8 @@ mod tests {
             ("192.0.2.1", "192.0.2.1:7667"),
             ("[2001:db8::1]", "[2001:db8::1]:7667"),
             ("[::1]:99", "[::1]:99"),
+            ("[fe80::1%eth0]", "[fe80::1%eth0]:7667"),
+            ("[fe80::1%wlan0.7]:99", "[fe80::1%wlan0.7]:99"),
         ] {
             assert_eq!(server_address(typed).as_deref(), Ok(meant));
         }
@@ -231,6 +246,8 @@ mod tests {
             ("::1", "brackets"),
             ("[::1", "not closed"),
             ("[hub]", "no IPv6"),
+            ("[fe80::1%]", "name of a link"),
+            ("[fe80::1%a b]", "name of a link"),
             ("hub:0", "port"),
             ("hub:x", "port"),
             ("bob@hub", "cannot contain '@'"),

@@ -37,16 +37,17 @@ async fn leave(session: &mut Session, room: Room) -> Result<(), Failure> {
         Ok(())
     })
     .await?;
-    if !joined {
-        say(&format!(
-            "{} is no member of {}",
-            me.nick,
-            room.seen_by(&me)
-        ));
-    }
     // Whatever the list says: this is how it is to be.
-    session.command(Request::Leave { room }).await?;
-    Ok(())
+    let left = Request::Leave { room: room.clone() };
+    session.command(left).await?;
+    if joined {
+        return Ok(());
+    }
+    Err(Failure::failed(format_args!(
+        "{} is no member of {}: `chat rooms` marks the rooms you are in",
+        me.nick,
+        room.seen_by(&me)
+    )))
 }
 
 async fn forget_server(session: &mut Session) -> Result<(), Failure> {

@@ -21,12 +21,22 @@ use crate::{
     render,
     wait::until_heard,
 };
-use protocol::{Content, MessageId, Room, local::Delivery};
-use std::{collections::VecDeque, io, time::Duration};
+use protocol::{
+    Availability, Content, MessageId, Room,
+    local::{Delivery, LinkStatus, Reply, Request},
+};
+use std::{
+    collections::VecDeque,
+    io::{self, IsTerminal},
+    time::Duration,
+};
 use tokio::{
     sync::mpsc,
     time::{Instant, timeout},
 };
+
+/// How long the end waits to know what else should be said.
+const HINT_WAIT: Duration = Duration::from_secs(2);
 
 /// Runs the verb.
 ///
@@ -72,6 +82,8 @@ pub async fn run(settings: &Settings, args: &SendArgs) -> Result<(), Failure> {
         results: VecDeque::new(),
         last_line: None,
         input_ended: false,
+        accepted: false,
+        waits: false,
         late: 0,
         skipped: Skipped::default(),
         failure: None,
@@ -86,6 +98,10 @@ pub async fn run(settings: &Settings, args: &SendArgs) -> Result<(), Failure> {
     };
     let result = Box::pin(sending.lines(input)).await;
     let result = sending.sum_up(result);
+    if sending.accepted {
+        // What is not known in time is left unsaid.
+        let _late = timeout(HINT_WAIT, sending.hint()).await;
+    }
     sending.output.finish(result).await
 }
 
@@ -103,6 +119,9 @@ struct Sending<'a> {
     /// The last line of the input that was sent.
     last_line: Option<u64>,
     input_ended: bool,
+    /// Whether something was accepted, and whether something of that waits for the server.
+    accepted: bool,
+    waits: bool,
     /// Messages that were accepted, but not committed in time.
     late: u64,
     skipped: Skipped,
@@ -222,6 +241,8 @@ impl Sending<'_> {
         let sent = self.results.iter_mut().find(|sent| sent.id == id)?;
         sent.state = state;
         sent.settled = settled;
+        self.accepted |= state.is_some();
+        self.waits |= settled && state == Some(Delivery::Queued);
         sent.line
     }
 
@@ -316,6 +337,63 @@ impl Sending<'_> {
                 format_args!("{failure}; line {} on was not sent", line + 1),
             ),
             _ => failure,
+        }
+    }
+
+    /// Says what the sender may not expect: that there is no server, or nobody who could read it.
+    async fn hint(&mut self) {
+        let me = self.conversation.me().clone();
+        let name = self.room.seen_by(&me);
+        let is_local = self.room.is_local_to(&me.host);
+        // Somebody who reads it may look for another room; a script does not need the question.
+        let asks_who = match &self.room {
+            Room::Direct(_) => is_local,
+            Room::Federated(_) | Room::Local(_) => io::stderr().is_terminal(),
+        };
+        if !is_local && (self.waits || asks_who) {
+            let Some(Reply::Status(status)) = self.ask(Request::Status).await else {
+                return;
+            };
+            if status.link == LinkStatus::LocalOnly {
+                say("this host has no server: kept here until `chat join HOST` names one");
+            }
+            if !matches!(status.link, LinkStatus::Online { .. }) {
+                return;
+            }
+        }
+        if !asks_who {
+            return;
+        }
+        let request = Request::Who {
+            room: self.room.clone(),
+            after: None,
+        };
+        let Some(Reply::Members { members, .. }) = self.ask(request).await else {
+            return;
+        };
+        let mut others = members.iter().filter(|member| member.user != me);
+        match (&self.room, others.next()) {
+            (Room::Direct(_), Some(other)) if other.availability == Availability::Unknown => {
+                say(&format!(
+                    "nobody called {name} has been on this host yet: it waits for them (`chat \
+                     who ROOM` lists who is in a room)"
+                ));
+            }
+            (Room::Federated(_) | Room::Local(_), None) => {
+                say(&format!(
+                    "nobody else is in {name}: `chat rooms` lists all rooms"
+                ));
+            }
+            _ => {}
+        }
+    }
+
+    async fn ask(&mut self, request: Request) -> Option<Reply> {
+        self.conversation.ask((), request);
+        loop {
+            if let Happening::Answer((), answer) = self.conversation.next().await.ok()? {
+                return answer?.ok();
+            }
         }
     }
 

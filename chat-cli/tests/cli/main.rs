@@ -308,15 +308,15 @@ fn a_conversation_has_no_topic_and_is_not_left() {
 fn leaving_what_was_never_joined_says_so() {
     let host = Host::new();
     host.run(&["join", "&den"]);
-    for (args, words) in [
-        (&["leave", "#never"][..], "no member of #never"),
-        (&["leave", "&den"], ""),
-        (&["leave", "&den"], "no member of &den"),
-        (&["leave"], "on its own already"),
+    for (args, code, words) in [
+        (&["leave", "#never"][..], 1, "no member of #never"),
+        (&["leave", "&den"], 0, ""),
+        (&["leave", "&den"], 1, "no member of &den"),
+        (&["leave"], 0, "on its own already"),
     ] {
         let output = host.run(args);
         let said = stderr(&output);
-        assert_eq!(output.status.code(), Some(0), "{said}");
+        assert_eq!(output.status.code(), Some(code), "{said}");
         assert!(said.contains(words), "{said}");
         assert_eq!(said.is_empty(), words.is_empty(), "{said}");
     }
@@ -570,4 +570,70 @@ fn remote_text_cannot_command_the_terminal() {
         assert!(text.contains("owned"), "{text:?}");
         assert!(!text.contains(obeyed), "{text:?}");
     }
+}
+
+#[test]
+fn what_waits_for_a_server_is_listed_and_found() {
+    let host = Host::new();
+    let sent = host.run(&["send", "#ops", "deploy \u{1b}[2J now"]);
+    assert_eq!(sent.status.code(), Some(0));
+    assert!(stderr(&sent).contains("no server"), "{}", stderr(&sent));
+    assert!(stderr(&sent).contains("chat join"), "{}", stderr(&sent));
+    host.run(&["send", "bob@bee", "deploy later"]);
+    host.run(&["send", "&den", "deploy here"]);
+    host.run(&["send", "#ops", "by another", "--nick", "bob"]);
+
+    let listed = json(&host.run(&["pending", "--json"]));
+    let bodies = |objects: &[serde_json::Value]| {
+        let body = |one: &serde_json::Value| one["body"].as_str().unwrap().to_owned();
+        objects.iter().map(body).collect::<Vec<_>>()
+    };
+    assert_eq!(bodies(&listed), ["deploy \u{1b}[2J now", "deploy later"]);
+    assert!(listed.iter().all(|one| one["type"] == "pending"));
+    let text = String::from_utf8(host.run(&["pending"]).stdout).unwrap();
+    assert!(text.contains("deploy \\x1b[2J now  (pending)"), "{text}");
+
+    let found = json(&host.run(&["search", "deploy", "--json"]));
+    assert_eq!(
+        bodies(&found),
+        ["deploy here", "deploy \u{1b}[2J now", "deploy later"]
+    );
+    let found = json(&host.run(&["search", "later", "room:bob@bee", "--json"]));
+    assert_eq!(bodies(&found), ["deploy later"]);
+    let found = json(&host.run(&["search", "deploy", "--limit", "1", "--json"]));
+    assert_eq!(bodies(&found), ["deploy later"]);
+    let others = host.run(&["search", "deploy", "--nick", "bob"]);
+    assert_eq!(others.status.code(), Some(1), "it is not theirs");
+    let nothing = host.run(&["pending", "--nick", "carol"]);
+    assert_eq!(nothing.status.code(), Some(0));
+    assert!(nothing.stdout.is_empty() && nothing.stderr.is_empty());
+}
+
+#[test]
+fn a_nick_that_nobody_ever_had_is_said_to_be_unknown() {
+    let host = Host::new();
+    let sent = host.run(&["send", "bbo", "hi"]);
+    assert_eq!(sent.status.code(), Some(0));
+    assert!(
+        stderr(&sent).contains("nobody called bbo"),
+        "{}",
+        stderr(&sent)
+    );
+    host.run(&["send", "&den", "hi", "--nick", "bob"]);
+    let sent = host.run(&["send", "bob", "hi"]);
+    assert!(sent.stderr.is_empty(), "{}", stderr(&sent));
+}
+
+#[test]
+fn a_topic_is_an_object_for_scripts() {
+    let host = Host::new();
+    host.run(&["join", "&den"]);
+    let none = json(&host.run(&["topic", "&den", "--json"]));
+    assert_eq!(none[0]["topic"], "");
+    host.run(&["topic", "&den", "what runs"]);
+    let topic = json(&host.run(&["topic", "&den", "--json"]));
+    assert_eq!(
+        (&topic[0]["type"], &topic[0]["room"], &topic[0]["topic"]),
+        (&"topic".into(), &"&den".into(), &"what runs".into())
+    );
 }
