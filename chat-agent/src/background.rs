@@ -5,7 +5,7 @@ pub(crate) mod incumbent;
 use crate::{
     config::Config,
     daemon::LONGEST_END,
-    lock::{Lock, LockError},
+    lock::{Lock, LockError, OF_SOCKET},
     socket::{Access, prepare_dir},
 };
 use anyhow::{Context, bail};
@@ -104,7 +104,7 @@ pub fn start(config: &Config) -> anyhow::Result<()> {
 }
 
 fn take_turn(socket: &Path, patience: Duration) -> anyhow::Result<Lock> {
-    match Lock::take_within(&starting_path(socket), "--socket", patience) {
+    match Lock::take_within(&starting_path(socket), OF_SOCKET, patience) {
         Err(LockError::Held { pid: Some(pid), .. }) => bail!(
             "process {pid} has been starting an agent for more than {} s: see what keeps it, or \
              end it with `kill {pid}`, and try again",

@@ -7,9 +7,8 @@ use crate::{
     hub::Hub,
     link::Link,
     listener,
-    lock::{Lock, STATE_LOCK},
+    lock::{Lock, OF_STATE, STATE_LOCK},
     session::{MAX_LOOKUPS, Services},
-    signals::{Signal, Signals},
     socket::{Access, Socket},
     store::{
         self, AgentStore, AgentWriter, Command,
@@ -30,7 +29,7 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use supervision::{Manager, passed};
+use supervision::{Manager, Signal, Signals, passed};
 use tokio::{
     sync::Semaphore,
     task::{JoinHandle, spawn_blocking},
@@ -138,7 +137,7 @@ impl Files {
                 refuse_elsewhere(state_dir, &settings.socket.value)?;
             }
             let lock = state_dir.join(STATE_LOCK);
-            let mut lock = Lock::take_within(&lock, "--state-dir", patience)?;
+            let mut lock = Lock::take_within(&lock, OF_STATE, patience)?;
             let (socket, listener) = match passed {
                 Some(listener) => Socket::adopt(listener)?,
                 None => Socket::bind(&settings.socket.value, access, patience)?,

@@ -21,7 +21,6 @@ pub mod listener;
 pub mod lock;
 pub mod paths;
 pub mod session;
-mod signals;
 pub mod socket;
 pub mod store;
 

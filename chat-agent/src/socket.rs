@@ -7,7 +7,7 @@
 
 mod adopted;
 
-use crate::lock::{Lock, LockError};
+use crate::lock::{Lock, LockError, OF_SOCKET};
 use nix::unistd::{Gid, Group};
 use rustix::{
     fs::Mode,
@@ -217,7 +217,7 @@ impl Socket {
     ) -> Result<(Self, UnixListener), SocketError> {
         prepare_dir(path, access)?;
         let (_, socket_mode) = access.modes();
-        let lock = Lock::take_within(&lock_path(path), "--socket", patience)?;
+        let lock = Lock::take_within(&lock_path(path), OF_SOCKET, patience)?;
         match fs::symlink_metadata(path) {
             Ok(found) if found.file_type().is_socket() => {
                 if let Some(pid) = listener_of(path)? {
@@ -427,7 +427,7 @@ mod tests {
         // A killed agent leaves its socket and loses its lock.
         rustix::net::shutdown(&listener, rustix::net::Shutdown::Both).unwrap();
         let Socket { _lock: lock, .. } = &socket;
-        lock.as_ref().unwrap().release();
+        lock.as_ref().unwrap().abandon().unwrap();
         let (again, _listener) = bind(&path).unwrap();
         drop(socket);
         assert!(

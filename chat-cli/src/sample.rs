@@ -1,7 +1,7 @@
 //! Values for unit tests.
 
 use protocol::{
-    Committed, Content, Epoch, MessageId, Seq, Timestamp,
+    Committed, Content, Cursor, Epoch, MessageId, Room, Seq, Timestamp,
     local::{LinkStatus, Status},
 };
 
@@ -10,6 +10,18 @@ pub(crate) const NOON: Timestamp = Timestamp::from_micros(1_709_294_400_000_042)
 
 pub(crate) fn epoch(number: u8) -> Epoch {
     Epoch::from_bytes([0, 0, 0, 0, 0, 0, 0, number])
+}
+
+pub(crate) fn room(text: &str) -> Room {
+    text.parse().unwrap()
+}
+
+/// Message `seq` in the first life of a log.
+pub(crate) fn at(seq: u64) -> Cursor {
+    Cursor {
+        epoch: epoch(1),
+        seq: Seq::new(seq),
+    }
 }
 
 /// A message whose predecessor is at `seq - 1`.

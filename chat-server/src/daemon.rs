@@ -3,11 +3,10 @@
 use crate::{
     args::ServerArgs,
     config::{Config, ConfigError},
-    lock::{LockError, StateLock},
     log::{Commits, OpenLogError, SqliteLog},
     service::{ServeError, Service, serve},
-    signals::{Signal, Signals},
 };
+use room_log::{PrivacyError, private_dir};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::{
     env,
@@ -17,13 +16,22 @@ use std::{
     process::ExitCode,
     sync::Arc,
 };
-use supervision::{Manager, PassedError, passed};
+use supervision::{Holder, Lock, LockError, Manager, PassedError, Signal, Signals, passed};
 use thiserror::Error;
 use tokio::{net::TcpListener, task::spawn_blocking};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 use tracing_subscriber::{
     EnvFilter, Registry, layer::SubscriberExt, reload, util::SubscriberInitExt,
+};
+
+/// The file in a state directory that keeps other servers out of it.
+const STATE_LOCK: &str = "server.lock";
+
+/// A server that wants a state directory.
+const HOLDER: Holder = Holder {
+    program: "server",
+    flag: "--state-dir",
 };
 
 /// Exit code for settings that mean nothing, as for flags that do not exist.
@@ -39,6 +47,8 @@ enum DaemonError {
     Config(#[from] ConfigError),
     #[error(transparent)]
     Lock(#[from] LockError),
+    #[error(transparent)]
+    Privacy(#[from] PrivacyError),
     #[error(transparent)]
     Log(#[from] OpenLogError),
     #[error("cannot listen on {address}: {source}")]
@@ -123,8 +133,9 @@ async fn live(
     supervise(args, config, logging, listener, &service, signals, manager).await
 }
 
-fn open(state_dir: &Path, new_epoch: bool) -> Result<(StateLock, SqliteLog, Commits), DaemonError> {
-    let lock = StateLock::acquire(state_dir)?;
+fn open(state_dir: &Path, new_epoch: bool) -> Result<(Lock, SqliteLog, Commits), DaemonError> {
+    private_dir(state_dir)?;
+    let lock = Lock::take(&state_dir.join(STATE_LOCK), HOLDER)?;
     if new_epoch {
         let epoch = SqliteLog::renew_epoch(state_dir)?;
         info!(%epoch, "the log begins a new epoch");

@@ -1,7 +1,7 @@
 //! A socket that a service manager made: it stays there, whatever becomes of this agent.
 
 use super::{Socket, SocketError, lock_path};
-use crate::lock::{Lock, LockError};
+use crate::lock::{Lock, LockError, OF_SOCKET};
 use std::{io, os::unix::net::UnixListener};
 use tracing::debug;
 
@@ -21,7 +21,7 @@ impl Socket {
             .as_ref()
             .and_then(|address| address.as_pathname())
             .ok_or(SocketError::Nameless)?;
-        let lock = match Lock::take(&lock_path(path), "--socket") {
+        let lock = match Lock::take(&lock_path(path), OF_SOCKET) {
             Ok(lock) => Some(lock),
             // Then nobody else of this user can put a socket or a lock there either.
             Err(LockError::Io { source, .. }) if is_closed(&source) => {

@@ -76,19 +76,7 @@ impl Ledger {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sample::epoch;
-    use protocol::Seq;
-
-    fn room(text: &str) -> Room {
-        text.parse().unwrap()
-    }
-
-    fn at(seq: u64) -> Cursor {
-        Cursor {
-            epoch: epoch(1),
-            seq: Seq::new(seq),
-        }
-    }
+    use crate::sample::{at, room};
 
     #[test]
     fn only_what_was_taken_is_told_and_only_the_last_of_it() {

@@ -171,19 +171,8 @@ impl Feed {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sample::epoch;
-    use protocol::{MessageId, Seq};
-
-    fn room(text: &str) -> Room {
-        text.parse().unwrap()
-    }
-
-    fn at(seq: u64) -> Cursor {
-        Cursor {
-            epoch: epoch(1),
-            seq: Seq::new(seq),
-        }
-    }
+    use crate::sample::{at, room};
+    use protocol::MessageId;
 
     fn push(feed: &mut Feed, name: &str, seq: u64) {
         let context = Context {

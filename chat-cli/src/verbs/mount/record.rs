@@ -191,16 +191,8 @@ fn parse_mark(text: &str) -> Option<(Cursor, u64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sample::epoch;
-    use protocol::Seq;
+    use crate::sample::at;
     use std::path::Path;
-
-    fn at(seq: u64) -> Cursor {
-        Cursor {
-            epoch: epoch(1),
-            seq: Seq::new(seq),
-        }
-    }
 
     fn open(dir: &Path) -> Record {
         let root = super::super::place::Root::open(dir).unwrap();

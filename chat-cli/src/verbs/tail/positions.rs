@@ -117,19 +117,8 @@ impl Positions {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sample::{epoch, message};
+    use crate::sample::{at, epoch, message, room};
     use protocol::Seq;
-
-    fn room(text: &str) -> Room {
-        text.parse().unwrap()
-    }
-
-    fn at(seq: u64) -> Cursor {
-        Cursor {
-            epoch: epoch(1),
-            seq: Seq::new(seq),
-        }
-    }
 
     fn take(positions: &mut Positions, name: &str, seq: u64) {
         positions.take(message(name, seq, "bob@bee", "x"), at(seq), false);

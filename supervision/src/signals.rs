@@ -5,10 +5,10 @@ use tokio::signal::unix::{self, SignalKind};
 
 /// What somebody asks of the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Signal {
+pub enum Signal {
     /// SIGTERM or SIGINT: end in order.
     Stop,
-    /// SIGHUP: read the configuration again.
+    /// SIGHUP: read the settings again.
     Reload,
     /// SIGUSR1: log what there is.
     DumpState,
@@ -16,7 +16,7 @@ pub(crate) enum Signal {
 
 /// The signals that the process takes.
 #[derive(Debug)]
-pub(crate) struct Signals {
+pub struct Signals {
     terminate: unix::Signal,
     interrupt: unix::Signal,
     hang_up: unix::Signal,
@@ -29,7 +29,7 @@ impl Signals {
     /// # Errors
     ///
     /// If the system does not let it.
-    pub(crate) fn take() -> io::Result<Self> {
+    pub fn take() -> io::Result<Self> {
         Ok(Self {
             terminate: unix::signal(SignalKind::terminate())?,
             interrupt: unix::signal(SignalKind::interrupt())?,
@@ -43,7 +43,7 @@ impl Signals {
     /// # Cancel safety
     ///
     /// Cancel safe.
-    pub(crate) async fn next(&mut self) -> Signal {
+    pub async fn next(&mut self) -> Signal {
         tokio::select! {
             _ = self.terminate.recv() => Signal::Stop,
             _ = self.interrupt.recv() => Signal::Stop,
@@ -57,7 +57,7 @@ impl Signals {
     /// # Cancel safety
     ///
     /// Cancel safe.
-    pub(crate) async fn stop(&mut self) {
+    pub async fn stop(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
