@@ -1,6 +1,6 @@
 //! How the command ends: the one list of exit codes.
 
-use crate::render;
+use crate::{render, table};
 use std::{fmt, process::ExitCode};
 
 /// Every exit code of `chat`. Scripts rely on the numbers.
@@ -98,11 +98,17 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// Says one line on standard error, safe for a terminal whoever wrote the words.
+/// Says one line on standard error, safe for a terminal whoever wrote the words, and broken there
+/// if it is too long for it.
 pub fn say(message: &str) {
     use std::io::Write;
-    // There is nobody left to tell if standard error is gone.
-    let _ = writeln!(std::io::stderr(), "chat: {}", render::line(message));
+    let stderr = std::io::stderr();
+    let line = format!("chat: {}", render::line(message));
+    let columns = render::columns_of(&stderr).unwrap_or(usize::MAX);
+    let text = table::broken(&line, columns).join("\n") + "\n";
+    // At once, so that nothing else comes in between. There is nobody left to tell if standard
+    // error is gone.
+    let _ = (&stderr).write_all(text.as_bytes());
 }
 
 #[cfg(test)]

@@ -20,6 +20,14 @@ pub fn by_server(error: &str) -> Option<&str> {
     (reason != Refusal::ShuttingDown.to_string()).then_some(reason)
 }
 
+/// Why there is no connection, for whoever is told already which server refuses this host, or cannot
+/// be reached.
+#[must_use]
+pub fn briefly(error: &str) -> &str {
+    let error = by_server(error).unwrap_or(error);
+    error.strip_prefix("cannot connect: ").unwrap_or(error)
+}
+
 /// Whether the server was reached and there will be no connection while both are as they are.
 #[must_use]
 pub fn is_refusal(error: &str) -> bool {

@@ -14,7 +14,7 @@ pub use message::{NARROW, Quote, Setting, excerpt};
 use crate::refused;
 use jiff::{Timestamp as Instant, civil::Date, tz::TimeZone};
 use protocol::{Availability, Timestamp, UserName, local::LinkStatus};
-use std::{borrow::Cow, fmt::Write};
+use std::{borrow::Cow, fmt::Write, os::fd::AsFd};
 use unicode_width::UnicodeWidthStr;
 
 /// How the terminal shows things.
@@ -116,7 +116,7 @@ impl Style {
                     Some(_) => "refuses this host",
                     None => "cannot be reached",
                 },
-                line(refused::by_server(error).unwrap_or(error)),
+                line(refused::briefly(error)),
                 instant(*until)
                     .to_zoned_datetime(self.zone.clone())
                     .strftime("%H:%M:%S"),
@@ -139,7 +139,13 @@ impl Style {
 /// Columns of the terminal that standard output is, if it is one.
 #[must_use]
 pub fn columns() -> Option<usize> {
-    let size = rustix::termios::tcgetwinsize(std::io::stdout()).ok()?;
+    columns_of(&std::io::stdout())
+}
+
+/// Columns of the terminal that `output` is, if it is one.
+#[must_use]
+pub fn columns_of(output: &impl AsFd) -> Option<usize> {
+    let size = rustix::termios::tcgetwinsize(output).ok()?;
     (size.ws_col > 0).then(|| size.ws_col.into())
 }
 

@@ -344,7 +344,7 @@ pub struct RoomInfo {
     pub members: Option<u32>,
     /// Its newest message known here.
     pub head: Seq,
-    /// Messages after this user's read marker; at most 1,000 are counted.
+    /// Messages of others after this user's read marker; at most 1,000 are counted.
     pub unread: u32,
     /// Its topic; empty if none is set or known.
     pub topic: String,

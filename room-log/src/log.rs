@@ -406,15 +406,16 @@ pub fn before_time(
     }
 }
 
-/// Counts the messages of `room` after `after`, up to `limit`.
+/// Counts the messages of `room` after `after` that are not by `reader`, up to `limit`.
 ///
 /// # Errors
 ///
 /// [`StoreError`].
-pub fn count_after(
+pub fn count_unread(
     connection: &Connection,
     epoch: Epoch,
     room: &Room,
+    reader: &UserName,
     after: Seq,
     limit: u32,
 ) -> Result<u32, StoreError> {
@@ -422,10 +423,16 @@ pub fn count_after(
         .prepare_cached(
             "SELECT count(*) FROM (SELECT 1 FROM messages
              WHERE room_id = (SELECT room_id FROM rooms WHERE epoch = ?1 AND name = ?2)
-             AND seq > ?3 LIMIT ?4)",
+             AND seq > ?3 AND author != ?4 LIMIT ?5)",
         )?
         .query_row(
-            params![epoch.to_bytes(), room.as_str(), from_seq(after), limit],
+            params![
+                epoch.to_bytes(),
+                room.as_str(),
+                from_seq(after),
+                reader.to_string(),
+                limit
+            ],
             |row| row.get(0),
         )?;
     Ok(count)

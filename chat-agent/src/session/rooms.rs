@@ -137,7 +137,7 @@ impl Services {
             let head = log::head(connection, epoch, &room)?.unwrap_or_default().seq;
             let read = person::read_marker(connection, &user, &room, epoch)?;
             let after = read.unwrap_or(Seq::START);
-            let unread = log::count_after(connection, epoch, &room, after, MAX_COUNTED)?;
+            let unread = log::count_unread(connection, epoch, &room, &user, after, MAX_COUNTED)?;
             let topic = roster::topic(connection, &room)?;
             Ok(RoomInfo {
                 room,

@@ -130,30 +130,37 @@ impl Style {
         let padding = wanted.saturating_sub(room.width() + name.width());
         let indent = time.width() + 1 + padding + room.width() + name.width() + 2;
         let stands_out = setting.is_mention;
-        // Where the names leave no room beside them, the text stands below.
-        let below = setting
-            .columns
-            .filter(|columns| columns.saturating_sub(indent) < wrap::NARROWEST);
-        let (head, indent) = match below {
-            Some(columns) => {
-                let time = (time, "2");
-                let colour = Self::colour_of(&message.author, stands_out);
-                let words = [time, (room.trim_end(), "2"), (name, &colour)];
-                let head = self.filled(&words, columns);
-                (format!("{head}\n{:BELOW$}", ""), BELOW)
-            }
-            None => {
-                let (time, room) = (self.dim(time), self.dim(room));
-                let name = self.name(name, &message.author, stands_out);
-                (format!("{time} {:padding$}{room}{name}  ", ""), indent)
-            }
-        };
-        let body = match content {
-            Ok(content) => self.body(&content, &message.author, me, setting, indent),
+        let body = |indent| match &content {
+            Ok(content) => self.body(content, &message.author, me, setting, indent),
             Err(error) => self.aside(&line(&format!("({error})")), setting, indent),
         };
+        let head = {
+            let name = self.name(name, &message.author, stands_out);
+            format!(
+                "{} {:padding$}{}{name}  ",
+                self.dim(time),
+                "",
+                self.dim(room)
+            )
+        };
+        let mut text = format!("{head}{}", body(indent));
+        let mut indent = indent;
+        // Where the names leave too little room beside them, the text stands below.
+        if let Some(columns) = setting.columns
+            && columns.saturating_sub(indent) < wrap::NARROWEST
+            && text.lines().any(|line| wrap::shown_width(line) > columns)
+        {
+            let colour = Self::colour_of(&message.author, stands_out);
+            let words = [(time, "2"), (room.trim_end(), "2"), (name, &colour)];
+            indent = BELOW;
+            text = format!(
+                "{}\n{:BELOW$}{}",
+                self.filled(&words, columns),
+                "",
+                body(indent)
+            );
+        }
         let remark = format!("{}{}", self.delay(message), setting.remark);
-        let mut text = format!("{head}{body}");
         let last = text.lines().last().map_or(0, wrap::shown_width);
         let is_full = |columns| last + remark.width() > columns;
         if !remark.is_empty() && setting.columns.is_some_and(is_full) {

@@ -6,7 +6,7 @@ use crate::{
     exit::{Exit, Failure, say},
     output::Output,
     paths::Settings,
-    refused::is_refusal,
+    refused::{briefly, is_refusal},
     render,
 };
 use protocol::{
@@ -161,8 +161,8 @@ async fn watch(
 
 fn why(link: &LinkStatus, servers: &[String]) -> String {
     match link {
-        LinkStatus::Waiting { error, .. } if servers.len() == 1 => error.clone(),
-        LinkStatus::Waiting { server, error, .. } => format!("{server}: {error}"),
+        LinkStatus::Waiting { error, .. } if servers.len() == 1 => briefly(error).to_owned(),
+        LinkStatus::Waiting { server, error, .. } => format!("{server}: {}", briefly(error)),
         LinkStatus::Connecting { server } => format!("{server} has not answered"),
         LinkStatus::LocalOnly | LinkStatus::Online { .. } => {
             format!("no answer from {}", servers.join(", "))

@@ -408,7 +408,7 @@ impl Sending<'_> {
             return result;
         }
         let late = format!(
-            "accepted, but not committed within {} s: {}; nothing of that is lost, see `chat status`",
+            "accepted, but not committed within {} s: {}; nothing of that is lost, see `chat pending`",
             self.args.timeout.as_secs(),
             render::count(self.late, "message"),
         );

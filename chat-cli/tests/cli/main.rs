@@ -625,6 +625,15 @@ fn a_nick_that_nobody_ever_had_is_said_to_be_unknown() {
 }
 
 #[test]
+fn what_one_said_oneself_is_not_unread() {
+    let host = Host::new();
+    host.run(&["send", "&den", "hi"]);
+    host.run(&["send", "&den", "hi", "--nick", "bob"]);
+    let rooms = json(&host.run(&["rooms", "--json"]));
+    assert_eq!(rooms[0]["unread"], 1, "{rooms:?}");
+}
+
+#[test]
 fn a_topic_is_an_object_for_scripts() {
     let host = Host::new();
     host.run(&["join", "&den"]);

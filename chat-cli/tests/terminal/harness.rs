@@ -100,7 +100,11 @@ impl Terminal {
             .process_group(0)
             .stdin(Stdio::from(line.try_clone().unwrap()))
             .stdout(Stdio::from(line.try_clone().unwrap()))
-            .stderr(Stdio::inherit())
+            .stderr(if args.is_empty() {
+                Stdio::inherit()
+            } else {
+                Stdio::from(line.try_clone().unwrap())
+            })
             .spawn()
             .unwrap();
         let control = File::from(control);

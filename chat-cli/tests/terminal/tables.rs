@@ -49,6 +49,10 @@ fn no_verb_prints_a_line_that_is_wider_than_the_terminal() {
         assert!(status.contains("1messagewaiting"), "{status}");
         let found = shown(dir.path(), columns, &["search", "findme"]);
         assert!(found.contains("fourfivesix"), "{found}");
+        let pending = shown(dir.path(), columns, &["pending"]);
+        assert!(pending.contains("waitsfindme(pending)"), "{pending}");
+        let alone = shown(dir.path(), columns, &["send", "&alone", "hi"]);
+        assert!(alone.contains("nobodyelseisin&alone"), "{alone}");
         for verb in [
             &["history", ROOM][..],
             &["tail", ROOM],

@@ -73,13 +73,18 @@ fn the_newest_are_found_and_the_unread_counted() {
     for count in [10, 11, u32::MAX] {
         assert_eq!(before(count), Seq::START);
     }
-    let count =
-        |after, limit| log::count_after(&disk.connection, epoch, &ops, after, limit).unwrap();
+    let by = |reader: &str, after, limit| {
+        let reader = reader.parse().unwrap();
+        log::count_unread(&disk.connection, epoch, &ops, &reader, after, limit).unwrap()
+    };
+    let count = |after, limit| by("nobody@nowhere", after, limit);
     assert_eq!(count(Seq::START, 100), 10);
     assert_eq!(count(Seq::START, 4), 4);
     assert_eq!(count(messages[6].seq, 100), 3);
     assert_eq!(count(messages[9].seq, 100), 0);
     assert_eq!(count(Seq::new(u64::MAX), 100), 0);
+    let author = messages[0].author.to_string();
+    assert_eq!(by(&author, Seq::START, 100), 0, "one knows what one said");
 }
 
 #[test]
