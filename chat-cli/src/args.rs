@@ -500,7 +500,8 @@ pub struct PendingArgs {
 /// `chat join`
 #[derive(Debug, Args)]
 pub struct JoinArgs {
-    /// #room or &room, or a server: HOST, HOST:PORT, [IPv6] or [IPv6]:PORT (default port 7667)
+    // An IPv6 address stands in brackets, which would be a link here.
+    /// #room or &room, or a server: HOST or HOST:PORT (default port 7667)
     #[arg(required = true, value_name = "TARGET")]
     pub targets: Vec<String>,
     /// Which agent, as whom.

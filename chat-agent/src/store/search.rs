@@ -201,7 +201,7 @@ impl<'a> Wanted<'a> {
         self.is_by(author) && self.words.iter().all(|word| text.contains(word.as_str()))
     }
 
-    /// As [`Wanted::includes`]; without words also what this version cannot read.
+    /// Whether a message by `author` is meant; without words also one that cannot be read here.
     #[must_use]
     pub fn admits(&self, author: &UserName, body: &EncodedBody) -> bool {
         if !self.is_by(author) || self.words.is_empty() {
