@@ -25,8 +25,25 @@ pub struct AgentArgs {
 
     /// Server to federate with; may be given several times, tried in turn, and remembered. What
     /// `chat join` and `chat leave` say later stays until another --server is given
-    #[arg(long = "server", value_name = "HOST[:PORT]")]
+    #[arg(long = "server", value_name = "ADDRESS")]
     pub servers: Vec<String>,
+
+    /// Speak to the servers of the settings without encryption, and take whoever answers for them
+    #[arg(long)]
+    pub insecure_plaintext: bool,
+
+    /// Authorities that vouch for servers given without a key (PEM) [env: CHAT_TLS_CA]
+    #[arg(long, value_name = "FILE")]
+    pub tls_ca: Option<PathBuf>,
+
+    /// Certificate of this host, from an authority that the server knows (PEM; needs --tls-key)
+    /// [env: CHAT_TLS_CERT] [default: one of its own]
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+
+    /// Private key of --tls-cert (PEM, readable by nobody else) [env: CHAT_TLS_KEY]
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
 
     /// Let members of this group use the agent too (socket mode 0660), but neither other users'
     /// login names nor `chat join HOST` [env: CHAT_GROUP]
@@ -54,6 +71,10 @@ pub struct AgentArgs {
     /// what waits for the server stays; conversations with people of other hosts begin anew
     #[arg(long, value_name = "NAME", conflicts_with_all = ["host", "background", "print_config"])]
     pub rename_host: Option<HostName>,
+
+    /// Make another key for this host, and use it once its server has been told; once, and run
+    #[arg(long, conflicts_with_all = ["tls_cert", "background", "print_config"])]
+    pub rotate_key: bool,
 
     /// Print each setting with where it comes from, as a settings file, and exit
     #[arg(long)]

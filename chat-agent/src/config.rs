@@ -6,7 +6,7 @@ use crate::{
     args::AgentArgs,
     paths::{self, Process, Surroundings},
 };
-use protocol::{HostName, limits};
+use protocol::{HostName, ServerAddress, ServerTrust, limits};
 use serde::Deserialize;
 use std::{
     fmt, io,
@@ -70,7 +70,15 @@ pub struct Config {
     /// What this host is called; `None` lets the state directory or the system decide.
     pub host: Setting<Option<HostName>>,
     /// Servers to federate with; empty leaves what is remembered.
-    pub servers: Setting<Vec<String>>,
+    pub servers: Setting<Vec<ServerAddress>>,
+    /// Whether servers of these settings are spoken to without encryption.
+    pub insecure_plaintext: Setting<bool>,
+    /// A certificate from elsewhere; `None` for one of the agent's own.
+    pub tls_cert: Setting<Option<PathBuf>>,
+    /// The private key of `tls_cert`.
+    pub tls_key: Setting<Option<PathBuf>>,
+    /// Who may vouch for servers.
+    pub tls_ca: Setting<Option<PathBuf>>,
     /// The group that may use the agent too.
     pub group: Setting<Option<String>>,
     /// Bytes of messages that may wait for the server.
@@ -89,6 +97,10 @@ struct Written {
     state_dir: Option<PathBuf>,
     host: Option<String>,
     servers: Option<Vec<String>>,
+    insecure_plaintext: Option<bool>,
+    tls_cert: Option<PathBuf>,
+    tls_key: Option<PathBuf>,
+    tls_ca: Option<PathBuf>,
     group: Option<String>,
     outbox_limit: Option<u64>,
     log: Option<String>,
@@ -166,14 +178,23 @@ impl Config {
         });
         let typed = (!args.servers.is_empty()).then(|| args.servers.clone());
         let servers = choose(typed, None, written.servers, Vec::new);
-        let origin = servers.origin;
-        let servers = servers.map(|servers| match servers.as_slice() {
-            [] => servers,
-            _ => crate::session::check_servers(servers).unwrap_or_else(|error| {
-                problems.push(format!("server ({origin}): {error}"));
-                Vec::new()
-            }),
-        });
+        let insecure_plaintext = choose(
+            args.insecure_plaintext.then_some(true),
+            None,
+            written.insecure_plaintext,
+            || false,
+        );
+        let servers = checked_servers(servers, insecure_plaintext.value, &mut problems);
+        let file_setting = |typed: &Option<PathBuf>, name, written| {
+            let exported = exported_path(name);
+            optional(typed.clone(), exported, written).map(|file| file.map(absolute))
+        };
+        let tls_cert = file_setting(&args.tls_cert, "CHAT_TLS_CERT", written.tls_cert);
+        let tls_key = file_setting(&args.tls_key, "CHAT_TLS_KEY", written.tls_key);
+        let tls_ca = file_setting(&args.tls_ca, "CHAT_TLS_CA", written.tls_ca);
+        if tls_cert.value.is_some() != tls_key.value.is_some() {
+            problems.push("tls_cert and tls_key belong together: give both or neither".to_owned());
+        }
         let group = optional(
             args.group.clone(),
             exported_text("CHAT_GROUP"),
@@ -212,6 +233,10 @@ impl Config {
                 state_dir,
                 host,
                 servers,
+                insecure_plaintext,
+                tls_cert,
+                tls_key,
+                tls_ca,
                 group,
                 outbox_limit_bytes,
                 log,
@@ -232,11 +257,20 @@ impl fmt::Display for Config {
         let group = self.group.value.as_deref();
         let servers = match self.servers.value.as_slice() {
             [] => Err("as remembered"),
-            servers => Ok(servers.to_vec().into()),
+            servers => {
+                let shown: Vec<String> = servers.iter().map(ServerAddress::reveal).collect();
+                Ok(shown.into())
+            }
         };
         let limit = &self.outbox_limit_bytes;
         let limit_bytes = i64::try_from(limit.value).unwrap_or(i64::MAX);
-        let lines: [(&str, Result<toml::Value, &str>, Origin); 7] = [
+        let optional = |file: &Setting<Option<PathBuf>>, unset| match &file.value {
+            Some(file) => path(file),
+            None => Err(unset),
+        };
+        let plain = &self.insecure_plaintext;
+        let own = "one of its own";
+        let lines: [(&str, Result<toml::Value, &str>, Origin); 11] = [
             ("socket", path(&self.socket.value), self.socket.origin),
             (
                 "state_dir",
@@ -249,6 +283,14 @@ impl fmt::Display for Config {
                 self.host.origin,
             ),
             ("servers", servers, self.servers.origin),
+            ("insecure_plaintext", Ok(plain.value.into()), plain.origin),
+            (
+                "tls_cert",
+                optional(&self.tls_cert, own),
+                self.tls_cert.origin,
+            ),
+            ("tls_key", optional(&self.tls_key, own), self.tls_key.origin),
+            ("tls_ca", optional(&self.tls_ca, "none"), self.tls_ca.origin),
             ("group", text(group, "none"), self.group.origin),
             ("outbox_limit", Ok(limit_bytes.into()), limit.origin),
             ("log", text(Some(&self.log.value), ""), self.log.origin),
@@ -262,6 +304,41 @@ impl fmt::Display for Config {
         }
         Ok(())
     }
+}
+
+/// The servers of the settings. What names none of the three ways to know one is without
+/// encryption if that was asked for.
+fn checked_servers(
+    servers: Setting<Vec<String>>,
+    insecure_plaintext: bool,
+    problems: &mut Vec<String>,
+) -> Setting<Vec<ServerAddress>> {
+    let origin = servers.origin;
+    let max = limits::MAX_SERVER_ADDRS;
+    if servers.value.len() > max {
+        problems.push(format!("servers ({origin}): at most {max} can be given"));
+    }
+    servers.map(|servers| {
+        let mut checked = Vec::new();
+        for text in servers {
+            match ServerAddress::parse(&text) {
+                Ok(mut server) => {
+                    if insecure_plaintext && server.trust == ServerTrust::Authority {
+                        server.trust = ServerTrust::Plaintext;
+                    }
+                    if server.trust == ServerTrust::Plaintext && !insecure_plaintext {
+                        problems.push(format!(
+                            "server {text} ({origin}): without encryption only with \
+                             insecure_plaintext = true (--insecure-plaintext)"
+                        ));
+                    }
+                    checked.push(server);
+                }
+                Err(error) => problems.push(format!("server ({origin}): {error}")),
+            }
+        }
+        checked
+    })
 }
 
 /// The nearest of the sources that say something.
@@ -366,7 +443,7 @@ mod tests {
                 origin: Origin::Flag
             }
         );
-        assert_eq!(config.servers.value, ["bee:7667"]);
+        assert_eq!(config.servers.value[0].place(), "bee:7667");
         assert_eq!(config.outbox_limit_bytes.origin, Origin::Default);
         assert!(
             config

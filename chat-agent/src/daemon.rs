@@ -5,6 +5,7 @@ use crate::{
     background::{self, incumbent::refuse_elsewhere},
     config::Config,
     hub::Hub,
+    keys::{Keys, Sources},
     link::Link,
     listener,
     lock::{Lock, OF_STATE, STATE_LOCK},
@@ -17,7 +18,7 @@ use crate::{
     },
 };
 use anyhow::{Context, anyhow, bail};
-use protocol::{HostName, limits::SHUTDOWN_DEADLINE};
+use protocol::{HostName, ServerTrust, limits::SHUTDOWN_DEADLINE};
 use room_log::{Database, Readers, Writer, private_dir};
 use rusqlite::Connection;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -114,6 +115,7 @@ struct Files {
     database: Database,
     connection: Connection,
     identity: Identity,
+    keys: Arc<Keys>,
 }
 
 impl Files {
@@ -148,7 +150,8 @@ impl Files {
         .await?;
         let settings = config.clone();
         let (new_epoch, new_name) = (args.new_epoch, args.rename_host.clone());
-        let (database, connection, identity) = blocking(move || {
+        let rotate_key = args.rotate_key;
+        let (database, connection, identity, keys) = blocking(move || {
             let state_dir = &settings.state_dir.value;
             let (database, mut connection) = Database::open(state_dir, store::schema::APPLICATION)?;
             if new_epoch {
@@ -159,7 +162,12 @@ impl Files {
                 rename(&mut connection, new, &settings)?;
             }
             let identity = identify(&connection, &settings, new_name.as_ref())?;
-            Ok((database, connection, identity))
+            if rotate_key {
+                let key = Keys::prepare_next(state_dir)?;
+                info!(%key, "this host's next key: it counts once the server has been told");
+            }
+            let keys = Arc::new(Keys::open(state_dir, key_sources(&settings))?);
+            Ok((database, connection, identity, keys))
         })
         .await?;
         Ok(Self {
@@ -170,7 +178,20 @@ impl Files {
             database,
             connection,
             identity,
+            keys,
         })
+    }
+}
+
+fn key_sources(config: &Config) -> Sources {
+    let own = config
+        .tls_cert
+        .value
+        .clone()
+        .zip(config.tls_key.value.clone());
+    Sources {
+        own,
+        authorities: config.tls_ca.value.clone(),
     }
 }
 
@@ -190,7 +211,11 @@ fn rename(connection: &mut Connection, new: &HostName, config: &Config) -> anyho
         );
     }
     match rename_host(connection, new)? {
-        Renamed::From(old) => info!(%old, %new, "this host has another name"),
+        Renamed::From(old) => {
+            // The other machine of this name may have the key as well.
+            Keys::replace(&config.state_dir.value)?;
+            info!(%old, %new, "this host has another name, and another key");
+        }
         Renamed::Nothing => info!(name = %new, "this host has this name already"),
     }
     Ok(())
@@ -290,6 +315,7 @@ impl Agent<'_> {
             database,
             connection,
             identity,
+            keys,
         } = files;
         let listener = tokio::net::UnixListener::from_std(listener)?;
         let hub = Arc::new(Hub::new(&identity, self.config.outbox_limit_bytes.value));
@@ -297,7 +323,18 @@ impl Agent<'_> {
         let readers = Readers::new(database);
         let writer = Writer::spawn(connection, AgentStore::new(Arc::clone(&hub)))
             .context("cannot start the writer thread")?;
-        let (link, handle) = Link::new(Arc::clone(&hub), writer.clone(), readers.clone());
+        for server in &identity.servers {
+            if server.trust == ServerTrust::Plaintext {
+                let server = server.place();
+                warn!(%server, "nothing is encrypted to this server (--insecure-plaintext)");
+            }
+        }
+        let (link, handle) = Link::new(
+            Arc::clone(&hub),
+            writer.clone(),
+            readers.clone(),
+            Arc::clone(&keys),
+        );
         let services = Services {
             hub: Arc::clone(&hub),
             writer: writer.clone(),
@@ -332,7 +369,7 @@ impl Agent<'_> {
             }
         };
         let ended = tokio::select! {
-            ended = self.attend(&hub, &writer, &mut signals, &mut manager) => ended,
+            ended = self.attend(&hub, &writer, &keys, &mut signals, &mut manager) => ended,
             error = broken => Err(error),
         };
         manager.stopping().await;
@@ -374,6 +411,7 @@ impl Agent<'_> {
         &self,
         hub: &Hub,
         writer: &AgentWriter,
+        keys: &Keys,
         signals: &mut Signals,
         manager: &mut Manager,
     ) -> anyhow::Result<()> {
@@ -383,7 +421,7 @@ impl Agent<'_> {
                     Signal::Stop => break,
                     Signal::Reload => {
                         manager.reloading().await;
-                        self.reload(hub, writer);
+                        self.reload(hub, writer, keys);
                         manager.ready(&hub.in_a_line()).await;
                     }
                     Signal::DumpState => hub.dump(),
@@ -398,7 +436,10 @@ impl Agent<'_> {
         Ok(())
     }
 
-    fn reload(&self, hub: &Hub, writer: &AgentWriter) {
+    fn reload(&self, hub: &Hub, writer: &AgentWriter, keys: &Keys) {
+        if let Err(error) = keys.reload() {
+            warn!(%error, "key and certificate stay as they were");
+        }
         let config = match Config::load(self.args, &self.dir) {
             Ok(config) => config,
             Err(error) => {
@@ -416,7 +457,7 @@ impl Agent<'_> {
             }
             Err(error) => warn!(%error, "log filter not changed"),
         }
-        let servers = config.servers.value;
+        let servers = config.servers.value.clone();
         if let Err(error) = writer.try_submit(Command::Configure { servers }) {
             warn!(%error, "servers not looked at, send SIGHUP again");
         }
@@ -428,6 +469,10 @@ impl Agent<'_> {
             ),
             ("host", config.host.value != self.config.host.value),
             ("group", config.group.value != self.config.group.value),
+            (
+                "tls_cert, tls_key, tls_ca",
+                key_sources(&config) != key_sources(self.config),
+            ),
         ];
         for (name, _) in needs_restart.iter().filter(|(_, changed)| *changed) {
             warn!(setting = name, "changed, but only a restart makes it so");

@@ -15,7 +15,7 @@ use crate::{
 };
 use following::Directs;
 use protocol::{
-    AgentId, Availability, Committed, Epoch, HostName, Member, Nick, Room, UserName,
+    AgentId, Availability, Committed, Epoch, HostName, Member, Nick, Room, ServerAddress, UserName,
     local::{AgentFrame, Event, LinkStatus},
 };
 use room_log::{Feed, Outbound, ReaderId};
@@ -41,7 +41,7 @@ pub struct Hub {
     /// Rises with every change of members or presence.
     roll_version: AtomicU64,
     outbox: OutboxGauge,
-    servers: watch::Sender<Vec<String>>,
+    servers: watch::Sender<Vec<ServerAddress>>,
     link: watch::Sender<LinkStatus>,
     problems: Mutex<BTreeMap<&'static str, String>>,
 }
@@ -194,7 +194,7 @@ impl Hub {
 
     /// The servers to try in turn.
     #[must_use]
-    pub fn servers(&self) -> watch::Receiver<Vec<String>> {
+    pub fn servers(&self) -> watch::Receiver<Vec<ServerAddress>> {
         self.servers.subscribe()
     }
 
@@ -208,7 +208,7 @@ impl Hub {
         self.link.send_replace(status);
     }
 
-    pub(crate) fn set_servers(&self, servers: Vec<String>) {
+    pub(crate) fn set_servers(&self, servers: Vec<ServerAddress>) {
         self.servers.send_replace(servers);
     }
 

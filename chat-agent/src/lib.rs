@@ -16,6 +16,7 @@ pub mod config;
 mod daemon;
 mod dump;
 pub mod hub;
+pub mod keys;
 pub mod link;
 pub mod listener;
 pub mod lock;

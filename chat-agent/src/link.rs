@@ -19,21 +19,27 @@ mod online;
 mod replica;
 mod roll_call;
 mod sending;
+mod stream;
 mod welcome;
 pub mod window;
 
-use crate::{backoff::Backoff, hub::Hub, store::AgentWriter};
+use crate::{
+    backoff::Backoff,
+    hub::Hub,
+    keys::{Keys, KeysError},
+    store::{AgentWriter, Command},
+};
 use online::{Closed, Online};
 use protocol::{
-    Room, Timestamp, federation,
+    KeyFingerprint, Room, ServerAddress, ServerTrust, Timestamp, federation,
     limits::{RECONNECT_MAX, RECONNECT_MIN},
     local::{LinkStatus, Refusal},
 };
 use room_log::Readers;
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use stream::Stream;
 use thiserror::Error;
 use tokio::{
-    net::TcpStream,
     sync::{mpsc, oneshot, watch},
     time::{Instant, sleep_until},
 };
@@ -113,6 +119,27 @@ pub enum LinkError {
     /// No TCP connection to any of the server's addresses.
     #[error("cannot connect: {}", each(.0))]
     Connect(Vec<(SocketAddr, io::Error)>),
+    /// This agent has no key, or nothing to know the server by.
+    #[error(transparent)]
+    Keys(#[from] KeysError),
+    /// Somebody else answers, or the server was set up anew.
+    #[error(
+        "the server has another key than this host knows ({0}): somebody may be in between. If \
+         whoever runs it says that it was set up anew, `chat join` with a new invitation"
+    )]
+    OtherKey(KeyFingerprint),
+    /// The other side does not speak TLS.
+    #[error(
+        "the server does not speak TLS: is it the right port? If it really runs with \
+         --insecure-plaintext, `chat join --insecure-plaintext` it"
+    )]
+    NoTls,
+    /// No authority vouches for the server.
+    #[error("the server's certificate does not count: {0}")]
+    BadCertificate(String),
+    /// The two could not agree.
+    #[error("no TLS connection: {0}")]
+    Tls(#[source] io::Error),
     /// It took too long.
     #[error("no answer within {} s", .0.as_secs())]
     TooSlow(Duration),
@@ -151,7 +178,8 @@ pub struct Link {
     hub: Arc<Hub>,
     writer: AgentWriter,
     readers: Readers,
-    servers: watch::Receiver<Vec<String>>,
+    keys: Arc<Keys>,
+    servers: watch::Receiver<Vec<ServerAddress>>,
     requests: mpsc::Receiver<LinkRequest>,
     backoff: Backoff,
 }
@@ -159,7 +187,12 @@ pub struct Link {
 impl Link {
     /// A link for the agent behind `hub`, and the handle for its sessions.
     #[must_use]
-    pub fn new(hub: Arc<Hub>, writer: AgentWriter, readers: Readers) -> (Self, LinkHandle) {
+    pub fn new(
+        hub: Arc<Hub>,
+        writer: AgentWriter,
+        readers: Readers,
+        keys: Arc<Keys>,
+    ) -> (Self, LinkHandle) {
         let (sender, requests) = mpsc::channel(QUEUED_REQUESTS);
         let servers = hub.servers();
         let backoff = Backoff::new(RECONNECT_MIN, RECONNECT_MAX);
@@ -167,6 +200,7 @@ impl Link {
             hub,
             writer,
             readers,
+            keys,
             servers,
             requests,
             backoff,
@@ -189,11 +223,11 @@ impl Link {
     }
 
     /// Tries the servers in turn, each once, staying with the one that answers; then waits.
-    async fn try_each(&mut self, servers: &[String], stop: &CancellationToken) {
-        let mut failure: Option<(String, LinkError)> = None;
+    async fn try_each(&mut self, servers: &[ServerAddress], stop: &CancellationToken) {
+        let mut failure: Option<(&ServerAddress, LinkError)> = None;
         for server in servers {
             self.hub.set_link(LinkStatus::Connecting {
-                server: server.clone(),
+                server: server.place().to_owned(),
             });
             let ended = self.connect(server, stop).await;
             match ended {
@@ -204,12 +238,12 @@ impl Link {
                     info!(%server, ?reconnect_in, "the server is going away");
                     let error = LinkError::Refused(federation::Refusal::ShuttingDown);
                     let wait = self.backoff.fail_told(reconnect_in, rand::random());
-                    self.wait(server.clone(), &error, wait, stop).await;
+                    self.wait(server, &error, wait, stop).await;
                     return;
                 }
                 Err(error) => {
                     warn!(%server, %error, "no connection to the server");
-                    failure = Some((server.clone(), error));
+                    failure = Some((server, error));
                 }
             }
             if self.servers.has_changed().unwrap_or(true) || stop.is_cancelled() {
@@ -224,14 +258,14 @@ impl Link {
 
     async fn wait(
         &mut self,
-        server: String,
+        server: &ServerAddress,
         error: &LinkError,
         wait: Duration,
         stop: &CancellationToken,
     ) {
         debug!(%server, ?wait, attempt = self.backoff.failures(), "waiting for the next attempt");
         self.hub.set_link(LinkStatus::Waiting {
-            server,
+            server: server.place().to_owned(),
             error: error.to_string(),
             attempt: self.backoff.failures(),
             until: Timestamp::from(std::time::SystemTime::now() + wait),
@@ -252,15 +286,30 @@ impl Link {
         }
     }
 
+    /// Remembers `server` as `learned`. If the queue is full, the next connection does.
+    fn learn(&self, server: &ServerAddress, learned: ServerAddress) {
+        let _next_time = self.writer.try_submit(Command::Learn {
+            server: server.clone(),
+            learned,
+        });
+    }
+
+    /// Whether the servers to try are others than before; what was learned of them makes no
+    /// difference.
+    fn has_others(&mut self, than: &[ServerAddress]) -> bool {
+        let now = self.servers.borrow_and_update();
+        now.len() != than.len() || now.iter().zip(than).any(|(now, than)| !now.is_same(than))
+    }
+
     async fn connect(
         &mut self,
-        server: &str,
+        server: &ServerAddress,
         stop: &CancellationToken,
     ) -> Result<Closed, LinkError> {
         let (hub, writer) = (Arc::clone(&self.hub), self.writer.clone());
-        let readers = self.readers.clone();
+        let (readers, keys) = (self.readers.clone(), Arc::clone(&self.keys));
         let opening = async {
-            let (stream, welcome) = open(server, &hub).await?;
+            let (stream, welcome) = open(server, &keys, &hub).await?;
             let replica = replica::prepare(&hub, &writer, &readers, welcome.epoch).await?;
             Ok::<_, LinkError>((stream, welcome, replica))
         };
@@ -273,7 +322,21 @@ impl Link {
                 opened = &mut opening => break opened?,
             }
         };
-        let online = Online::begin(self, server, stream, welcome, replica)?;
+        let learned = learned(server, stream.server_key());
+        if learned != *server {
+            self.learn(server, learned.clone());
+        }
+        if learned.trust == ServerTrust::Plaintext {
+            let problem = format!(
+                "nothing is encrypted between this host and {}, and anybody could be that server \
+                 (--insecure-plaintext)",
+                server.place()
+            );
+            self.hub.set_problem("plaintext", problem);
+        } else {
+            self.hub.clear_problem("plaintext");
+        }
+        let online = Online::begin(self, learned, stream, welcome, replica)?;
         info!(%server, "connected to the server");
         online.run(stop).await
     }
@@ -287,11 +350,36 @@ fn turn_away(request: LinkRequest, refusal: &Refusal) {
     }
 }
 
-async fn open(server: &str, hub: &Hub) -> Result<(TcpStream, Welcome), LinkError> {
-    let mut stream = dial::dial(server).await?;
-    stream.set_nodelay(true)?;
-    let welcome = welcome::introduce(&mut stream, hub).await?;
+async fn open(
+    server: &ServerAddress,
+    keys: &Keys,
+    hub: &Hub,
+) -> Result<(Stream, Welcome), LinkError> {
+    let mut stream = stream::connect(server, keys).await?;
+    let invitation = match &server.trust {
+        ServerTrust::Key { invitation, .. } => *invitation,
+        ServerTrust::Authority | ServerTrust::Plaintext => None,
+    };
+    let welcome = welcome::introduce(&mut stream, invitation, hub).await?;
     Ok((stream, welcome))
+}
+
+/// What there is to remember of `server` once it has welcomed this host, with the key it proved
+/// to have: the invitation has done its work, and a key that was announced may be the one now.
+fn learned(server: &ServerAddress, proved: Option<KeyFingerprint>) -> ServerAddress {
+    let mut learned = server.clone();
+    if let ServerTrust::Key {
+        key,
+        next,
+        invitation,
+    } = &mut learned.trust
+    {
+        *invitation = None;
+        if proved.is_some() && proved == *next {
+            *key = next.take().unwrap_or(*key);
+        }
+    }
+    learned
 }
 
 fn each(failures: &[(SocketAddr, io::Error)]) -> String {

@@ -16,7 +16,6 @@ use crate::{
     store::{AgentWriter, Command},
 };
 use bytes::BytesMut;
-pub(crate) use check::check_servers;
 use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 pub(crate) use greeting::MAX_LOOKUPS;
 use greeting::introduce;

@@ -280,6 +280,7 @@ impl Store for AgentStore {
             | Command::SetTopic { .. }
             | Command::Confirm { .. }
             | Command::Configure { .. }
+            | Command::Learn { .. }
             | Command::SetServers { .. } => Durability::Power,
         }
     }
@@ -345,6 +346,10 @@ impl Store for AgentStore {
                 return identity::configure(transaction, servers).map(Outcome::Configured);
             }
             Command::SetServers { servers, .. } => identity::set_servers(transaction, servers)?,
+            Command::Learn { server, learned } => {
+                let servers = identity::learn(transaction, server, learned)?;
+                return Ok(Outcome::Learned(servers));
+            }
             // Not done here: what goes wrong with the index must not undo what others write.
             Command::Index { .. } => {}
         }
@@ -400,7 +405,7 @@ impl Store for AgentStore {
                 }
                 Command::Settle { results, done } => drop(done.send(Err(results))),
                 // The next connection tells the server again, and is told again.
-                Command::Departed { .. } | Command::CopyTopic { .. } => {}
+                Command::Departed { .. } | Command::CopyTopic { .. } | Command::Learn { .. } => {}
             }
         }
     }
@@ -495,6 +500,7 @@ impl AgentStore {
             (Command::Configure { servers }, Outcome::Configured(true)) => {
                 hub.set_servers(servers);
             }
+            (Command::Learn { .. }, Outcome::Learned(servers)) => hub.set_servers(servers),
             (Command::SetServers { servers, answer }, _) => {
                 hub.set_servers(servers);
                 answer.give(Ok(Reply::Done));

@@ -1,5 +1,7 @@
 //! The command line: definitions only. The doc comments are the help text.
 
+pub mod server;
+
 use crate::{duration, since::Since};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use protocol::{ConsumerName, Cursor, MessageId, Target, local::Author};
@@ -119,8 +121,9 @@ pub enum Verb {
     Pending(PendingArgs),
     /// Join rooms, or federate this host with a server
     ///
-    /// Servers are remembered by the agent, replacing earlier ones: `chat join A B` has it try A
-    /// and B in turn. Waits up to 5 seconds for the connection; exit code 75 if no server was
+    /// A server is known by its key, and knows this host by its own: paste the whole line that
+    /// `chat server invite` prints there. Servers are remembered by the agent, replacing earlier
+    /// ones: `chat join A B` has it try A and B in turn. Waits up to 5 seconds for the connection; exit code 75 if no server was
     /// reached by then (the agent goes on trying), 1 if one refused this host. Starts this host's
     /// agent if none runs, unless a socket is named.
     Join(JoinArgs),
@@ -202,8 +205,10 @@ pub enum Verb {
     /// Run a server
     ///
     /// It orders, stores and fans out the messages of #rooms. What is not given here is looked up
-    /// in the environment, then in the configuration file.
-    Server(chat_server::ServerArgs),
+    /// in the environment, then in the configuration file. At its first start it makes a key and
+    /// prints the line that lets other hosts in (`chat join chat://…`); the words below say more
+    /// to a server that runs.
+    Server(server::ServerVerb),
     /// Watch a 30-second tour: a server, two hosts, a crash
     Demo,
     /// Show each setting and where it comes from
@@ -500,10 +505,14 @@ pub struct PendingArgs {
 /// `chat join`
 #[derive(Debug, Args)]
 pub struct JoinArgs {
-    // An IPv6 address stands in brackets, which would be a link here.
-    /// #room or &room, or a server: HOST or HOST:PORT (default port 7667)
+    /// #room or &room, or a server: chat://HOST:PORT/KEY/INVITATION; HOST or HOST:PORT for one
+    /// that is known already or has a certificate (default port 7667)
     #[arg(required = true, value_name = "TARGET")]
     pub targets: Vec<String>,
+    /// Speak to the server without encryption, and take whoever answers for it; it must run with
+    /// the same flag
+    #[arg(long)]
+    pub insecure_plaintext: bool,
     /// Which agent, as whom.
     #[command(flatten)]
     pub connection: Connection,

@@ -2,13 +2,18 @@
 //!
 //! Each daemon brings its own flags, runtime, log and signals.
 
-use crate::paths::{Setting, Source};
+use crate::{
+    args::server::Place,
+    paths::{Setting, Source},
+};
 use chat_agent::{AgentArgs, config, lock};
 use chat_server::ServerArgs;
+use protocol::ServerAddress;
 use rustix::process::{Signal, set_parent_process_death_signal};
 use serde_json::Value;
 use std::{
-    env,
+    env, io,
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -86,7 +91,15 @@ pub fn agent_settings(
     let text = |text: Option<String>| text.map_or(Value::Null, Value::from);
     let servers = match config.servers.value.as_slice() {
         [] => Value::Null,
-        servers => servers.into(),
+        servers => servers
+            .iter()
+            .map(ServerAddress::to_string)
+            .collect::<Vec<_>>()
+            .into(),
+    };
+    let file = |name, file: &config::Setting<Option<PathBuf>>, unset| {
+        let value = file.value.as_ref().map(|path| path.display().to_string());
+        setting(name, text(value), unset, file.origin)
     };
     let (socket, state_dir) = (&config.socket, &config.state_dir);
     let host = config.host.value.as_ref().map(ToString::to_string);
@@ -111,6 +124,15 @@ pub fn agent_settings(
             config.host.origin,
         ),
         setting("servers", servers, "as remembered", config.servers.origin),
+        setting(
+            "insecure_plaintext",
+            config.insecure_plaintext.value.into(),
+            "",
+            config.insecure_plaintext.origin,
+        ),
+        file("tls_cert", &config.tls_cert, "one of its own"),
+        file("tls_key", &config.tls_key, "one of its own"),
+        file("tls_ca", &config.tls_ca, "none"),
         setting(
             "group",
             text(config.group.value.clone()),
@@ -148,10 +170,61 @@ pub fn server_settings() -> Result<Vec<Setting>, String> {
             chat_server::Origin::Default => Source::Default,
         },
     };
+    let file = |name, file: chat_server::Setting<Option<PathBuf>>, unset| Setting {
+        unset,
+        value: file.value.map(|path| path.display().to_string()).into(),
+        ..setting(name, String::new(), file.origin)
+    };
     let state_dir = config.state_dir.value.display().to_string();
     Ok(vec![
         setting("listen", config.listen.value, config.listen.origin),
         setting("state_dir", state_dir, config.state_dir.origin),
         setting("log", config.log.value, config.log.origin),
+        Setting {
+            unset: "the address, or the system's name",
+            value: config.public_address.value.into(),
+            ..setting(
+                "public_address",
+                String::new(),
+                config.public_address.origin,
+            )
+        },
+        file("tls_cert", config.tls_cert, "one of its own"),
+        file("tls_key", config.tls_key, "one of its own"),
+        file("tls_client_ca", config.tls_client_ca, "none"),
+        Setting {
+            value: config.insecure_plaintext.value.into(),
+            ..setting(
+                "insecure_plaintext",
+                String::new(),
+                config.insecure_plaintext.origin,
+            )
+        },
     ])
+}
+
+/// The state directory of the server that is meant.
+///
+/// # Errors
+///
+/// What makes no sense in its settings.
+pub fn server_state_dir(place: &Place) -> Result<PathBuf, String> {
+    let args = ServerArgs {
+        state_dir: place.state_dir.clone(),
+        config: place.config.clone(),
+        ..ServerArgs::default()
+    };
+    let config = chat_server::Config::load(&args, &|name| env::var_os(name));
+    let config = config.map_err(|error| error.to_string())?;
+    Ok(config.state_dir.value)
+}
+
+/// The socket of the server with this state directory, as a path that is short enough, and what
+/// must be kept while that is used.
+///
+/// # Errors
+///
+/// What the system says of the directory.
+pub fn server_socket(state_dir: &Path) -> io::Result<(PathBuf, OwnedFd)> {
+    chat_server::administration::socket_path(state_dir)
 }

@@ -7,9 +7,11 @@ use crate::{
     doctor::Finding,
     paths::{Setting, Source},
     render,
+    verbs::server,
 };
 use protocol::{
-    Committed, Content, Epoch, MessageId, Outgoing, Room, Seq, Timestamp, UserName,
+    Committed, Content, Epoch, KeyFingerprint, MessageId, Outgoing, Room, Seq, Timestamp, UserName,
+    admin::{AgentInfo, InvitationInfo, InvitationState},
     local::{Delivery, LinkStatus, RoomInfo, Status},
 };
 use serde::Serialize;
@@ -70,6 +72,32 @@ enum Line<'a> {
         value: &'a serde_json::Value,
         origin: &'static str,
         source: Option<String>,
+    },
+    Invitation {
+        invitation: u32,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        address: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        host: Option<Option<String>>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        state: Option<&'static str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        uses_left: Option<u32>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        made_at: Option<String>,
+        expires_at: String,
+    },
+    Agent {
+        host: String,
+        key: String,
+        enrolled_at: String,
+        state: &'static str,
+    },
+    Key {
+        key: String,
+        current: bool,
+        connected: u32,
+        enrolled: u32,
     },
     Check {
         check: &'static str,
@@ -356,6 +384,61 @@ pub fn check(finding: &Finding) -> String {
         result: finding.level.word(),
         found: &finding.found,
         advice: finding.advice.as_deref(),
+    })
+}
+
+/// An invitation that was just made, secret and all.
+#[must_use]
+pub fn invited(invitation: u32, address: &str, expires_at: Timestamp) -> String {
+    text(&Line::Invitation {
+        invitation,
+        address: Some(address),
+        host: None,
+        state: None,
+        uses_left: None,
+        made_at: None,
+        expires_at: time(expires_at),
+    })
+}
+
+/// One invitation of a list.
+#[must_use]
+pub fn invitation(info: &InvitationInfo) -> String {
+    text(&Line::Invitation {
+        invitation: info.invitation,
+        address: None,
+        host: Some(info.host.as_ref().map(ToString::to_string)),
+        state: Some(match info.state {
+            InvitationState::Open => "open",
+            InvitationState::Expired => "expired",
+            InvitationState::Used => "used",
+            InvitationState::Revoked => "revoked",
+        }),
+        uses_left: Some(info.uses_left),
+        made_at: Some(time(info.made_at)),
+        expires_at: time(info.expires_at),
+    })
+}
+
+/// One agent that a server knows.
+#[must_use]
+pub fn agent(info: &AgentInfo) -> String {
+    text(&Line::Agent {
+        host: info.host.to_string(),
+        key: info.key.to_string(),
+        enrolled_at: time(info.enrolled_at),
+        state: server::state(info.state),
+    })
+}
+
+/// A server's key: the one that it has, or will have.
+#[must_use]
+pub fn key(key: &KeyFingerprint, current: bool, connected: u32, enrolled: u32) -> String {
+    text(&Line::Key {
+        key: key.to_string(),
+        current,
+        connected,
+        enrolled,
     })
 }
 

@@ -11,6 +11,7 @@
               what a module offers to the others"
 )]
 
+mod administration;
 mod args;
 mod bounded;
 mod client;
@@ -81,7 +82,9 @@ pub fn main() -> ExitCode {
     };
     match &cli.verb {
         Some(Verb::Agent(args)) => daemon(&cli, || daemons::agent(args)),
-        Some(Verb::Server(args)) => daemon(&cli, || daemons::server(args)),
+        Some(Verb::Server(args)) if args.order.is_none() => {
+            daemon(&cli, || daemons::server(&args.run))
+        }
         _ => match client(&cli) {
             Ok(code) => code,
             Err(failure) => {
@@ -168,7 +171,11 @@ fn client(cli: &Cli) -> Result<ExitCode, Failure> {
             }
             Some(Verb::Completions(args)) => verbs::completions::run(args).await,
             Some(Verb::Man(args)) => verbs::man::run(args).await,
-            Some(Verb::Agent(_) | Verb::Server(_) | Verb::Exec(_)) => Ok(()),
+            Some(Verb::Server(args)) => match &args.order {
+                Some(order) => verbs::server::run(order).await,
+                None => Ok(()),
+            },
+            Some(Verb::Agent(_) | Verb::Exec(_)) => Ok(()),
         };
         result.map(|()| Exit::Ok.into())
     })

@@ -6,11 +6,17 @@
 use protocol::federation::Refusal;
 
 /// How the handshake ends with something that is no server, or of no common version.
-const NO_PEERS: [&str; 4] = [
+const NO_PEERS: [&str; 10] = [
     "the peer does not speak this protocol",
     "the peer's preface is malformed",
     "the peer speaks protocol",
     "this end talks to",
+    "the server has another key than this host knows",
+    "the server does not speak TLS",
+    "the server's certificate does not count",
+    "nothing tells whether",
+    "no certificate can be for",
+    "no TLS connection: ",
 ];
 
 /// Why the server refuses this host, as told by the agent's link; `None` if it is away.

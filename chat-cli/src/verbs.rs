@@ -16,6 +16,7 @@ pub mod request;
 pub mod rooms;
 pub mod search;
 pub mod send;
+pub mod server;
 pub mod status;
 pub mod tail;
 pub mod topic;

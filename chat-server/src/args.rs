@@ -16,6 +16,29 @@ pub struct ServerArgs {
     #[arg(long, value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
 
+    /// What agents are told to connect to in invitations, HOST or HOST:PORT [env:
+    /// CHAT_PUBLIC_ADDRESS] [default: the address, or the system's host name]
+    #[arg(long, value_name = "ADDR")]
+    pub public_address: Option<String>,
+
+    /// Certificate for agents that know this server by an authority (PEM; needs --tls-key)
+    /// [default: one of its own, by whose key agents know it]
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+
+    /// Private key of --tls-cert (PEM, readable by nobody else)
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
+
+    /// Authorities whose certificates let in the host they name, without an invitation (PEM)
+    #[arg(long, value_name = "FILE")]
+    pub tls_client_ca: Option<PathBuf>,
+
+    /// Accept agents without encryption and without asking who they are: whoever reaches the port
+    /// takes part. Agents must be told so as well
+    #[arg(long)]
+    pub insecure_plaintext: bool,
+
     /// Configuration file [env: CHAT_SERVER_CONFIG] [default: $XDG_CONFIG_HOME/chat/server.toml]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,

@@ -1,7 +1,7 @@
 //! Settings: flag before environment before file before default, each with its origin.
 
 use crate::args::ServerArgs;
-use protocol::limits::DEFAULT_PORT;
+use protocol::{ServerAddress, limits::DEFAULT_PORT};
 use serde::Deserialize;
 use std::{
     ffi::OsString,
@@ -89,6 +89,11 @@ pub struct RawConfig {
     listen: Option<Setting<String>>,
     state_dir: Option<Setting<PathBuf>>,
     log: Option<Setting<String>>,
+    public_address: Option<Setting<String>>,
+    tls_cert: Option<Setting<PathBuf>>,
+    tls_key: Option<Setting<PathBuf>>,
+    tls_client_ca: Option<Setting<PathBuf>>,
+    insecure_plaintext: Option<Setting<bool>>,
     /// Where data lies if nobody says otherwise; `None` without a home.
     default_state_dir: Option<PathBuf>,
 }
@@ -99,6 +104,11 @@ struct File {
     listen: Option<String>,
     state_dir: Option<PathBuf>,
     log: Option<String>,
+    public_address: Option<String>,
+    tls_cert: Option<PathBuf>,
+    tls_key: Option<PathBuf>,
+    tls_client_ca: Option<PathBuf>,
+    insecure_plaintext: Option<bool>,
 }
 
 impl RawConfig {
@@ -127,6 +137,35 @@ impl RawConfig {
                 ("CHAT_LOG", text("CHAT_LOG")),
                 (&path, file.log),
             ),
+            public_address: first(
+                ("public-address", args.public_address.clone()),
+                ("CHAT_PUBLIC_ADDRESS", text("CHAT_PUBLIC_ADDRESS")),
+                (&path, file.public_address),
+            ),
+            tls_cert: first(
+                ("tls-cert", args.tls_cert.clone()),
+                ("CHAT_TLS_CERT", directory("CHAT_TLS_CERT")),
+                (&path, file.tls_cert),
+            ),
+            tls_key: first(
+                ("tls-key", args.tls_key.clone()),
+                ("CHAT_TLS_KEY", directory("CHAT_TLS_KEY")),
+                (&path, file.tls_key),
+            ),
+            tls_client_ca: first(
+                ("tls-client-ca", args.tls_client_ca.clone()),
+                ("CHAT_TLS_CLIENT_CA", directory("CHAT_TLS_CLIENT_CA")),
+                (&path, file.tls_client_ca),
+            ),
+            // No variable: what takes security away should be seen where the server is started.
+            insecure_plaintext: first(
+                (
+                    "insecure-plaintext",
+                    args.insecure_plaintext.then_some(true),
+                ),
+                ("", None),
+                (&path, file.insecure_plaintext),
+            ),
             default_state_dir: home_dir(environment, "XDG_STATE_HOME", ".local/state"),
         })
     }
@@ -141,6 +180,16 @@ pub struct Config {
     pub state_dir: Setting<PathBuf>,
     /// What is logged.
     pub log: Setting<String>,
+    /// What agents are told to connect to: `HOST:PORT`; `None` if that is to be found out.
+    pub public_address: Setting<Option<String>>,
+    /// Certificates from elsewhere; `None` for one of the server's own.
+    pub tls_cert: Setting<Option<PathBuf>>,
+    /// The private key of `tls_cert`.
+    pub tls_key: Setting<Option<PathBuf>>,
+    /// Who may vouch for agents.
+    pub tls_client_ca: Setting<Option<PathBuf>>,
+    /// Whether agents are accepted without encryption, and without being known.
+    pub insecure_plaintext: Setting<bool>,
 }
 
 impl Config {
@@ -163,6 +212,21 @@ impl Config {
         if self.state_dir.value != other.state_dir.value {
             names.push("state_dir");
         }
+        if self.insecure_plaintext.value != other.insecure_plaintext.value {
+            names.push("insecure_plaintext");
+        }
+        let files = |config: &Self| {
+            let Self {
+                tls_cert,
+                tls_key,
+                tls_client_ca,
+                ..
+            } = config;
+            [tls_cert, tls_key, tls_client_ca].map(|file| file.value.clone())
+        };
+        if files(self) != files(other) {
+            names.push("tls_cert, tls_key, tls_client_ca");
+        }
         names
     }
 }
@@ -170,15 +234,64 @@ impl Config {
 impl fmt::Display for Config {
     /// As a configuration file, with the origins as comments.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let state_dir = self.state_dir.value.to_string_lossy();
-        let lines = [
-            ("listen", self.listen.value.as_str(), &self.listen.origin),
-            ("state_dir", &*state_dir, &self.state_dir.origin),
-            ("log", &self.log.value, &self.log.origin),
+        let path = |path: &Path| Some(path.to_string_lossy().into_owned().into());
+        let optional = |file: &Setting<Option<PathBuf>>| file.value.as_deref().and_then(path);
+        let public = self.public_address.value.clone();
+        let lines: [(&str, Option<toml::Value>, &Origin, &str); 8] = [
+            (
+                "listen",
+                Some(self.listen.value.clone().into()),
+                &self.listen.origin,
+                "",
+            ),
+            (
+                "state_dir",
+                path(&self.state_dir.value),
+                &self.state_dir.origin,
+                "",
+            ),
+            (
+                "log",
+                Some(self.log.value.clone().into()),
+                &self.log.origin,
+                "",
+            ),
+            (
+                "public_address",
+                public.map(toml::Value::from),
+                &self.public_address.origin,
+                "the address, or the system's name",
+            ),
+            (
+                "tls_cert",
+                optional(&self.tls_cert),
+                &self.tls_cert.origin,
+                "one of its own",
+            ),
+            (
+                "tls_key",
+                optional(&self.tls_key),
+                &self.tls_key.origin,
+                "one of its own",
+            ),
+            (
+                "tls_client_ca",
+                optional(&self.tls_client_ca),
+                &self.tls_client_ca.origin,
+                "none",
+            ),
+            (
+                "insecure_plaintext",
+                Some(self.insecure_plaintext.value.into()),
+                &self.insecure_plaintext.origin,
+                "",
+            ),
         ];
-        for (key, value, origin) in lines {
-            let value = toml::Value::from(value);
-            writeln!(f, "{key} = {value}  # {origin}")?;
+        for (key, value, origin, unset) in lines {
+            match value {
+                Some(value) => writeln!(f, "{key} = {value}  # {origin}")?,
+                None => writeln!(f, "# {key} = ({unset})  # {origin}")?,
+            }
         }
         Ok(())
     }
@@ -202,6 +315,25 @@ impl TryFrom<RawConfig> for Config {
         if let Err(error) = EnvFilter::try_new(&log.value) {
             problems.push(problem("log", &log, &error.to_string()));
         }
+        let public_address = optional(raw.public_address);
+        if let Some(address) = &public_address.value
+            && let Err(error) = ServerAddress::parse(address)
+        {
+            let setting = public_address.clone().map(|_| address.clone());
+            problems.push(problem("public_address", &setting, &error.to_string()));
+        }
+        let (tls_cert, tls_key) = (optional(raw.tls_cert), optional(raw.tls_key));
+        if tls_cert.value.is_some() != tls_key.value.is_some() {
+            problems.push("tls_cert and tls_key belong together: give both or neither".to_owned());
+        }
+        let insecure_plaintext = raw
+            .insecure_plaintext
+            .unwrap_or_else(|| Setting::new(false, Origin::Default));
+        if insecure_plaintext.value && tls_cert.value.is_some() {
+            let advice = "insecure_plaintext takes all connections without TLS: leave it or \
+                          tls_cert away";
+            problems.push(advice.to_owned());
+        }
         let state_dir = raw.state_dir.or_else(|| {
             raw.default_state_dir
                 .map(|path| Setting::new(path, Origin::Default))
@@ -211,6 +343,11 @@ impl TryFrom<RawConfig> for Config {
                 listen,
                 state_dir,
                 log,
+                public_address,
+                tls_cert,
+                tls_key,
+                tls_client_ca: optional(raw.tls_client_ca),
+                insecure_plaintext,
             }),
             Some(_) => Err(ConfigError::BadValues(problems)),
             None => {
@@ -219,6 +356,14 @@ impl TryFrom<RawConfig> for Config {
                 Err(ConfigError::BadValues(problems))
             }
         }
+    }
+}
+
+/// A setting that may be absent altogether.
+fn optional<T>(setting: Option<Setting<T>>) -> Setting<Option<T>> {
+    match setting {
+        Some(setting) => setting.map(Some),
+        None => Setting::new(None, Origin::Default),
     }
 }
 

@@ -3,6 +3,7 @@
 mod requests;
 
 use crate::{
+    identity::Identity,
     inbound::Received,
     lane::Lane,
     opening::{self, FAREWELL, Line, OpenError, Opened, malformed},
@@ -56,14 +57,15 @@ enum ConnectionError {
     Io(#[from] io::Error),
 }
 
-/// Serves one agent on `stream` until either side ends it, and logs how that went.
-pub(crate) async fn run<S>(stream: S, service: Service)
+/// Serves one agent on `stream` until either side ends it, and logs how that went. It has until
+/// `deadline` to say who it is.
+pub(crate) async fn run<S>(stream: S, identity: Identity, deadline: Instant, service: Service)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let stop = service.stop_token();
     let opened = tokio::select! {
-        opened = opening::open(stream, &service) => opened,
+        opened = opening::open(stream, &identity, deadline, &service) => opened,
         () = stop.cancelled() => return,
     };
     let Opened { line, handle } = match opened {
@@ -83,7 +85,11 @@ where
     };
     Span::current().record("host", handle.host.as_str());
     info!(software = %handle.software, agent = %handle.agent, "agent connected");
-    let mut connection = Connection::new(line, handle, service);
+    if let Some(key) = service.next_key() {
+        line.outbound
+            .push_reply(event_frame(Event::NextKey { key }));
+    }
+    let mut connection = Connection::new(line, handle, identity, service);
     let outcome = connection.serve().await;
     match &outcome {
         Ok(Closed::ByPeer) => info!("agent disconnected"),
@@ -109,6 +115,7 @@ enum Found {
 struct Connection<S> {
     line: Line<S>,
     seat: Seat,
+    identity: Identity,
     lane: Arc<Lane>,
     /// At most one; no further request is read meanwhile.
     query: Option<Query>,
@@ -137,7 +144,7 @@ impl Drop for Seat {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
-    fn new(line: Line<S>, handle: Arc<Handle>, service: Service) -> Self {
+    fn new(line: Line<S>, handle: Arc<Handle>, identity: Identity, service: Service) -> Self {
         let seat = Seat {
             handle,
             reader: line.reader,
@@ -148,6 +155,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             silence: Box::pin(sleep_until(line.inbound.last_heard() + PEER_TIMEOUT)),
             line,
             seat,
+            identity,
             lane: Arc::new(Lane::new()),
             query: None,
             stop: service.stop_token(),

@@ -1,9 +1,13 @@
 //! The process around the server: settings, logging, lock, signals, exit code.
 
 use crate::{
+    administration::{self, Administration},
     args::ServerArgs,
     config::{Config, ConfigError},
+    identity::Door,
+    keys::{Keys, KeysError, Source},
     log::{Commits, OpenLogError, SqliteLog},
+    register::{OpenRegisterError, Register, RegisterError},
     service::{ServeError, Service, serve},
 };
 use room_log::{PrivacyError, private_dir};
@@ -12,9 +16,10 @@ use std::{
     env,
     io::{self, Write},
     net,
-    path::Path,
+    path::PathBuf,
     process::ExitCode,
     sync::Arc,
+    time::Duration,
 };
 use supervision::{Holder, Lock, LockError, Manager, PassedError, Signal, Signals, passed};
 use thiserror::Error;
@@ -34,6 +39,10 @@ const HOLDER: Holder = Holder {
     flag: "--state-dir",
 };
 
+/// How many hosts the line of the first start lets in, and for how long: enough for an afternoon
+/// of setting up, little enough to be forgotten.
+const FIRST_INVITATION: (u32, Duration) = (10, Duration::from_secs(24 * 3_600));
+
 /// Exit code for settings that mean nothing, as for flags that do not exist.
 const EXIT_USAGE: u8 = 2;
 
@@ -51,6 +60,14 @@ enum DaemonError {
     Privacy(#[from] PrivacyError),
     #[error(transparent)]
     Log(#[from] OpenLogError),
+    #[error(transparent)]
+    Register(#[from] OpenRegisterError),
+    #[error("cannot read who is let in: {0}")]
+    Reading(#[from] RegisterError),
+    #[error(transparent)]
+    Keys(#[from] KeysError),
+    #[error("cannot make a socket for `chat server invite` in {dir}: {source}", dir = dir.display())]
+    AdminSocket { dir: PathBuf, source: io::Error },
     #[error("cannot listen on {address}: {source}")]
     Listen { address: String, source: io::Error },
     #[error(transparent)]
@@ -113,27 +130,57 @@ async fn live(
     // First of all: a signal that nobody has taken ends the process.
     let mut signals = Signals::take()?;
     let opening = async {
-        let (state_dir, new_epoch) = (config.state_dir.value.clone(), args.new_epoch);
+        let (settings, new_epoch) = (config.clone(), args.new_epoch);
         // Looking through the database takes a second or more.
-        let opening = spawn_blocking(move || open(&state_dir, new_epoch));
-        let (lock, log, commits) = opening.await.map_err(io::Error::from)??;
+        let opening = spawn_blocking(move || open(&settings, new_epoch));
+        let opened = opening.await.map_err(io::Error::from)??;
         // Looking up a name may take half a minute.
-        Ok::<_, DaemonError>((lock, log, commits, listen(&config, passed).await?))
+        Ok::<_, DaemonError>((opened, listen(&config, passed).await?))
     };
-    let (_lock, log, commits, listener) = tokio::select! {
+    let (opened, listener) = tokio::select! {
         opened = opening => opened?,
         () = signals.stop() => {
             info!("told to end while starting");
             return Ok(ExitCode::SUCCESS);
         }
     };
-    let service = Service::start(Arc::new(log), commits);
+    let Opened {
+        _lock,
+        log,
+        commits,
+        door,
+    } = opened;
+    let service = Service::start(Arc::new(log), commits, door);
+    let administration = Administration {
+        service: service.clone(),
+        public_address: public_address(&config, listener.local_addr()?),
+    };
+    let state_dir = &config.state_dir.value;
+    let admin_socket =
+        administration::bind(state_dir).map_err(|source| DaemonError::AdminSocket {
+            dir: state_dir.clone(),
+            source,
+        })?;
+    greet(&administration, &listener).await?;
     let mut manager = Manager::from_environment();
     manager.ready(&service.in_a_line()).await;
-    supervise(args, config, logging, listener, &service, signals, manager).await
+    let supervising = supervise(args, config, logging, listener, &service, signals, manager);
+    tokio::select! {
+        ended = supervising => ended,
+        () = administration::serve(admin_socket, administration) => Ok(ExitCode::FAILURE),
+    }
 }
 
-fn open(state_dir: &Path, new_epoch: bool) -> Result<(Lock, SqliteLog, Commits), DaemonError> {
+/// What a server has opened before it serves anybody.
+struct Opened {
+    _lock: Lock,
+    log: SqliteLog,
+    commits: Commits,
+    door: Door,
+}
+
+fn open(config: &Config, new_epoch: bool) -> Result<Opened, DaemonError> {
+    let state_dir = &config.state_dir.value;
     private_dir(state_dir)?;
     let lock = Lock::take(&state_dir.join(STATE_LOCK), HOLDER)?;
     if new_epoch {
@@ -141,7 +188,85 @@ fn open(state_dir: &Path, new_epoch: bool) -> Result<(Lock, SqliteLog, Commits),
         info!(%epoch, "the log begins a new epoch");
     }
     let (log, commits) = SqliteLog::open(state_dir)?;
-    Ok((lock, log, commits))
+    Ok(Opened {
+        _lock: lock,
+        log,
+        commits,
+        door: door(config)?,
+    })
+}
+
+/// By what agents are known.
+fn door(config: &Config) -> Result<Door, DaemonError> {
+    if config.insecure_plaintext.value {
+        return Ok(Door::Plaintext);
+    }
+    let state_dir = &config.state_dir.value;
+    let source = match (&config.tls_cert.value, &config.tls_key.value) {
+        (Some(certificate), Some(key)) => Source::Files {
+            certificate: certificate.clone(),
+            key: key.clone(),
+        },
+        _ => Source::Own,
+    };
+    let authorities = config.tls_client_ca.value.clone();
+    Ok(Door::Tls {
+        keys: Arc::new(Keys::open(state_dir, source, authorities)?),
+        register: Register::open(state_dir)?,
+    })
+}
+
+/// What invitations tell agents to connect to.
+fn public_address(config: &Config, bound: net::SocketAddr) -> String {
+    match &config.public_address.value {
+        Some(address) => address.clone(),
+        None if bound.ip().is_unspecified() => {
+            let name = rustix::system::uname()
+                .nodename()
+                .to_string_lossy()
+                .into_owned();
+            format!("{name}:{}", bound.port())
+        }
+        None => bound.to_string(),
+    }
+}
+
+/// Says on standard output where agents can connect and, at the first start, the line that lets
+/// them in.
+async fn greet(administration: &Administration, listener: &TcpListener) -> Result<(), DaemonError> {
+    let bound = listener.local_addr()?;
+    let mut lines = format!("listening on {bound}\n");
+    match administration.service.door() {
+        Door::Plaintext => warn!(
+            %bound,
+            "--insecure-plaintext: nothing is encrypted, and whoever reaches this port takes part"
+        ),
+        Door::Tls { keys, register } => {
+            info!(key = %keys.key(), "agents know this server by its key");
+            if register.is_new().await? {
+                let (uses, valid) = FIRST_INVITATION;
+                match administration.invite(uses, valid, None).await {
+                    Ok((_, address, _)) => {
+                        info!(
+                            "the next line is for further hosts: it lets in {uses} of them, for a \
+                             day; `chat server invite` makes others"
+                        );
+                        lines += &format!("chat join {}\n", address.reveal());
+                    }
+                    Err(error) => warn!(%error, "no invitation was made"),
+                }
+            }
+        }
+    }
+    // Agents are queued by the kernel from here on. Nobody may be reading this.
+    let mut stdout = io::stdout();
+    if let Err(error) = stdout
+        .write_all(lines.as_bytes())
+        .and_then(|()| stdout.flush())
+    {
+        debug!(%error, "standard output");
+    }
+    Ok(())
 }
 
 async fn listen(
@@ -159,18 +284,6 @@ async fn listen(
     };
     let bound = listener.local_addr().map_err(bind_error)?;
     debug!(%bound, state_dir = %config.state_dir.value.display(), "listening");
-    if !bound.ip().to_canonical().is_loopback() {
-        warn!(
-            %bound,
-            "whoever reaches this port takes part: there is no encryption or access control \
-             between hosts yet, keep it inside a network you trust"
-        );
-    }
-    // Agents are queued by the kernel from here on. Nobody may be reading this line.
-    let mut stdout = io::stdout();
-    if let Err(error) = writeln!(stdout, "listening on {bound}").and_then(|()| stdout.flush()) {
-        debug!(%error, "standard output");
-    }
     Ok(listener)
 }
 
@@ -204,7 +317,7 @@ async fn supervise(
                 }
                 Signal::Reload => {
                     manager.reloading().await;
-                    reload(args, &mut config, logging);
+                    reload(args, &mut config, logging, service.door());
                     manager.ready(&service.in_a_line()).await;
                 }
                 Signal::DumpState => service.dump(),
@@ -217,7 +330,12 @@ async fn supervise(
 }
 
 /// Takes over what can change while the server runs, and names what cannot.
-fn reload(args: &ServerArgs, config: &mut Config, logging: &Logging) {
+fn reload(args: &ServerArgs, config: &mut Config, logging: &Logging, door: &Door) {
+    if let Door::Tls { keys, .. } = door
+        && let Err(error) = keys.reload()
+    {
+        warn!(%error, "key and certificate stay as they were");
+    }
     let new = match Config::load(args, &|name| env::var_os(name)) {
         Ok(new) => new,
         Err(error) => {

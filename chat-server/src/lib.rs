@@ -14,13 +14,16 @@
 
 #![cfg_attr(not(test), deny(clippy::unwrap_used))]
 
+pub mod administration;
 mod announcements;
 pub mod args;
 mod config;
 mod connection;
 mod daemon;
 mod dump;
+mod identity;
 mod inbound;
+mod keys;
 mod lane;
 mod listener;
 pub mod log;
@@ -28,6 +31,7 @@ mod opening;
 mod presence;
 mod publisher;
 mod query;
+pub mod register;
 mod reply;
 mod router;
 mod rules;
@@ -36,6 +40,8 @@ mod service;
 pub use args::ServerArgs;
 pub use config::{Config, ConfigError, Environment, Origin, RawConfig, Setting};
 pub use daemon::run;
+pub use identity::Door;
+pub use keys::{Keys, KeysError, Source};
 pub use lane::Lane;
 pub use reply::{Answer, PendingReply, Ticket};
 pub use service::{ServeError, Service, serve};

@@ -1,6 +1,7 @@
 //! From an accepted stream to an agent that has said who it is, and back to a closed one.
 
 use crate::{
+    identity::Identity,
     inbound::{Inbound, Received},
     query::LogPages,
     reply::{Answer, PendingReply, event_frame},
@@ -22,7 +23,7 @@ use tokio::{
     sync::Semaphore,
     time::{Instant, timeout, timeout_at},
 };
-use tracing::debug;
+use tracing::{debug, info};
 
 /// What this program calls itself.
 pub(crate) const SOFTWARE: &str = concat!("chat-server ", env!("CARGO_PKG_VERSION"));
@@ -63,40 +64,67 @@ pub(crate) struct Opened<S> {
     pub(crate) handle: Arc<Handle>,
 }
 
-/// Exchanges prefaces, waits for `Hello` and answers it.
+/// Exchanges prefaces, waits for `Hello` (and `Enrol` before it) until `deadline`, and answers it.
 ///
 /// # Errors
 ///
 /// [`OpenError`]; the peer was told as well as it could be, and the stream is closed.
-pub(crate) async fn open<S>(mut stream: S, service: &Service) -> Result<Opened<S>, OpenError>
+pub(crate) async fn open<S>(
+    mut stream: S,
+    identity: &Identity,
+    deadline: Instant,
+    service: &Service,
+) -> Result<Opened<S>, OpenError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let deadline = Instant::now() + HANDSHAKE_TIMEOUT;
     timeout_at(deadline, handshake(&mut stream, Vocabulary::Federation))
         .await
         .map_err(|_| OpenError::TimedOut)??;
     let mut line = Line::new(stream, service);
-    match timeout_at(deadline, line.inbound.next()).await {
-        Ok(Ok(Some(first))) => {
-            match hello(&line.outbound, line.inbound.in_flight(), first, service) {
-                Ok(handle) => Ok(Opened { line, handle }),
-                Err(refusal) => {
-                    line.close(refusal.clone()).await;
-                    Err(OpenError::Refused(refusal))
-                }
-            }
-        }
-        Ok(Ok(None)) => Err(OpenError::Closed),
+    match timeout_at(deadline, introduced(&mut line, identity, service)).await {
+        Ok(Ok(handle)) => Ok(Opened { line, handle }),
         Ok(Err(error)) => {
-            line.close(malformed(&error)).await;
-            Err(error.into())
+            match &error {
+                OpenError::Refused(refusal) => line.close(refusal.clone()).await,
+                OpenError::Codec(error) => line.close(malformed(error)).await,
+                _ => {}
+            }
+            Err(error)
         }
         Err(_) => {
             line.close(Refusal::TimedOut).await;
             Err(OpenError::TimedOut)
         }
     }
+}
+
+/// Hears who the agent is.
+async fn introduced<S>(
+    line: &mut Line<S>,
+    identity: &Identity,
+    service: &Service,
+) -> Result<Arc<Handle>, OpenError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut received = line.inbound.next().await?.ok_or(OpenError::Closed)?;
+    if let Request::Enrol { host, invitation } = received.frame.request {
+        let enrolled = identity.enrol(host.clone(), invitation).await;
+        let reply = PendingReply::new(
+            received.frame.id,
+            Arc::clone(&line.outbound),
+            received.in_flight,
+        );
+        reply.answer(enrolled.clone().map(|()| Reply::Done));
+        enrolled.map_err(OpenError::Refused)?;
+        info!(%host, "enrolled");
+        received = line.inbound.next().await?.ok_or(OpenError::Closed)?;
+    }
+    let (outbound, in_flight) = (&line.outbound, line.inbound.in_flight());
+    hello(outbound, in_flight, received, identity, service)
+        .await
+        .map_err(OpenError::Refused)
 }
 
 /// Tells a peer for whom there is no seat why.
@@ -118,10 +146,11 @@ pub(crate) fn malformed(error: &CodecError) -> Refusal {
     }
 }
 
-fn hello(
+async fn hello(
     outbound: &Arc<Outbound>,
     all_in_flight: &Arc<Semaphore>,
     first: Received,
+    identity: &Identity,
     service: &Service,
 ) -> Result<Arc<Handle>, Refusal> {
     let Received {
@@ -143,7 +172,7 @@ fn hello(
                 Arc::clone(outbound),
                 Arc::clone(all_in_flight),
             );
-            enter(Arc::new(handle), service)
+            enter(Arc::new(handle), identity, service).await
         }
         _ => Err(Refusal::HelloOutOfPlace),
     };
@@ -158,12 +187,25 @@ fn hello(
     entered
 }
 
-fn enter(handle: Arc<Handle>, service: &Service) -> Result<Arc<Handle>, Refusal> {
+async fn enter(
+    handle: Arc<Handle>,
+    identity: &Identity,
+    service: &Service,
+) -> Result<Arc<Handle>, Refusal> {
     let in_use = |HostInUse| Refusal::HostInUse {
         host: handle.host.clone(),
     };
     rules::software(&handle.software)?;
+    let revocations = identity.revocations();
+    identity.admit(&handle.host).await?;
     service.router().enter(&handle).map_err(in_use)?;
+    // From here on a revocation finds the connection; one before is found here.
+    if identity.revocations() != revocations
+        && let Err(refusal) = identity.admit(&handle.host).await
+    {
+        service.router().leave(&handle);
+        return Err(refusal);
+    }
     Ok(handle)
 }
 

@@ -199,6 +199,31 @@ impl Router {
         }
     }
 
+    /// Ends the connection of `host`, if there is one.
+    pub(crate) fn close(&self, host: &HostName, reason: Refusal) {
+        if let Some(handle) = self.lock().agents.get(host) {
+            handle.close(reason);
+        }
+    }
+
+    /// Whether the agent of `host` is connected.
+    pub(crate) fn is_connected(&self, host: &HostName) -> bool {
+        self.lock().agents.contains_key(host)
+    }
+
+    /// Tells `event` to everybody who is connected; returns how many these are.
+    pub(crate) fn tell_all(&self, event: Event) -> usize {
+        let frame = event_frame(event);
+        let (agents, _) = self.snapshot();
+        for handle in &agents {
+            // One that reads nothing hears it when it comes back.
+            if handle.outbound.bytes() < MAX_WAITING_BYTES {
+                handle.outbound.push_reply(frame.clone());
+            }
+        }
+        agents.len()
+    }
+
     /// Everybody who is connected, in order of host name, and how many users are there.
     pub(crate) fn snapshot(&self) -> (Vec<Arc<Handle>>, usize) {
         let state = self.lock();

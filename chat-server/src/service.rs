@@ -1,28 +1,31 @@
 //! The server without its listener: everything that connections share, and their end.
 
 use crate::{
-    connection, listener,
+    connection,
+    identity::{self, Door, DoorError, Identity},
+    listener,
     log::{Commits, Log},
     opening, publisher,
     reply::committed_frame,
     router::Router,
 };
 use protocol::{
+    KeyFingerprint,
     federation::{Refusal, TooMany},
-    limits::{MAX_AGENTS, SHUTDOWN_DEADLINE},
+    limits::{HANDSHAKE_TIMEOUT, MAX_AGENTS, SHUTDOWN_DEADLINE},
 };
 use room_log::{Feed, StoreError};
 use std::{future::Future, sync::Arc};
 use thiserror::Error;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::TcpListener,
-    sync::{Semaphore, watch},
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
     task::JoinError,
-    time::timeout,
+    time::{Instant, timeout, timeout_at},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::{Instrument, field::Empty, info, info_span, warn};
+use tracing::{Instrument, debug, field::Empty, info, info_span, warn};
 
 /// Peers that are being told that there is no seat for them. Further ones are closed unheard.
 const MAX_TURNED_AWAY: usize = 64;
@@ -34,6 +37,9 @@ pub enum ServeError {
     /// The log cannot be written any more. What is on disk counts; start again.
     #[error("the log had to stop: {0}")]
     Log(#[source] Arc<StoreError>),
+    /// Who is let in cannot be written any more, for the same reasons.
+    #[error("the register had to stop: {0}")]
+    Register(#[source] Arc<StoreError>),
     /// Something panicked without which agents are told less than they are promised.
     #[error("the {task} broke down: {reason}")]
     Task {
@@ -54,6 +60,7 @@ pub struct Service {
 #[derive(Debug)]
 struct Shared {
     log: Arc<dyn Log>,
+    door: Door,
     feed: Arc<Feed>,
     router: Arc<Router>,
     /// Connections.
@@ -94,13 +101,14 @@ impl Shared {
 impl Service {
     /// Begins to publish what `log` commits. Must be called within a tokio runtime.
     #[must_use]
-    pub fn start(log: Arc<dyn Log>, commits: Commits) -> Self {
-        Self::with_seats(log, commits, MAX_AGENTS)
+    pub fn start(log: Arc<dyn Log>, commits: Commits, door: Door) -> Self {
+        Self::with_seats(log, commits, door, MAX_AGENTS)
     }
 
-    fn with_seats(log: Arc<dyn Log>, commits: Commits, seats: usize) -> Self {
+    fn with_seats(log: Arc<dyn Log>, commits: Commits, door: Door, seats: usize) -> Self {
         let shared = Arc::new(Shared {
             log,
+            door,
             feed: Arc::new(Feed::new(committed_frame)),
             router: Arc::new(Router::new()),
             connections: TaskTracker::new(),
@@ -124,20 +132,67 @@ impl Service {
         Self { shared }
     }
 
-    /// Serves an agent on `stream`, in a task of its own. `peer` is for logs.
+    /// Serves an agent on a TCP connection, in a task of its own, as the door says. `peer` is for
+    /// logs.
+    pub(crate) fn receive(&self, stream: TcpStream, peer: String) {
+        let Door::Tls { keys, register } = &self.shared.door else {
+            return self.connect(stream, peer);
+        };
+        let (keys, register) = (Arc::clone(keys), register.clone());
+        let Some(seat) = self.seat() else {
+            // Without TLS there is no way to say it, and TLS costs more than the seat would.
+            warn!(%peer, max = MAX_AGENTS, "too many agents");
+            return;
+        };
+        let service = self.clone();
+        let stop = self.stop_token();
+        let task = async move {
+            let deadline = Instant::now() + HANDSHAKE_TIMEOUT;
+            let meeting = timeout_at(deadline, identity::meet(stream, &keys, &register));
+            let Some(met) = stop.run_until_cancelled(meeting).await else {
+                return;
+            };
+            match met {
+                Ok(Ok((stream, identity))) => {
+                    connection::run(stream, identity, deadline, service).await;
+                }
+                Ok(Err(error @ DoorError::Tls(_))) => debug!(%error, "no agent"),
+                Ok(Err(error)) => warn!(%error, "no agent"),
+                Err(_) => debug!("no TLS within {HANDSHAKE_TIMEOUT:?}"),
+            }
+        };
+        self.serve_in_seat(task, seat, peer);
+    }
+
+    /// Serves whoever is at the other end of `stream` without asking for a key, in a task of its
+    /// own. `peer` is for logs.
     pub fn connect<S>(&self, stream: S, peer: String)
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let service = self.clone();
-        let cut = self.shared.cut.clone();
-        let span = info_span!("agent", %peer, host = Empty);
-        let Ok(seat) = Arc::clone(&self.shared.seats).try_acquire_owned() else {
+        let Some(seat) = self.seat() else {
             return self.turn_away(stream, &peer);
         };
+        let deadline = Instant::now() + HANDSHAKE_TIMEOUT;
+        let task = connection::run(stream, Identity::Plaintext, deadline, self.clone());
+        self.serve_in_seat(task, seat, peer);
+    }
+
+    fn seat(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.shared.seats).try_acquire_owned().ok()
+    }
+
+    fn serve_in_seat(
+        &self,
+        serving: impl Future<Output = ()> + Send + 'static,
+        seat: OwnedSemaphorePermit,
+        peer: String,
+    ) {
+        let cut = self.shared.cut.clone();
+        let span = info_span!("agent", %peer, host = Empty);
         let task = async move {
             tokio::select! {
-                () = connection::run(stream, service) => {}
+                () = serving => {}
                 () = cut.cancelled() => {}
             }
             drop(seat);
@@ -205,6 +260,26 @@ impl Service {
         self.shared.stop.child_token()
     }
 
+    /// Waits until the register had to give up.
+    async fn register_failed(&self) -> Arc<StoreError> {
+        match &self.shared.door {
+            Door::Plaintext => std::future::pending().await,
+            Door::Tls { register, .. } => register.failed().await,
+        }
+    }
+
+    /// The key that this server will have next.
+    pub(crate) fn next_key(&self) -> Option<KeyFingerprint> {
+        match &self.shared.door {
+            Door::Plaintext => None,
+            Door::Tls { keys, .. } => keys.next(),
+        }
+    }
+
+    pub(crate) fn door(&self) -> &Door {
+        &self.shared.door
+    }
+
     pub(crate) fn log(&self) -> &Arc<dyn Log> {
         &self.shared.log
     }
@@ -236,6 +311,7 @@ pub async fn serve(
         () = listener::accept(listener, service) => {}
         () = shutdown.cancelled() => {}
         error = &mut failed => return Err(ServeError::Log(error)),
+        error = service.register_failed() => return Err(ServeError::Register(error)),
         broken = service.broken() => return Err(broken),
     }
     info!("stopping");
@@ -270,7 +346,7 @@ mod tests {
     async fn one_agent_too_many_is_told_so() {
         let dir = tempfile::tempdir().unwrap();
         let (log, commits) = SqliteLog::open(dir.path()).unwrap();
-        let service = Service::with_seats(Arc::new(log), commits, 1);
+        let service = Service::with_seats(Arc::new(log), commits, Door::Plaintext, 1);
         let (first, theirs) = duplex(1_024);
         service.connect(theirs, "first".to_owned());
         let (mut second, theirs) = duplex(1_024);
@@ -301,7 +377,7 @@ mod tests {
     async fn a_publisher_that_panicked_ends_the_server() {
         let dir = tempfile::tempdir().unwrap();
         let (log, commits) = SqliteLog::open(dir.path()).unwrap();
-        let service = Service::start(Arc::new(log), commits);
+        let service = Service::start(Arc::new(log), commits, Door::Plaintext);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let work = async { panic!("simulated") };
         service.shared.run("publisher", work);
@@ -317,7 +393,7 @@ mod tests {
         let (log, untaken) = SqliteLog::open(dir.path()).unwrap();
         let log = Arc::new(log);
         let (_open, commits) = Commits::channel();
-        let service = Service::start(Arc::clone(&log) as Arc<dyn Log>, commits);
+        let service = Service::start(Arc::clone(&log) as Arc<dyn Log>, commits, Door::Plaintext);
         // Nobody takes what was written, so the second change is the writer's last.
         for room in ["#one", "#two"] {
             let room = FederatedRoom::parse(room).unwrap();

@@ -81,16 +81,23 @@ fn says_when_it_is_ready_and_ends_in_order() {
     server.signal("-USR1");
     server.signal("-TERM");
     let (code, stdout, stderr) = server.wait();
+    assert_eq!(code, Some(0), "{stderr}");
+    let invites = stdout.starts_with("chat join chat://127.0.0.1:");
+    assert!(invites && stdout.lines().count() == 1, "{stdout}");
+    // Only the first start does.
+    let again = Server::start(command(dir.path()));
+    again.signal("-TERM");
+    let (code, stdout, stderr) = again.wait();
     assert_eq!((code, stdout.as_str()), (Some(0), ""), "{stderr}");
 }
 
 #[test]
-fn an_address_that_others_reach_is_warned_of_and_told_once() {
-    for (listen, is_open) in [("127.0.0.1:0", false), ("0.0.0.0:0", true)] {
+fn a_server_that_encrypts_nothing_says_so_at_every_start() {
+    for flag in [None, Some("--insecure-plaintext")] {
         let dir = tempfile::tempdir().unwrap();
         let mut command = command(dir.path());
         let server = Server::start({
-            command.env("CHAT_LOG", "info").args(["--listen", listen]);
+            command.env("CHAT_LOG", "info").args(flag);
             command
         });
         assert!(
@@ -100,9 +107,10 @@ fn an_address_that_others_reach_is_warned_of_and_told_once() {
         );
         server.signal("-TERM");
         let (code, stdout, stderr) = server.wait();
-        assert_eq!((code, stdout.as_str()), (Some(0), ""), "{stderr}");
+        assert_eq!(code, Some(0), "{stderr}");
+        assert_eq!(stdout.contains("chat join"), flag.is_none(), "{stdout}");
         let warned = stderr.contains("WARN") && stderr.contains("takes part");
-        assert_eq!(warned, is_open, "{stderr}");
+        assert_eq!(warned, flag.is_some(), "{stderr}");
         assert!(!stderr.contains("listening"), "{stderr}");
     }
 }

@@ -15,8 +15,8 @@
 //! ([`Refusal::is_final`]) concerns its message alone; any other counts as "not yet".
 
 use crate::{
-    AgentId, Availability, Committed, Epoch, FederatedRoom, HostName, Member, MessageId, Nick,
-    Outgoing, RequestId, Room, Seq, UserName, list::deserialize_page,
+    AgentId, Availability, Committed, Epoch, FederatedRoom, HostName, Invitation, KeyFingerprint,
+    Member, MessageId, Nick, Outgoing, RequestId, Room, Seq, UserName, list::deserialize_page,
 };
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -132,6 +132,20 @@ pub enum Request {
     },
     /// Show life. Answered by [`Reply::Pong`].
     Ping,
+    /// Let this agent's key in as `host`. Only before `Hello`, over TLS. Answered by
+    /// [`Reply::Done`], also if it is in already.
+    Enrol {
+        /// What the host is called; no other key may have it.
+        host: HostName,
+        /// What lets it in.
+        invitation: Invitation,
+    },
+    /// From now on this host may come with `key` too; once it does, the old key is forgotten.
+    /// Answered by [`Reply::Done`].
+    NextKey {
+        /// The key it will have.
+        key: KeyFingerprint,
+    },
 }
 
 /// What a server answers.
@@ -262,6 +276,11 @@ pub enum Event {
         /// Why, and by [`Refusal::is_final`] whether to try again.
         reason: Refusal,
     },
+    /// The server will have this key after one of its next starts: take it for the same server.
+    NextKey {
+        /// The key.
+        key: KeyFingerprint,
+    },
 }
 
 /// Why a server does not do what it was asked.
@@ -371,6 +390,78 @@ pub enum Refusal {
         /// What is damaged, for people.
         reason: String,
     },
+    /// The agent's key is not known, and it has no invitation. Fatal.
+    #[error(
+        "the server does not know this host's key: ask for an invitation (`chat server invite` \
+         there) and `chat join` with it"
+    )]
+    NotEnrolled,
+    /// The invitation lets nobody in. Fatal.
+    #[error("the invitation {reason}: ask for a new one (`chat server invite` there)")]
+    BadInvitation {
+        /// Why not.
+        reason: BadInvitation,
+    },
+    /// The host's name belongs to another key. Fatal.
+    #[error(
+        "another host is enrolled as {host}: give this one another name (`chat agent \
+         --rename-host OTHER-NAME`), or end the other one's right to it (`chat server revoke \
+         {host}` there)"
+    )]
+    HostEnrolled {
+        /// The name.
+        host: HostName,
+    },
+    /// The agent's key belongs to another host's name. Fatal.
+    #[error(
+        "this host's key is enrolled as {enrolled}, not as {given}: `chat join` with a new \
+         invitation for the new name"
+    )]
+    OtherHost {
+        /// The name that its key has.
+        enrolled: HostName,
+        /// The name that it gave.
+        given: HostName,
+    },
+    /// The agent's key was let in, and is not any more. Fatal.
+    #[error("this host's key was revoked at the server: ask who runs it")]
+    Revoked,
+    /// The agent spoke without TLS. Fatal.
+    #[error(
+        "the server takes encrypted connections only: `chat join` with the whole line that \
+         `chat server invite` prints there"
+    )]
+    TlsRequired,
+    /// What was asked needs a connection with a key, and this one is unencrypted.
+    #[error("this connection is unencrypted, there are no keys")]
+    NoKey,
+}
+
+/// Why an invitation lets nobody in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum BadInvitation {
+    /// Nobody made it here.
+    Unknown,
+    /// Its time is over.
+    Expired,
+    /// It has let in as many as it was for.
+    Used,
+    /// It was taken back.
+    Revoked,
+    /// It is for another host.
+    OtherHost,
+}
+
+impl std::fmt::Display for BadInvitation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Unknown => "is not known to this server",
+            Self::Expired => "has expired",
+            Self::Used => "was used already",
+            Self::Revoked => "was revoked",
+            Self::OtherHost => "is for another host's name",
+        })
+    }
 }
 
 impl Refusal {
@@ -385,6 +476,12 @@ impl Refusal {
                 | Self::TimedOut
                 | Self::Replaced
                 | Self::ShuttingDown
+                | Self::NotEnrolled
+                | Self::BadInvitation { .. }
+                | Self::HostEnrolled { .. }
+                | Self::OtherHost { .. }
+                | Self::Revoked
+                | Self::TlsRequired
         )
     }
 

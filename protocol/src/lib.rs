@@ -14,11 +14,14 @@
 
 #![cfg_attr(not(test), deny(clippy::unwrap_used))]
 
+mod address;
+pub mod admin;
 mod body;
 mod codec;
 mod cursor;
 pub mod federation;
 mod id;
+mod key;
 pub mod limits;
 mod list;
 pub mod local;
@@ -30,10 +33,12 @@ mod room;
 mod text;
 mod time;
 
+pub use address::{AddressError, ServerAddress, ServerTrust};
 pub use body::{BodyError, Content, EncodedBody};
 pub use codec::{CodecError, FrameCodec, encode_frame};
 pub use cursor::{Cursor, CursorError, ResumePoint};
 pub use id::{AgentId, Epoch, IdError, MessageId, RequestId, Seq};
+pub use key::{Invitation, KeyError, KeyFingerprint};
 pub use message::{Committed, Outgoing};
 pub use name::{ConsumerName, HostName, NameError, Nick, UserName};
 pub use preface::{

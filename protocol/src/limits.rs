@@ -50,8 +50,9 @@ pub const MAX_KEY_BYTES: usize = 256;
 /// Longest software description in a `Hello` or `Welcome`, in bytes. Longer is refused.
 pub const MAX_SOFTWARE_BYTES: usize = 128;
 
-/// Longest `HOST:PORT` of a server, in bytes; and how many of them an agent keeps.
-pub const MAX_SERVER_ADDR_BYTES: usize = 262;
+/// Longest [`ServerAddress`](crate::ServerAddress), in bytes: a name of 253, a port, two keys and an
+/// invitation. Longer is refused.
+pub const MAX_SERVER_ADDR_BYTES: usize = 512;
 /// Most server addresses an agent tries in turn.
 pub const MAX_SERVER_ADDRS: usize = 16;
 

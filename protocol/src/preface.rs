@@ -3,7 +3,8 @@
 //! ```text
 //! offset  size  field
 //!      0     4  magic, "chat"
-//!      4     1  vocabulary: 'L' local (terminal and agent), 'F' federation (agent and server)
+//!      4     1  vocabulary: 'L' local (terminal and agent), 'F' federation (agent and server),
+//!               'A' admin (command and server)
 //!      5     1  zero
 //!      6     2  newest protocol version this side speaks, big-endian
 //!      8     2  oldest protocol version this side speaks, big-endian
@@ -27,6 +28,8 @@ pub enum Vocabulary {
     Local,
     /// Agent and server: [`crate::federation`].
     Federation,
+    /// Command and server, on its own host: [`crate::admin`].
+    Admin,
 }
 
 impl fmt::Display for Vocabulary {
@@ -34,6 +37,7 @@ impl fmt::Display for Vocabulary {
         f.write_str(match self {
             Self::Local => "terminals",
             Self::Federation => "agents",
+            Self::Admin => "administrators",
         })
     }
 }
@@ -151,6 +155,7 @@ impl Preface {
         bytes[4] = match self.vocabulary {
             Vocabulary::Local => b'L',
             Vocabulary::Federation => b'F',
+            Vocabulary::Admin => b'A',
         };
         bytes[6..8].copy_from_slice(&self.newest.to_be_bytes());
         bytes[8..10].copy_from_slice(&self.oldest.to_be_bytes());
@@ -189,6 +194,7 @@ impl Preface {
         let vocabulary = match vocabulary {
             b'L' => Vocabulary::Local,
             b'F' => Vocabulary::Federation,
+            b'A' => Vocabulary::Admin,
             _ => return Err(PrefaceError::Malformed),
         };
         if (z0 | z1 | z2) != 0 {

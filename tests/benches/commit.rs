@@ -40,7 +40,7 @@ const BARE: &str = "bare SQLite loop";
 fn main() -> anyhow::Result<()> {
     let each = scaled(4_000);
     let sandbox = Sandbox::new();
-    let mut server = Server::start(&sandbox);
+    let mut server = Server::start_plaintext(&sandbox);
     let mut report = Report::new(
         "commit",
         format!("{AGENTS} agents, {BODY_BYTES}-byte bodies, fsync on, medians of {ROUNDS} rounds"),

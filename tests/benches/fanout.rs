@@ -47,7 +47,7 @@ fn main() -> anyhow::Result<()> {
     let count = scaled(10_000);
     let sandbox = Sandbox::new();
     let mut server = Server::start(&sandbox);
-    let mut hosts = HOSTS.map(|name| Host::start(&sandbox, name, server.address()));
+    let mut hosts = HOSTS.map(|name| Host::start(&sandbox, name, server.link()));
     let mut product = Product::begin(&hosts)?;
     let mut hub = Hub::begin()?;
 

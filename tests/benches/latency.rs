@@ -42,8 +42,8 @@ fn main() -> anyhow::Result<()> {
     let count = scaled(150);
     let sandbox = Sandbox::new();
     let mut server = Server::start(&sandbox);
-    let ada = Host::start(&sandbox, "ada", server.address());
-    let bee = Host::start(&sandbox, "bee", server.address());
+    let ada = Host::start(&sandbox, "ada", server.link());
+    let bee = Host::start(&sandbox, "bee", server.link());
     ada.wait_online();
     bee.wait_online();
     let file = |name: &str| Journal::create(&sandbox.path().join(name));

@@ -58,10 +58,17 @@ impl Host {
         }
     }
 
-    /// The same, federated with `server` too.
+    /// The same, federated with `server` too: without encryption if it is only an address.
     #[must_use]
     pub fn with_server(self, server: impl Display) -> Self {
-        self.with_args(&["--server", &server.to_string()])
+        let server = server.to_string();
+        let host = self.with_args(&["--server", &server]);
+        let plain = "--insecure-plaintext";
+        if !server.starts_with("chat://") && !host.args.iter().any(|arg| arg == plain) {
+            host.with_args(&[plain])
+        } else {
+            host
+        }
     }
 
     /// The same, run elsewhere.

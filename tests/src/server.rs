@@ -1,7 +1,7 @@
 //! One `chat server`.
 
 use crate::{
-    process::{Finished, Place, Process},
+    process::{Finished, Place, Process, run},
     sandbox::Sandbox,
 };
 use std::{
@@ -9,6 +9,9 @@ use std::{
     path::{Path, PathBuf},
     sync::atomic::{AtomicU32, Ordering},
 };
+
+/// How many hosts the invitation of the harness lets in: more than any test has.
+const MANY_HOSTS: u32 = 10_000;
 
 /// A server that keeps its address and state directory across restarts.
 #[derive(Debug)]
@@ -19,6 +22,9 @@ pub struct Server {
     logs: PathBuf,
     args: Vec<String>,
     process: Option<Process>,
+    /// What lets hosts in: of the first start, as `chat join` takes it; `None` for a server
+    /// without encryption.
+    invitation: Option<String>,
 }
 
 impl Server {
@@ -28,6 +34,31 @@ impl Server {
         let mut server = Self::new(sandbox, free_loopback());
         server.restart();
         server
+    }
+
+    /// As [`Server::start`], one that asks for no keys and encrypts nothing: for peers that are
+    /// made by hand.
+    #[must_use]
+    pub fn start_plaintext(sandbox: &Sandbox) -> Self {
+        let mut server = Self::new(sandbox, free_loopback()).plaintext();
+        server.restart();
+        server
+    }
+
+    /// One that does not run yet and will listen on `address`, with a key and an invitation that
+    /// hosts may have before.
+    #[must_use]
+    pub fn prepared(sandbox: &Sandbox, address: SocketAddr) -> Self {
+        let mut server = Self::new(sandbox, address);
+        server.restart();
+        server.kill();
+        server
+    }
+
+    /// The same, without keys and encryption.
+    #[must_use]
+    pub fn plaintext(self) -> Self {
+        self.with_args(&["--insecure-plaintext"])
     }
 
     /// One that does not run yet and will listen on `address`.
@@ -42,6 +73,7 @@ impl Server {
             logs: sandbox.dir("logs"),
             args: Vec::new(),
             process: None,
+            invitation: None,
         }
     }
 
@@ -72,6 +104,24 @@ impl Server {
         self.address
     }
 
+    /// What federates a host with it, and lets it in.
+    #[must_use]
+    pub fn link(&self) -> String {
+        self.link_by(self.address)
+    }
+
+    /// The same, by another address that leads to it.
+    #[must_use]
+    pub fn link_by(&self, address: SocketAddr) -> String {
+        match &self.invitation {
+            None => format!("plain://{address}"),
+            Some(invitation) => {
+                let secrets = invitation.splitn(4, '/').nth(3);
+                format!("chat://{address}/{}", secrets.expect("a key"))
+            }
+        }
+    }
+
     /// Where its files are.
     #[must_use]
     pub fn state_dir(&self) -> &Path {
@@ -90,6 +140,30 @@ impl Server {
         let mut process = self.launch();
         process.wait_for_line("listening on ");
         self.process = Some(process);
+        let plaintext = self.args.iter().any(|arg| arg == "--insecure-plaintext");
+        if self.invitation.is_none() && !plaintext {
+            self.invitation = Some(self.invite(MANY_HOSTS, None));
+        }
+    }
+
+    /// Makes an invitation for `uses` hosts, or for that `host` alone: what `chat join` takes.
+    #[must_use]
+    pub fn invite(&self, uses: u32, host: Option<&str>) -> String {
+        let mut words = vec!["invite".to_owned(), format!("--uses={uses}")];
+        words.extend(host.map(|host| format!("--host={host}")));
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let line = self.order(&words).ok();
+        let address = line.trim().strip_prefix("chat join ");
+        address.expect("a line to paste").to_owned()
+    }
+
+    /// Says something to the server that runs: `chat server WORDS…`.
+    #[must_use]
+    pub fn order(&self, words: &[&str]) -> Finished {
+        let mut command = self.place.chat();
+        command.arg("server").args(words);
+        command.arg("--state-dir").arg(&self.state_dir);
+        run("server-order", &mut command, &self.logs)
     }
 
     /// Starts a process without waiting for it to be ready, for tests of why it will not be.

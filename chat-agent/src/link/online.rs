@@ -7,6 +7,7 @@ use super::{
     mandate,
     replica::Replica,
     sending::{Progress, Sending},
+    stream::Stream,
     until,
     welcome::Welcome,
 };
@@ -17,8 +18,8 @@ use crate::{
 use bytes::{Buf, BytesMut};
 use futures_util::{FutureExt, StreamExt};
 use protocol::{
-    CodecError, FederatedRoom, FrameCodec, MessageId, Nick, RequestId, Room, Seq, Timestamp,
-    UserName, encode_frame,
+    CodecError, FederatedRoom, FrameCodec, KeyFingerprint, MessageId, Nick, RequestId, Room, Seq,
+    ServerAddress, ServerTrust, Timestamp, UserName, encode_frame,
     federation::{AgentFrame, Event, Refusal, Reply, Request, ServerFrame},
     limits::{HEARTBEAT_INTERVAL, PEER_TIMEOUT},
     local::{self, LinkStatus},
@@ -30,11 +31,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt, Chain},
-    net::{
-        TcpStream,
-        tcp::{OwnedReadHalf, OwnedWriteHalf},
-    },
+    io::{AsyncReadExt, AsyncWriteExt, Chain, ReadHalf, WriteHalf, split},
     sync::oneshot,
     time::{Instant, MissedTickBehavior, interval, sleep_until, timeout},
 };
@@ -67,6 +64,9 @@ enum Pending {
     },
     Errand(Errand),
     Ping,
+    NextKey {
+        key: KeyFingerprint,
+    },
     Sync {
         room: Room,
         done: oneshot::Sender<bool>,
@@ -77,15 +77,19 @@ enum Pending {
 }
 
 /// What is read of the connection: what is left of the opening, then the socket.
-type Incoming = Chain<Cursor<BytesMut>, OwnedReadHalf>;
+type Incoming = Chain<Cursor<BytesMut>, ReadHalf<Stream>>;
 
 /// The connection's state.
 pub(super) struct Online<'l> {
     link: &'l mut Link,
     since: Instant,
     frames: FramedRead<Heard<Incoming>, FrameCodec<ServerFrame, AgentFrame>>,
-    socket: OwnedWriteHalf,
+    socket: WriteHalf<Stream>,
     out: BytesMut,
+    /// Whether TLS may hold back some of what it took.
+    unflushed: bool,
+    server: ServerAddress,
+    servers: Vec<ServerAddress>,
     pending: HashMap<RequestId, Pending>,
     next_id: u32,
     following: Following,
@@ -97,24 +101,28 @@ impl<'l> Online<'l> {
     /// Queues what the server must hear first.
     pub(super) fn begin(
         link: &'l mut Link,
-        server: &str,
-        stream: TcpStream,
+        server: ServerAddress,
+        stream: Stream,
         welcome: Welcome,
         replica: Replica,
     ) -> Result<Self, LinkError> {
         link.hub.set_link(LinkStatus::Online {
-            server: server.to_owned(),
+            server: server.place().to_owned(),
             epoch: welcome.epoch,
             software: welcome.software,
             since: Timestamp::from(SystemTime::now()),
         });
-        let (read, socket) = stream.into_split();
+        let (read, socket) = split(stream);
         // What came behind the welcome is read again: a buffer that is put in place is only
         // looked at when more comes.
         let read = AsyncReadExt::chain(Cursor::new(welcome.rest), read);
         let frames = FramedRead::new(Heard::new(read), FrameCodec::new());
+        let servers = link.servers.borrow_and_update().clone();
         let mut online = Self {
             link,
+            server,
+            servers,
+            unflushed: false,
             since: Instant::now(),
             frames,
             socket,
@@ -129,6 +137,9 @@ impl<'l> Online<'l> {
             online.run_errand(Errand::Leave { room, nick, up_to })?;
         }
         online.run_errand(Errand::Directs { after: None })?;
+        if let Some(key) = online.link.keys.next() {
+            online.ask(Request::NextKey { key }, Pending::NextKey { key })?;
+        }
         online.tell(replica.roll, replica.roll_version)?;
         online.reconcile()?;
         Ok(online)
@@ -159,7 +170,7 @@ impl<'l> Online<'l> {
         loop {
             self.fill()?;
             let reading = self.can_read();
-            let writing = !self.out.is_empty();
+            let writing = !self.out.is_empty() || self.unflushed;
             let owes_settled = self.sending.owes();
             let owes_ingest = self.intake.is_due();
             let heard = self.frames.get_ref().last();
@@ -171,11 +182,13 @@ impl<'l> Online<'l> {
                     self.flush().await;
                     return Ok(Closed::Stopping);
                 }
-                _ = self.link.servers.changed() => return Ok(Closed::ServersChanged),
-                written = self.socket.write_buf(&mut self.out), if writing => {
-                    if written? == 0 {
-                        return Err(LinkError::ClosedByPeer);
+                _ = self.link.servers.changed() => {
+                    if self.link.has_others(&self.servers) {
+                        return Ok(Closed::ServersChanged);
                     }
+                }
+                written = write(&mut self.socket, &mut self.out, &mut self.unflushed), if writing => {
+                    written?;
                 }
                 done = self.intake.ingested() => self.ingested(done)?,
                 ready = self.sending.ready() => ready?,
@@ -340,6 +353,7 @@ impl<'l> Online<'l> {
                 let reconnect_in = Duration::from_millis(reconnect_in_ms.into());
                 return Ok(Some(Closed::GoingAway { reconnect_in }));
             }
+            Event::NextKey { key } => self.learn_next_key(key),
             Event::Closing { reason } => return Err(LinkError::Refused(reason)),
             Event::Unsubscribed { room, reason } => {
                 self.intake.give_up_on(&room);
@@ -392,6 +406,13 @@ impl<'l> Online<'l> {
             (Pending::Sync { done, .. }, _) => drop(done.send(false)),
             (Pending::Ask { answer }, result) => {
                 drop(answer.send(result.map_err(local::Refusal::ByServer)));
+            }
+            (Pending::NextKey { key }, Ok(_)) => match self.link.keys.change(key) {
+                Ok(()) => info!(%key, "the server knows this host's next key: it counts now"),
+                Err(error) => warn!(%error, "this host's key stays as it was"),
+            },
+            (Pending::NextKey { .. }, Err(error)) => {
+                warn!(%error, "the server does not take this host's next key");
             }
             (Pending::Ping, Err(error)) => warn!(%error, "the server refused a ping"),
             (Pending::Ping, Ok(_)) => {}
@@ -484,6 +505,20 @@ impl<'l> Online<'l> {
         }
     }
 
+    /// Remembers the key that the server will have next. Only who is known by a key says that.
+    fn learn_next_key(&mut self, announced: KeyFingerprint) {
+        let before = self.server.clone();
+        if let ServerTrust::Key { key, next, .. } = &mut self.server.trust
+            && *key != announced
+        {
+            *next = Some(announced);
+        }
+        if self.server != before {
+            info!(key = %announced, "the server will have another key");
+            self.link.learn(&before, self.server.clone());
+        }
+    }
+
     fn copy_topic(&self, room: FederatedRoom, topic: String) {
         // A copy for when the server is away; the next one told will do if the queue is full.
         let _told_again = self
@@ -517,6 +552,28 @@ impl<'l> Online<'l> {
             info!("the connection to the server closed before everything was sent");
         }
     }
+}
+
+/// Writes some of what is queued; when there is nothing more, makes TLS hold nothing back.
+///
+/// # Cancel safety
+///
+/// Cancel safe: what was written is taken out of `out`.
+async fn write(
+    socket: &mut WriteHalf<Stream>,
+    out: &mut BytesMut,
+    unflushed: &mut bool,
+) -> Result<(), LinkError> {
+    if out.is_empty() {
+        socket.flush().await?;
+        *unflushed = false;
+        return Ok(());
+    }
+    if socket.write_buf(out).await? == 0 {
+        return Err(LinkError::ClosedByPeer);
+    }
+    *unflushed = true;
+    Ok(())
 }
 
 #[cfg(test)]

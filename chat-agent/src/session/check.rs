@@ -2,8 +2,8 @@
 
 use crate::hub::Hub;
 use protocol::{
-    Cursor, Direct, Room, UserName,
-    limits::{DEFAULT_PORT, MAX_SERVER_ADDR_BYTES, MAX_SERVER_ADDRS, MAX_TOPIC_BYTES},
+    Cursor, Direct, Room, ServerAddress, UserName,
+    limits::{MAX_SERVER_ADDRS, MAX_TOPIC_BYTES},
     local::Refusal,
 };
 
@@ -75,48 +75,19 @@ pub(super) fn check_topic(topic: &str) -> Result<(), Refusal> {
     Err(Refusal::BadText { reason })
 }
 
-/// Checks `HOST[:PORT]`s and adds the default port.
-pub(crate) fn check_servers(servers: Vec<String>) -> Result<Vec<String>, Refusal> {
-    let bad = |reason| Err(Refusal::BadText { reason });
+/// The servers that somebody names for this host.
+pub(super) fn check_servers(servers: &[String]) -> Result<Vec<ServerAddress>, Refusal> {
+    let bad = |reason| Refusal::BadText { reason };
     if servers.is_empty() || servers.len() > MAX_SERVER_ADDRS {
-        return bad(format!(
+        return Err(bad(format!(
             "give 1 to {MAX_SERVER_ADDRS} servers, not {}",
             servers.len()
-        ));
+        )));
     }
-    let mut checked = Vec::with_capacity(servers.len());
-    for server in servers {
-        let is_plain = |text: &str| {
-            text.chars()
-                .all(|c| c.is_ascii_alphanumeric() || "-._:%".contains(c))
-        };
-        let (host, port) = match server.strip_prefix('[') {
-            Some(rest) => match rest.split_once(']') {
-                Some((host, "")) => (host, None),
-                Some((host, port)) => (host, port.strip_prefix(':')),
-                None => ("", None),
-            },
-            None => match server.split_once(':') {
-                Some((host, port)) if !port.contains(':') => (host, Some(port)),
-                Some(_) => (server.as_str(), None),
-                None => (server.as_str(), None),
-            },
-        };
-        let port = port.map_or(Ok(DEFAULT_PORT), str::parse);
-        match port {
-            Ok(port)
-                if !host.is_empty() && is_plain(host) && server.len() <= MAX_SERVER_ADDR_BYTES =>
-            {
-                checked.push(if host.contains(':') {
-                    format!("[{host}]:{port}")
-                } else {
-                    format!("{host}:{port}")
-                });
-            }
-            _ => return bad(format!("{server:?} is not HOST or HOST:PORT")),
-        }
-    }
-    Ok(checked)
+    let parsed = servers.iter().map(|server| ServerAddress::parse(server));
+    parsed
+        .collect::<Result<_, _>>()
+        .map_err(|error| bad(error.to_string()))
 }
 
 #[cfg(test)]
@@ -124,29 +95,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn servers_are_hosts_with_or_without_a_port() {
-        let check = |text: &str| check_servers(vec![text.to_owned()]).map(|mut all| all.remove(0));
-        assert_eq!(check("ada"), Ok("ada:7667".to_owned()));
-        assert_eq!(check("10.0.0.1:99"), Ok("10.0.0.1:99".to_owned()));
-        assert_eq!(check("[::1]:99"), Ok("[::1]:99".to_owned()));
-        assert_eq!(
-            check("[fe80::1%eth0]"),
-            Ok("[fe80::1%eth0]:7667".to_owned())
-        );
-        assert_eq!(check("::1"), Ok("[::1]:7667".to_owned()));
-        for bad in [
-            "",
-            ":7667",
-            "a b",
-            "ada:",
-            "ada:x",
-            "ada:70000",
-            "[::1",
-            "a\nb",
-        ] {
-            assert!(check(bad).is_err(), "{bad:?}");
-        }
-        assert!(check_servers(Vec::new()).is_err());
+    fn a_host_has_one_to_sixteen_servers() {
+        let check = |count| check_servers(&vec!["hub".to_owned(); count]);
+        assert_eq!(check(1).unwrap()[0].place(), "hub:7667");
+        assert!(check(0).is_err());
+        assert!(check(MAX_SERVER_ADDRS + 1).is_err());
+        let refused = check_servers(&["a b".to_owned()]).unwrap_err().to_string();
+        assert!(refused.contains("\"a b\" is no server"), "{refused}");
     }
 
     #[test]

@@ -199,7 +199,8 @@ impl<W: AsyncWrite + Unpin> Session<W> {
                     .push(async move { Done::Answered(answer, services.who(room, after).await) }),
             },
             Request::Federate { servers } => {
-                let checked = may_federate(self.uid, owner()).and_then(|()| check_servers(servers));
+                let checked =
+                    may_federate(self.uid, owner()).and_then(|()| check_servers(&servers));
                 match checked {
                     Err(refusal) => answer.give(Err(refusal)),
                     Ok(servers) => self.submit(Command::SetServers { servers, answer }),

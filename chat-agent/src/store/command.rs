@@ -4,7 +4,7 @@ use super::person::{Claim, DepartureNumber};
 use crate::answer::Answer;
 use protocol::{
     Committed, ConsumerName, Cursor, Epoch, FederatedRoom, MessageId, Nick, Outgoing, Room, Seq,
-    UserName, federation,
+    ServerAddress, UserName, federation,
     local::{Delivery, Refusal},
 };
 use tokio::sync::oneshot;
@@ -120,13 +120,20 @@ pub enum Command {
     },
     /// Take over the servers of the settings if they have changed.
     Configure {
-        /// `HOST:PORT` each; none if the settings name none.
-        servers: Vec<String>,
+        /// None if the settings name none.
+        servers: Vec<ServerAddress>,
+    },
+    /// Remember a server as something was learned of it, if it is still among those to try.
+    Learn {
+        /// As it was.
+        server: ServerAddress,
+        /// As it is to be remembered.
+        learned: ServerAddress,
     },
     /// Remember the servers to try.
     SetServers {
-        /// `HOST:PORT` each; none for local only.
-        servers: Vec<String>,
+        /// None for local only.
+        servers: Vec<ServerAddress>,
         /// Gets `Reply::Done`.
         answer: Answer,
     },
@@ -195,6 +202,8 @@ pub enum Outcome {
     Confirmed(bool),
     /// Of `Configure`: whether the settings won.
     Configured(bool),
+    /// The servers to try, as they are known now.
+    Learned(Vec<ServerAddress>),
     /// Of commands that have nothing to report.
     Done,
 }

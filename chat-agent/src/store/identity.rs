@@ -1,6 +1,6 @@
 //! Who this agent is, and which servers it remembers.
 
-use protocol::{AgentId, Epoch, HostName};
+use protocol::{AgentId, Epoch, HostName, ServerAddress};
 use room_log::StoreError;
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -19,7 +19,7 @@ pub struct Identity {
     /// The life of the server's log that the replica belongs to; [`NO_EPOCH`] before the first.
     pub server_epoch: Epoch,
     /// The servers to try in turn.
-    pub servers: Vec<String>,
+    pub servers: Vec<ServerAddress>,
 }
 
 impl Identity {
@@ -74,7 +74,7 @@ impl Identity {
                 .map(Epoch::from_bytes)
                 .ok_or_else(|| missing("local epoch"))?,
             server_epoch: array(connection, "server_epoch")?.map_or(NO_EPOCH, Epoch::from_bytes),
-            servers: servers.lines().map(str::to_owned).collect(),
+            servers: parse_servers(&servers)?,
         }))
     }
 }
@@ -120,8 +120,40 @@ pub(super) fn set_name(
 /// # Errors
 ///
 /// [`StoreError`]; the transaction must be rolled back then.
-pub fn set_servers(transaction: &Connection, servers: &[String]) -> Result<(), StoreError> {
-    put(transaction, "servers", servers.join("\n").as_bytes())
+pub fn set_servers(transaction: &Connection, servers: &[ServerAddress]) -> Result<(), StoreError> {
+    put(transaction, "servers", join(servers).as_bytes())
+}
+
+/// Remembers `server` as `learned`, if it is among the servers to try; returns these.
+///
+/// # Errors
+///
+/// [`StoreError`]; the transaction must be rolled back then.
+pub fn learn(
+    transaction: &Connection,
+    server: &ServerAddress,
+    learned: &ServerAddress,
+) -> Result<Vec<ServerAddress>, StoreError> {
+    let mut servers = parse_servers(&text(transaction, "servers")?.unwrap_or_default())?;
+    for known in servers.iter_mut().filter(|known| *known == server) {
+        known.clone_from(learned);
+    }
+    set_servers(transaction, &servers)?;
+    Ok(servers)
+}
+
+fn join(servers: &[ServerAddress]) -> String {
+    let lines: Vec<String> = servers.iter().map(ServerAddress::reveal).collect();
+    lines.join("\n")
+}
+
+fn parse_servers(lines: &str) -> Result<Vec<ServerAddress>, StoreError> {
+    let parsed = lines.lines().map(ServerAddress::parse);
+    let parsed: Result<Vec<_>, _> = parsed.collect();
+    parsed.map_err(|error| StoreError::BadValue {
+        what: "server",
+        value: error.to_string(),
+    })
 }
 
 /// Lets the servers of the settings win if they are others than the last time. What `chat join`
@@ -130,8 +162,8 @@ pub fn set_servers(transaction: &Connection, servers: &[String]) -> Result<(), S
 /// # Errors
 ///
 /// [`StoreError`]; the transaction must be rolled back then.
-pub fn configure(transaction: &Connection, servers: &[String]) -> Result<bool, StoreError> {
-    let setting = servers.join("\n");
+pub fn configure(transaction: &Connection, servers: &[ServerAddress]) -> Result<bool, StoreError> {
+    let setting = join(servers);
     if text(transaction, "servers_setting")?.unwrap_or_default() == setting {
         return Ok(false);
     }

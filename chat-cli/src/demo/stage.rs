@@ -11,7 +11,7 @@ use crate::{
     paths::Settings,
     render,
 };
-use protocol::{Direct, MessageId, Nick, Room, UserName};
+use protocol::{Direct, MessageId, Nick, Room, ServerAddress, UserName};
 use std::{ffi::OsString, time::Duration};
 use tempfile::TempDir;
 use tokio::{
@@ -61,15 +61,18 @@ impl Stage {
         let dir = directory()
             .map_err(|error| Failure::failed(format_args!("no temporary directory: {error}")))?;
         let server_place = Place::new(dir.path(), "server");
-        let server = start_server(&server_place, "127.0.0.1:0").await?;
-        let address = server.ready.clone();
+        // The first start says what lets other hosts in.
+        let server = start_server(&server_place, "127.0.0.1:0", "chat join ").await?;
+        let invitation = server.ready.clone();
+        let address = ServerAddress::parse(&invitation).map_err(Failure::failed)?;
+        let address = address.place().to_owned();
         let mut agents = Vec::new();
         let (tx, reports) = mpsc::channel(REPORTS);
         let (mut people, mut users) = (Vec::new(), Vec::new());
         let mut lives = JoinSet::new();
         for host in HOSTS {
             let place = Place::new(dir.path(), host);
-            agents.push(start_agent(&place, host, &address).await?);
+            agents.push(start_agent(&place, host, &invitation).await?);
             for name in NAMES.iter().filter(|name| name.ends_with(host)) {
                 let (user, talk) = connect(&place, name).await?;
                 let (orders, told) = mpsc::channel(8);
@@ -171,7 +174,7 @@ impl Stage {
     /// Starts the server again, on the same address and state.
     pub(super) async fn restart_server(&mut self) -> Result<(), Failure> {
         self.killed = Some(Instant::now());
-        self.server = Some(start_server(&self.server_place, &self.address).await?);
+        self.server = Some(start_server(&self.server_place, &self.address, "listening on ").await?);
         Ok(())
     }
 
@@ -395,7 +398,7 @@ async fn connect(place: &Place, name: &str) -> Result<(UserName, Conversation<()
     Ok((talk.me().clone(), talk))
 }
 
-async fn start_server(place: &Place, listen: &str) -> Result<Daemon, Failure> {
+async fn start_server(place: &Place, listen: &str, ready: &str) -> Result<Daemon, Failure> {
     let args: [OsString; 5] = [
         "server".into(),
         "--listen".into(),
@@ -403,7 +406,7 @@ async fn start_server(place: &Place, listen: &str) -> Result<Daemon, Failure> {
         "--state-dir".into(),
         place.state.clone().into(),
     ];
-    Daemon::start(args, "listening on ", &place.log).await
+    Daemon::start(args, ready, &place.log).await
 }
 
 async fn start_agent(place: &Place, host: &str, server: &str) -> Result<Daemon, Failure> {

@@ -10,14 +10,11 @@ use crate::{
     render,
 };
 use protocol::{
-    HostName, Target, Timestamp,
-    limits::{DEFAULT_PORT, MAX_SERVER_ADDRS},
+    ServerAddress, ServerTrust, Target, Timestamp,
+    limits::MAX_SERVER_ADDRS,
     local::{Event, LinkStatus, Reply, Request},
 };
-use std::{
-    net::Ipv6Addr,
-    time::{Duration, SystemTime},
-};
+use std::time::{Duration, SystemTime};
 use tokio::time::{Instant, interval, timeout_at};
 
 /// How long the command waits to be able to say that the server was reached.
@@ -38,7 +35,8 @@ pub async fn run(settings: &Settings, args: &JoinArgs) -> Result<(), Failure> {
         if target.starts_with(['#', '&']) {
             rooms.push(Target::parse(target).map_err(Failure::usage)?);
         } else {
-            servers.push(server_address(target).map_err(Failure::usage)?);
+            let server = server_address(target, args.insecure_plaintext);
+            servers.push(server.map_err(Failure::usage)?);
         }
     }
     if servers.len() > MAX_SERVER_ADDRS {
@@ -59,14 +57,14 @@ pub async fn run(settings: &Settings, args: &JoinArgs) -> Result<(), Failure> {
     federate(&mut session, &servers).await
 }
 
-async fn federate(session: &mut Session, servers: &[String]) -> Result<(), Failure> {
+async fn federate(session: &mut Session, servers: &[ServerAddress]) -> Result<(), Failure> {
     let Reply::Status(before) = session.call(Request::Status).await? else {
         return Err(CallError::Misfit.into());
     };
     let before = before.link;
     let asked_at = Timestamp::from(SystemTime::now());
     let request = Request::Federate {
-        servers: servers.to_vec(),
+        servers: servers.iter().map(ServerAddress::reveal).collect(),
     };
     session.command(request).await?;
     if let Some(replaced) = before.server().filter(|old| !is_among(old, servers)) {
@@ -79,7 +77,7 @@ async fn federate(session: &mut Session, servers: &[String]) -> Result<(), Failu
         match link {
             // Another server's connection may still be on its way out.
             LinkStatus::Online { server, since, .. } => {
-                servers.contains(server) || *since >= asked_at
+                is_among(server, servers) || *since >= asked_at
             }
             LinkStatus::Waiting { server, error, .. } => {
                 is_among(server, servers) && is_refusal(error) && *link != before
@@ -118,17 +116,22 @@ async fn federate(session: &mut Session, servers: &[String]) -> Result<(), Failu
     }
 }
 
-fn is_among(server: &str, servers: &[String]) -> bool {
-    servers.iter().any(|one| one == server)
+fn is_among(server: &str, servers: &[ServerAddress]) -> bool {
+    servers.iter().any(|one| one.place() == server)
 }
 
-fn named(servers: &[String]) -> String {
+fn places(servers: &[ServerAddress]) -> String {
+    let places: Vec<&str> = servers.iter().map(ServerAddress::place).collect();
+    places.join(", ")
+}
+
+fn named(servers: &[ServerAddress]) -> String {
     let noun = if servers.len() == 1 {
         "server"
     } else {
         "servers"
     };
-    format!("{noun} {}", servers.join(", "))
+    format!("{noun} {}", places(servers))
 }
 
 /// Shows every state of the link to `enough` until it is.
@@ -159,66 +162,38 @@ async fn watch(
     }
 }
 
-fn why(link: &LinkStatus, servers: &[String]) -> String {
+fn why(link: &LinkStatus, servers: &[ServerAddress]) -> String {
     match link {
         LinkStatus::Waiting { error, .. } if servers.len() == 1 => briefly(error).to_owned(),
         LinkStatus::Waiting { server, error, .. } => format!("{server}: {}", briefly(error)),
         LinkStatus::Connecting { server } => format!("{server} has not answered"),
         LinkStatus::LocalOnly | LinkStatus::Online { .. } => {
-            format!("no answer from {}", servers.join(", "))
+            format!("no answer from {}", places(servers))
         }
     }
 }
 
-/// `HOST`, `HOST:PORT`, `[IPv6]` or `[IPv6]:PORT`, with the default port filled in.
-fn server_address(text: &str) -> Result<String, String> {
-    let wrong =
-        |why: &str| format!("{text:?} is no server: {why}; write HOST, HOST:PORT or [IPv6]:PORT");
-    let (host, port) = if let Some(rest) = text.strip_prefix('[') {
-        let (host, rest) = rest
-            .split_once(']')
-            .ok_or_else(|| wrong("the bracket is not closed"))?;
-        // A link-local address says on which of this host's links it is.
-        let (address, zone) = match host.split_once('%') {
-            Some((address, zone)) => (address, Some(zone)),
-            None => (host, None),
-        };
-        address
-            .parse::<Ipv6Addr>()
-            .map_err(|_| wrong("no IPv6 address is in the brackets"))?;
-        let is_link = |zone: &str| {
-            let is_plain = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
-            !zone.is_empty() && zone.chars().all(is_plain)
-        };
-        if !zone.is_none_or(is_link) {
-            return Err(wrong("behind % stands the name of a link, such as eth0"));
+/// A server as it was typed; one without a key is spoken to without encryption if that was asked
+/// for, and only then.
+fn server_address(text: &str, insecure_plaintext: bool) -> Result<ServerAddress, String> {
+    let mut server = ServerAddress::parse(text).map_err(|error| error.to_string())?;
+    match server.trust {
+        ServerTrust::Authority if insecure_plaintext => server.trust = ServerTrust::Plaintext,
+        ServerTrust::Plaintext if !insecure_plaintext => {
+            return Err(format!(
+                "{text} would be spoken to without encryption: add --insecure-plaintext if that \
+                 is what you want"
+            ));
         }
-        let port = match rest.strip_prefix(':') {
-            Some(port) => Some(port),
-            None if rest.is_empty() => None,
-            None => return Err(wrong("something follows the bracket")),
-        };
-        (format!("[{host}]"), port)
-    } else {
-        let (host, port) = match text.split_once(':') {
-            Some((host, port)) => (host, Some(port)),
-            None => (text, None),
-        };
-        if port.is_some_and(|port| port.contains(':')) {
-            return Err(wrong("an IPv6 address needs brackets"));
+        ServerTrust::Key { .. } if insecure_plaintext => {
+            return Err(format!(
+                "{} has a key, so it speaks TLS: leave --insecure-plaintext away",
+                server.place()
+            ));
         }
-        HostName::parse(host).map_err(|error| wrong(&error.to_string()))?;
-        (host.to_owned(), port)
-    };
-    let port = match port {
-        Some(port) => port
-            .parse::<u16>()
-            .ok()
-            .filter(|port| *port != 0)
-            .ok_or_else(|| wrong("the port is not between 1 and 65535"))?,
-        None => DEFAULT_PORT,
-    };
-    Ok(format!("{host}:{port}"))
+        _ => {}
+    }
+    Ok(server)
 }
 
 #[cfg(test)]
@@ -226,35 +201,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_server_is_completed_with_the_default_port() {
-        for (typed, meant) in [
-            ("hub", "hub:7667"),
-            ("hub.lan:1234", "hub.lan:1234"),
-            ("192.0.2.1", "192.0.2.1:7667"),
-            ("[2001:db8::1]", "[2001:db8::1]:7667"),
-            ("[::1]:99", "[::1]:99"),
-            ("[fe80::1%eth0]", "[fe80::1%eth0]:7667"),
-            ("[fe80::1%wlan0.7]:99", "[fe80::1%wlan0.7]:99"),
-        ] {
-            assert_eq!(server_address(typed).as_deref(), Ok(meant));
-        }
+    fn nothing_is_spoken_in_the_clear_that_was_not_meant_to_be() {
+        let plain = server_address("hub", true).unwrap();
+        assert_eq!(plain.trust, ServerTrust::Plaintext);
+        let known = server_address("hub", false).unwrap();
+        assert_eq!(known.trust, ServerTrust::Authority);
+        let refused = server_address("plain://hub", false).unwrap_err();
+        assert!(refused.contains("--insecure-plaintext"), "{refused}");
+        let key = protocol::KeyFingerprint::from_bytes([1; 32]);
+        assert!(server_address(&format!("chat://hub/{key}"), true).is_err());
     }
 
     #[test]
     fn what_is_no_server_says_why() {
-        for (typed, why) in [
-            ("::1", "brackets"),
-            ("[::1", "not closed"),
-            ("[hub]", "no IPv6"),
-            ("[fe80::1%]", "name of a link"),
-            ("[fe80::1%a b]", "name of a link"),
-            ("hub:0", "port"),
-            ("hub:x", "port"),
-            ("bob@hub", "cannot contain '@'"),
-            ("", "empty"),
-        ] {
-            let error = server_address(typed).unwrap_err();
-            assert!(error.contains(why), "{error}");
-        }
+        let error = server_address("bob@hub", false).unwrap_err();
+        assert!(error.contains("'@'"), "{error}");
     }
 }

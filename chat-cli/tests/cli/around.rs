@@ -168,7 +168,7 @@ fn a_well_host_passes_and_a_server_that_is_none_does_not() {
             let _ = stream.write_all(b"220 mail.example ESMTP\r\n");
         }
     });
-    let joined = host.run(&["join", &address]);
+    let joined = host.run(&["join", "--insecure-plaintext", &address]);
     assert_eq!(joined.status.code(), Some(1), "{}", stderr(&joined));
     let ill = host.run(&["doctor"]);
     assert_eq!(ill.status.code(), Some(1));
@@ -191,8 +191,8 @@ fn the_clock_and_the_server_are_looked_at_without_joining() {
     server
         .args(["server", "--listen", "127.0.0.1:0", "--state-dir"])
         .arg(dir.path());
-    let (mut server, _stdout, address) = start(&mut server, "listening on ");
-    let joined = host.run(&["join", &address]);
+    let (mut server, _stdout, link) = start(&mut server, "chat join ");
+    let joined = host.run(&["join", &link]);
     assert_eq!(joined.status.code(), Some(0), "{}", stderr(&joined));
     let unknown = json(&host.run(&["doctor", "--json"]));
     let clock = check(&unknown, "clock")["found"]
@@ -208,7 +208,7 @@ fn the_clock_and_the_server_are_looked_at_without_joining() {
         check(&checks, "link")["found"]
             .as_str()
             .unwrap()
-            .contains(&address)
+            .contains(link.split('/').nth(2).unwrap())
     );
     let clock = check(&checks, "clock")["found"].as_str().unwrap();
     assert!(clock.contains("within"), "{clock}");

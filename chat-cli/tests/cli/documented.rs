@@ -186,7 +186,8 @@ fn everything() -> Vec<Value> {
             let _ = std::io::Write::write_all(&mut stream, b"220 mail.example ESMTP\r\n");
         }
     });
-    assert_eq!(host.run(&["join", &address]).status.code(), Some(1));
+    let refused = host.run(&["join", "--insecure-plaintext", &address]);
+    assert_eq!(refused.status.code(), Some(1));
     run(&["send", "#ops", "waits", "--json"]);
     let id = printed_id(&run(&["send", "#ops", "waits, too", "--json"]));
     run(&["reply", "#ops", &id, "an answer that waits", "--json"]);
@@ -199,10 +200,11 @@ fn everything() -> Vec<Value> {
     let dir = tempfile::tempdir().unwrap();
     let mut server = chat();
     server
-        .args(["server", "--listen", "127.0.0.1:0", "--state-dir"])
+        .args(["server", "--listen", "127.0.0.1:0", "--insecure-plaintext"])
+        .arg("--state-dir")
         .arg(dir.path());
     let (mut server, _stdout, address) = start(&mut server, "listening on ");
-    let joined = host.run(&["join", &address]);
+    let joined = host.run(&["join", "--insecure-plaintext", &address]);
     assert_eq!(joined.status.code(), Some(0), "{}", stderr(&joined));
     run(&["send", "#ops", "arrives", "--wait", "committed", "--json"]);
     run(&["status", "--json"]);
@@ -219,6 +221,36 @@ fn everything() -> Vec<Value> {
     run(&["rooms", "--json"]);
     run(&["who", "#ops", "--json"]);
     run(&["topic", "#ops", "--json"]);
+    server.kill().unwrap();
+    server.wait().unwrap();
+    printed.extend(administered(&host));
+    printed
+}
+
+/// What somebody who runs a server prints.
+fn administered(host: &Host) -> Vec<Value> {
+    let dir = tempfile::tempdir().unwrap();
+    let mut server = chat();
+    server
+        .args(["server", "--listen", "127.0.0.1:0", "--state-dir"])
+        .arg(dir.path());
+    let (mut server, _stdout, link) = start(&mut server, "chat join ");
+    let joined = host.run(&["join", &link]);
+    assert_eq!(joined.status.code(), Some(0), "{}", stderr(&joined));
+    let mut printed = Vec::new();
+    for words in [
+        &["invite", "--json"][..],
+        &["invitations", "--json"],
+        &["agents", "--json"],
+        &["rotate-key", "--json"],
+    ] {
+        let mut command = chat();
+        command.arg("server").args(words);
+        let output = command.arg("--state-dir").arg(dir.path()).output().unwrap();
+        let objects = json(&output);
+        assert!(!objects.is_empty(), "{words:?}: {}", stderr(&output));
+        printed.extend(objects);
+    }
     server.kill().unwrap();
     server.wait().unwrap();
     printed

@@ -34,7 +34,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let reply = PendingReply::new(id, Arc::clone(&self.line.outbound), in_flight);
         let log = Arc::clone(self.service.log());
         match request {
-            Request::Hello { .. } => {
+            Request::Hello { .. } | Request::Enrol { .. } => {
                 reply.answer(Err(Refusal::HelloOutOfPlace));
                 return Err(Refusal::HelloOutOfPlace);
             }
@@ -86,6 +86,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     reply,
                     async move { query::directs(&*log, &host, after).await },
                 );
+            }
+            Request::NextKey { key } => {
+                let (identity, host) = (self.identity.clone(), self.seat.handle.host.clone());
+                self.look_up(reply, async move {
+                    let noted = identity.note_next_key(host, key).await;
+                    noted.map(|()| Reply::Done)
+                });
             }
             Request::Ping => reply.answer(Ok(Reply::Pong)),
         }

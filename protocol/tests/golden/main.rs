@@ -7,7 +7,7 @@
 mod samples;
 mod table;
 
-use protocol::{federation, local};
+use protocol::{admin, federation, local};
 use samples::REQUEST;
 use std::{convert::identity, env, fs};
 use table::Table;
@@ -20,6 +20,7 @@ fn every_variant_is_encoded_as_ever() {
     add_shared(&mut table);
     add_federation(&mut table);
     add_local(&mut table);
+    add_admin(&mut table);
     if env::var_os("CHAT_BLESS").is_some() {
         fs::write(FILE, table.render()).unwrap();
     }
@@ -78,6 +79,39 @@ fn add_federation(table: &mut Table) {
         identity,
     );
     table.variants("federation::TooMany", samples::too_many(), identity);
+    table.variants(
+        "federation::BadInvitation",
+        samples::bad_invitations(),
+        identity,
+    );
+}
+
+fn add_admin(table: &mut Table) {
+    use admin::{CommandFrame, ServerFrame};
+    table.variants("admin::Request", samples::admin_requests(), |request| {
+        CommandFrame {
+            id: REQUEST,
+            request,
+        }
+    });
+    table.variants("admin::Reply", samples::admin_replies(), |reply| {
+        ServerFrame {
+            id: REQUEST,
+            result: Ok(reply),
+        }
+    });
+    table.variants("admin::Refusal", samples::admin_refusals(), |refusal| {
+        ServerFrame {
+            id: REQUEST,
+            result: Err(refusal),
+        }
+    });
+    table.variants(
+        "admin::InvitationState",
+        samples::invitation_states(),
+        identity,
+    );
+    table.variants("admin::AgentState", samples::agent_states(), identity);
 }
 
 fn add_local(table: &mut Table) {

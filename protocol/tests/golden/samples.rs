@@ -2,8 +2,8 @@
 
 use protocol::{
     AgentId, Availability, Committed, ConsumerName, Content, Cursor, Direct, Epoch, FederatedRoom,
-    HostName, Member, MessageId, Nick, Outgoing, RequestId, Room, Seq, Timestamp, UserName,
-    federation, local,
+    HostName, Invitation, KeyFingerprint, Member, MessageId, Nick, Outgoing, RequestId, Room, Seq,
+    Timestamp, UserName, admin, federation, local,
 };
 
 pub(crate) const REQUEST: RequestId = RequestId(7);
@@ -188,6 +188,11 @@ pub(crate) fn federation_requests() -> Vec<federation::Request> {
         },
         Request::Directs { after: None },
         Request::Ping,
+        Request::Enrol {
+            host: host("ada"),
+            invitation: Invitation::from_bytes([0x1f; 16]),
+        },
+        Request::NextKey { key: key() },
     ]
 }
 
@@ -262,11 +267,12 @@ pub(crate) fn federation_events() -> Vec<federation::Event> {
             room: room("#ops"),
             reason: Refusal::Replaced,
         },
+        Event::NextKey { key: key() },
     ]
 }
 
 pub(crate) fn federation_refusals() -> Vec<federation::Refusal> {
-    use federation::{LimitedText, Refusal, TooMany};
+    use federation::{BadInvitation, LimitedText, Refusal, TooMany};
     vec![
         Refusal::NotYet {
             retry_after_ms: 100,
@@ -308,6 +314,18 @@ pub(crate) fn federation_refusals() -> Vec<federation::Refusal> {
         Refusal::Unreadable {
             reason: "bad author".to_owned(),
         },
+        Refusal::NotEnrolled,
+        Refusal::BadInvitation {
+            reason: BadInvitation::Expired,
+        },
+        Refusal::HostEnrolled { host: host("ada") },
+        Refusal::OtherHost {
+            enrolled: host("ada"),
+            given: host("bee"),
+        },
+        Refusal::Revoked,
+        Refusal::TlsRequired,
+        Refusal::NoKey,
     ]
 }
 
@@ -642,4 +660,111 @@ pub(crate) fn local_refusals() -> Vec<local::Refusal> {
             head: Seq::new(5),
         },
     ]
+}
+
+fn key() -> KeyFingerprint {
+    KeyFingerprint::from_bytes([0x3c; 32])
+}
+
+pub(crate) fn bad_invitations() -> [federation::BadInvitation; 5] {
+    use federation::BadInvitation;
+    [
+        BadInvitation::Unknown,
+        BadInvitation::Expired,
+        BadInvitation::Used,
+        BadInvitation::Revoked,
+        BadInvitation::OtherHost,
+    ]
+}
+
+pub(crate) fn admin_requests() -> Vec<admin::Request> {
+    use admin::Request;
+    vec![
+        Request::Invite {
+            uses: 3,
+            valid_for_s: 86_400,
+            host: Some(host("ada")),
+        },
+        Request::Invitations { after: Some(7) },
+        Request::RevokeInvitation { invitation: 7 },
+        Request::Agents {
+            after: Some(host("ada")),
+        },
+        Request::RevokeAgent { host: host("ada") },
+        Request::NextKey,
+        Request::ChangeKey,
+    ]
+}
+
+pub(crate) fn admin_replies() -> Vec<admin::Reply> {
+    use admin::{AgentInfo, AgentState, InvitationInfo, InvitationState, Reply};
+    vec![
+        Reply::Invited {
+            invitation: 7,
+            address: "chat://hub:7667/KEY/SECRET".to_owned(),
+            expires_at: Timestamp::from_micros(1_700_000_000_000_000),
+        },
+        Reply::Invitations {
+            invitations: vec![InvitationInfo {
+                invitation: 7,
+                host: None,
+                uses_left: 2,
+                made_at: Timestamp::from_micros(1_700_000_000_000_000),
+                expires_at: Timestamp::from_micros(1_700_000_086_400_000),
+                state: InvitationState::Open,
+            }],
+            more: false,
+        },
+        Reply::Agents {
+            agents: vec![AgentInfo {
+                host: host("ada"),
+                key: key(),
+                enrolled_at: Timestamp::from_micros(1_700_000_000_000_000),
+                state: AgentState::Connected,
+            }],
+            more: true,
+        },
+        Reply::Done,
+        Reply::Key {
+            key: key(),
+            connected: 2,
+            enrolled: 3,
+        },
+    ]
+}
+
+pub(crate) fn admin_refusals() -> Vec<admin::Refusal> {
+    use admin::Refusal;
+    vec![
+        Refusal::Plaintext,
+        Refusal::NoSuchInvitation { invitation: 7 },
+        Refusal::NoSuchAgent { host: host("ada") },
+        Refusal::BadNumber {
+            reason: "0 uses".to_owned(),
+        },
+        Refusal::NoNextKey,
+        Refusal::OwnCertificate,
+        Refusal::Unavailable {
+            reason: "disk full".to_owned(),
+        },
+        Refusal::Malformed {
+            reason: "2 bytes left".to_owned(),
+        },
+        Refusal::NotAllowed { uid: 1_000 },
+    ]
+}
+
+pub(crate) fn invitation_states() -> [admin::InvitationState; 4] {
+    use admin::InvitationState;
+    [
+        InvitationState::Open,
+        InvitationState::Expired,
+        InvitationState::Used,
+        InvitationState::Revoked,
+    ]
+}
+
+pub(crate) fn agent_states() -> [admin::AgentState; 3] {
+    use admin::AgentState;
+    [AgentState::Connected, AgentState::Away, AgentState::Revoked]
 }

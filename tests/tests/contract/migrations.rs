@@ -17,8 +17,8 @@ use chat_agent::{
 };
 use chat_server::log::{Log, SqliteLog, append_all};
 use protocol::{
-    AgentId, Content, Epoch, FederatedRoom, HostName, MessageId, Outgoing, Room, Seq, Timestamp,
-    UserName, federation::Reply, local::SearchQuery,
+    AgentId, Content, Epoch, FederatedRoom, HostName, MessageId, Outgoing, Room, Seq,
+    ServerAddress, Timestamp, UserName, federation::Reply, local::SearchQuery,
 };
 use room_log::{Chore, Database, Store, log, roster};
 use rusqlite::{Connection, params};
@@ -184,7 +184,9 @@ fn an_agents_file_of_any_version_opens_with_all_it_holds() {
             host: HostName::parse("ada").unwrap(),
             local_epoch: local,
             server_epoch: server,
-            servers: vec!["bee:7667".to_owned(), "cat:7667".to_owned()],
+            servers: ["bee:7667", "cat:7667"]
+                .map(|server| ServerAddress::parse(server).unwrap())
+                .to_vec(),
         };
         assert_eq!(identity.as_ref(), Some(&expected));
         assert_eq!(find(&connection, &expected, "TWO"), [messages[1].id]);

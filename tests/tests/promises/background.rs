@@ -244,7 +244,7 @@ fn sighup_takes_over_servers_wherever_the_agent_was_started() {
         .wait()
         .expect_code(0);
     let pid = agent.pid().expect("an agent");
-    let settings = format!("servers = ['{}']", server.address());
+    let settings = format!("servers = ['{}']", server.link());
     fs::write(dir.join("agent.toml"), settings).expect("new settings");
     signal(pid, Signal::HUP);
     let mut session = Session::open(&agent.socket, "observer", false).expect("a session");

@@ -119,8 +119,8 @@ impl Conversation {
 /// A server and two hosts federated with it.
 pub(crate) fn two_hosts(sandbox: &tests::Sandbox) -> (Server, Host, Host) {
     let server = Server::start(sandbox);
-    let ada = Host::start(sandbox, "ada", server.address());
-    let bee = Host::start(sandbox, "bee", server.address());
+    let ada = Host::start(sandbox, "ada", server.link());
+    let bee = Host::start(sandbox, "bee", server.link());
     ada.wait_online();
     bee.wait_online();
     (server, ada, bee)

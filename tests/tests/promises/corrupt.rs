@@ -67,14 +67,14 @@ fn a_server_refuses_a_damaged_log_and_takes_it_back_when_mended() {
     let _turn = heavy();
     let sandbox = Sandbox::new();
     let mut server = Server::start(&sandbox);
-    let ada = Host::start(&sandbox, "ada", server.address());
+    let ada = Host::start(&sandbox, "ada", server.link());
     let alice = ada.terminal("alice");
     fill(&alice, "#ops");
     ada.wait_outbox_empty();
     server.terminate().expect_code(0);
     refuses_every_damage(&server.database(), || server.launch());
     server.restart();
-    let bee = Host::start(&sandbox, "bee", server.address());
+    let bee = Host::start(&sandbox, "bee", server.link());
     bee.wait_online();
     assert_eq!(bee.terminal("bob").read_all("#ops").len(), 300);
 }
@@ -107,7 +107,7 @@ fn fill(alice: &tests::Terminal, room: &str) {
 fn a_damaged_message_costs_a_host_its_room_only() {
     let sandbox = Sandbox::new();
     let mut server = Server::start(&sandbox);
-    let ada = Host::start(&sandbox, "ada", server.address());
+    let ada = Host::start(&sandbox, "ada", server.link());
     let alice = ada.terminal("alice");
     for text in ["one", "two"] {
         alice.send_committed("#old", text);
@@ -121,7 +121,7 @@ fn a_damaged_message_costs_a_host_its_room_only() {
     drop(database);
     server.restart();
 
-    let bee = Host::start(&sandbox, "bee", server.address());
+    let bee = Host::start(&sandbox, "bee", server.link());
     let bob = bee.terminal("bob");
     eventually("what comes before it can be had", || {
         let lines = bob.read_all("#old");
@@ -155,7 +155,7 @@ fn a_damaged_message_costs_a_host_its_room_only() {
 fn a_lost_message_costs_a_host_its_room_only() {
     let sandbox = Sandbox::new();
     let mut server = Server::start(&sandbox);
-    let ada = Host::start(&sandbox, "ada", server.address());
+    let ada = Host::start(&sandbox, "ada", server.link());
     let alice = ada.terminal("alice");
     for text in ["one", "two", "three"] {
         alice.send_committed("#old", text);
@@ -169,7 +169,7 @@ fn a_lost_message_costs_a_host_its_room_only() {
     drop(database);
     server.restart();
 
-    let bee = Host::start(&sandbox, "bee", server.address());
+    let bee = Host::start(&sandbox, "bee", server.link());
     bee.wait_online();
     let link = bee.status().link;
     let bob = bee.terminal("bob");

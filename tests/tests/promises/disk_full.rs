@@ -81,8 +81,8 @@ fn a_server_with_a_full_disk_makes_hosts_wait_and_recovers_by_itself() {
         let address = tests::server::free_loopback();
         let mut server = Server::new(&sandbox, address).with_state_dir(disk.path.clone());
         server.restart();
-        let ada = Host::start(&sandbox, "ada", address);
-        let bee = Host::start(&sandbox, "bee", address);
+        let ada = Host::start(&sandbox, "ada", server.link());
+        let bee = Host::start(&sandbox, "bee", server.link());
         let alice = ada.terminal("alice");
         let mut bob = bee.terminal("bob").tail(&["#ops"], "0");
         alice.send_committed("#ops", &body(0));
@@ -157,10 +157,10 @@ fn an_agent_with_a_full_disk_refuses_clearly_and_recovers_by_itself() {
         let disk = SmallDisk::mount(&sandbox, "agent-disk");
         let mut server = Server::start(&sandbox);
         let mut ada = Host::new(&sandbox, "ada")
-            .with_server(server.address())
+            .with_server(server.link())
             .with_state_dir(disk.path.clone());
         ada.restart();
-        let bee = Host::start(&sandbox, "bee", server.address());
+        let bee = Host::start(&sandbox, "bee", server.link());
         ada.wait_online();
         let alice = ada.terminal("alice");
         let mut bob = bee.terminal("bob").tail(&["#ops"], "0");

@@ -25,8 +25,9 @@ fn the_server_synchronises_before_it_acknowledges_or_publishes() {
     let _turn = heavy();
     let sandbox = Sandbox::new();
     let trace = sandbox.path().join("server.strace");
-    let mut server =
-        Server::new(&sandbox, free_loopback()).in_place(traced(&sandbox.place(), &trace));
+    let mut server = Server::new(&sandbox, free_loopback())
+        .in_place(traced(&sandbox.place(), &trace))
+        .plaintext();
     server.restart();
     // The only peer, which never pings: every write to it answers or tells something.
     let mut peer = AgentPeer::open(server.address(), "ada").expect("welcome");
@@ -139,7 +140,7 @@ fn a_server_killed_before_its_fsync_acknowledges_nothing_unsynchronised_later() 
     let _turn = heavy();
     let sandbox = Sandbox::new();
     let trace = sandbox.path().join("server.strace");
-    let mut server = Server::start(&sandbox);
+    let mut server = Server::start_plaintext(&sandbox);
     let mut peer = AgentPeer::open(server.address(), "ada").expect("welcome");
     let messages = markers("said", 1);
     let again = append(&ops(), messages[0].clone());

@@ -183,8 +183,8 @@ struct Scene {
 impl Scene {
     fn new() -> Self {
         let sandbox = Sandbox::new();
-        let server = Server::start(&sandbox);
-        let ada = Host::start(&sandbox, "ada", server.address());
+        let server = Server::start_plaintext(&sandbox);
+        let ada = Host::start(&sandbox, "ada", server.link());
         ada.wait_online();
         let mut witness = ada.session("witness");
         witness.open_room("#ops", From::Beginning);

@@ -61,7 +61,7 @@ fn kill_everybody(test: &str, rounds: u32, sandbox: &Sandbox, daemons: &Place) {
     server.restart();
     let mut hosts = ["ada", "bee"].map(|name| {
         let mut host = Host::new(sandbox, name)
-            .with_server(server.address())
+            .with_server(server.link())
             .in_place(daemons.clone());
         host.restart();
         host

@@ -10,7 +10,7 @@ use tests::{Host, Sandbox, Server};
 fn a_reader_whose_user_leaves_in_another_session_is_told_and_ends() {
     let sandbox = Sandbox::new();
     let server = Server::start(&sandbox);
-    let ada = Host::start(&sandbox, "ada", server.address());
+    let ada = Host::start(&sandbox, "ada", server.link());
     ada.wait_online();
     let alice = ada.terminal("alice");
     for room in ["#ops", "&den"] {

@@ -12,12 +12,12 @@ use tests::{Host, Process, Sandbox, Server, Signal, eventually, limit, server::f
 fn any_free_port_is_told_on_standard_output() {
     let sandbox = Sandbox::new();
     let address = "127.0.0.1:0".parse().expect("an address");
-    let server = Server::new(&sandbox, address);
+    let server = Server::new(&sandbox, address).plaintext();
     let mut process = server.launch();
     let told = process.wait_for_line("listening on ");
     let told: SocketAddr = told.parse().expect("an address");
     assert_ne!(told.port(), 0);
-    let ada = Host::start(&sandbox, "ada", told);
+    let ada = Host::start(&sandbox, "ada", format!("plain://{told}"));
     ada.wait_online();
 }
 
@@ -105,8 +105,9 @@ fn sighup_takes_over_settings_on_the_same_connections() {
     let sandbox = Sandbox::new();
     let server = Server::start(&sandbox);
     let second = free_loopback();
+    let mut moved = Server::prepared(&sandbox, second);
     let settings = sandbox.path().join("agent.toml");
-    let write = |servers: &[SocketAddr], outbox_limit: u32, log: &str| {
+    let write = |servers: &[String], outbox_limit: u32, log: &str| {
         let servers: Vec<String> = servers.iter().map(|server| format!("'{server}'")).collect();
         let servers = servers.join(", ");
         let text = format!("servers = [{servers}]\noutbox_limit = {outbox_limit}\nlog = '{log}'\n");
@@ -121,7 +122,7 @@ fn sighup_takes_over_settings_on_the_same_connections() {
             if reloaded { Ok(()) } else { Err(log) }
         });
     };
-    write(&[server.address()], 2_000_000, "info");
+    write(&[server.link()], 2_000_000, "info");
     let config = settings.to_str().expect("a plain path");
     let mut ada = Host::new(&sandbox, "ada").with_args(&["--config", config]);
     ada.restart();
@@ -131,7 +132,7 @@ fn sighup_takes_over_settings_on_the_same_connections() {
     let debug = |ada: &mut Host| ada.agent().stderr().contains("DEBUG");
     assert!(!debug(&mut ada));
 
-    write(&[server.address()], 200_000, "debug");
+    write(&[server.link()], 200_000, "debug");
     reload(&mut ada);
     assert_eq!(online_since(&ada), since, "the same connection");
     alice.send("#ops", "before").expect("accepted");
@@ -139,14 +140,13 @@ fn sighup_takes_over_settings_on_the_same_connections() {
     assert!(debug(&mut ada), "the log tells more");
 
     // Another server, and one that is not there: the outbox fills up to its new limit.
-    write(&[second], 200_000, "info");
+    write(&[moved.link()], 200_000, "info");
     reload(&mut ada);
     ada.wait_offline();
     let text = "x".repeat(10_000);
     let refusal = (0..100).find_map(|_| alice.send("#ops", &text).err());
     let refusal = refusal.expect("the new limit is kept").to_string();
     assert!(refusal.contains("200000"), "{refusal}");
-    let mut moved = Server::new(&sandbox, second);
     moved.restart();
     ada.wait_outbox_empty();
     let server = match alice.status().link {
@@ -293,8 +293,8 @@ fn several_server_addresses_are_tried_in_turn() {
     let mut server = Server::start(&sandbox);
     let first = free_loopback();
     let mut ada = Host::new(&sandbox, "ada")
-        .with_server(first)
-        .with_server(server.address());
+        .with_server(server.link_by(first))
+        .with_server(server.link());
     ada.restart();
     ada.wait_online();
     let alice = ada.terminal("alice");
@@ -322,7 +322,17 @@ fn a_recreated_server_log_is_a_new_epoch_that_readers_are_told_of() {
     let cursor = bob.tail(&["#ops"], "0").wait_for("in the old log").cursor;
 
     server.kill();
-    fs::remove_dir_all(server.state_dir()).expect("the log is removed on purpose");
+    for name in [
+        "server.db",
+        "server.db-wal",
+        "server.db-shm",
+        "server.exists",
+    ] {
+        let path = server.state_dir().join(name);
+        if path.exists() {
+            fs::remove_file(path).expect("the log is removed on purpose");
+        }
+    }
     server.restart();
     ada.wait_online();
     bee.wait_online();
@@ -380,7 +390,7 @@ fn a_restored_agent_resumes_no_cursor_in_the_wrong_place() {
 fn what_chat_leave_said_outlives_a_restart_with_the_same_flags() {
     let sandbox = Sandbox::new();
     let server = Server::start(&sandbox);
-    let mut ada = Host::start(&sandbox, "ada", server.address());
+    let mut ada = Host::start(&sandbox, "ada", server.link());
     ada.wait_online();
     ada.terminal("alice").run(["leave"]).expect_code(0);
     ada.terminate_agent().expect_code(0);

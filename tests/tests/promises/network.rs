@@ -33,7 +33,7 @@ impl Apart {
         server.restart();
         let host = |name: &str, link: &Link| {
             let mut host = Host::new(sandbox, name)
-                .with_server(address)
+                .with_server(server.link())
                 .in_place(link.place(sandbox));
             host.restart();
             host.wait_online();
@@ -109,8 +109,8 @@ fn delayed_sliced_and_cut_streams_lose_nothing() {
         mean_bytes_to_cut: Some(12_000),
     };
     let proxies = [(); 2].map(|()| ChaosProxy::start(server.address(), bad, random.fork()));
-    let ada = Host::start(&sandbox, "ada", proxies[0].address());
-    let bee = Host::start(&sandbox, "bee", proxies[1].address());
+    let ada = Host::start(&sandbox, "ada", server.link_by(proxies[0].address()));
+    let bee = Host::start(&sandbox, "bee", server.link_by(proxies[1].address()));
     let mut conversation = Conversation::start(&[&ada, &bee]);
     for _ in 0..5 {
         conversation.say(40);
@@ -139,8 +139,8 @@ fn a_host_that_comes_back_gets_what_it_missed_and_not_everything() {
     let sandbox = Sandbox::new();
     let server = Server::start(&sandbox);
     let proxy = ChaosProxy::start(server.address(), Chaos::CALM, random.fork());
-    let ada = Host::start(&sandbox, "ada", server.address());
-    let bee = Host::start(&sandbox, "bee", proxy.address());
+    let ada = Host::start(&sandbox, "ada", server.link());
+    let bee = Host::start(&sandbox, "bee", server.link_by(proxy.address()));
     let alice = ada.terminal("alice");
     let mut bob = bee.terminal("bob").tail(&["#ops"], "0");
     let mut pipe = alice.pipe("#ops");

@@ -83,15 +83,14 @@ fn what_was_sent_without_a_server_is_pending_and_then_delivered_once() {
 #[test]
 fn an_agent_that_never_met_its_server_accepts_and_delivers_later() {
     let sandbox = Sandbox::new();
-    let address = free_loopback();
-    let ada = Host::start(&sandbox, "ada", address);
+    let mut server = Server::prepared(&sandbox, free_loopback());
+    let ada = Host::start(&sandbox, "ada", server.link());
     let alice = ada.terminal("alice");
     let mut own = alice.tail(&["#ops"], "0");
     assert_eq!(alice.send("#ops", "into the void").state, "queued");
-    let mut server = Server::new(&sandbox, address);
     server.restart();
     own.wait_for("into the void");
-    let bee = Host::start(&sandbox, "bee", address);
+    let bee = Host::start(&sandbox, "bee", server.link());
     bee.terminal("bob")
         .tail(&["#ops"], "0")
         .wait_for("into the void");
@@ -100,11 +99,10 @@ fn an_agent_that_never_met_its_server_accepts_and_delivers_later() {
 #[test]
 fn a_direct_message_waits_for_a_host_that_was_never_there() {
     let sandbox = Sandbox::new();
-    let address = free_loopback();
-    let ada = Host::start(&sandbox, "ada", address);
+    let mut server = Server::prepared(&sandbox, free_loopback());
+    let ada = Host::start(&sandbox, "ada", server.link());
     let alice = ada.terminal("alice");
     assert_eq!(alice.send("bob@bee", "before the server").state, "queued");
-    let mut server = Server::new(&sandbox, address);
     server.restart();
     ada.wait_outbox_empty();
     alice.send_committed("bob@bee", "before its host");
@@ -112,7 +110,7 @@ fn a_direct_message_waits_for_a_host_that_was_never_there() {
     server.restart();
     ada.wait_online();
     alice.send_committed("bob@bee", "before its host again");
-    let bee = Host::start(&sandbox, "bee", address);
+    let bee = Host::start(&sandbox, "bee", server.link());
     let mut bob = bee.terminal("bob").tail(&["alice@ada"], "0");
     bob.wait_for("before its host again");
     let expected = [
@@ -132,7 +130,7 @@ fn a_server_is_remembered_and_forgotten_as_told() {
     let mut ada = Host::start_alone(&sandbox, "ada");
     let alice = ada.terminal("alice");
     // Without any server a federated room is refused or waits, but never fails in silence.
-    alice.run(["join", &server.address().to_string()]).ok();
+    alice.run(["join", &server.link()]).ok();
     ada.wait_online();
     ada.kill_agent();
     ada.restart();
@@ -149,9 +147,9 @@ fn a_server_is_remembered_and_forgotten_as_told() {
 #[test]
 fn a_full_outbox_refuses_clearly_and_takes_more_when_the_server_is_back() {
     let sandbox = Sandbox::new();
-    let address = free_loopback();
+    let mut server = Server::prepared(&sandbox, free_loopback());
     let mut ada = Host::new(&sandbox, "ada")
-        .with_server(address)
+        .with_server(server.link())
         .with_args(&["--outbox-limit", "200000"]);
     ada.restart();
     let alice = ada.terminal("alice");
@@ -171,7 +169,6 @@ fn a_full_outbox_refuses_clearly_and_takes_more_when_the_server_is_back() {
     // What needs no outbox still works.
     assert_eq!(alice.send("&den", "still here").state, "committed");
 
-    let mut server = Server::new(&sandbox, address);
     server.restart();
     ada.wait_outbox_empty();
     alice.send_committed("#ops", &text(accepted));
@@ -183,9 +180,9 @@ fn a_full_outbox_refuses_clearly_and_takes_more_when_the_server_is_back() {
 #[test]
 fn a_room_whose_first_message_was_refused_can_be_read_without_a_restart() {
     let sandbox = Sandbox::new();
-    let address = free_loopback();
+    let mut server = Server::prepared(&sandbox, free_loopback());
     let mut ada = Host::new(&sandbox, "ada")
-        .with_server(address)
+        .with_server(server.link())
         .with_args(&["--outbox-limit", "140000"]);
     ada.restart();
     let mut alice = ada.session("alice");
@@ -195,9 +192,8 @@ fn a_room_whose_first_message_was_refused_can_be_read_without_a_restart() {
     let refusal = alice.send("#b", &text).expect_err("the outbox is full");
     assert!(matches!(refusal, Refusal::OutboxFull { .. }), "{refusal:?}");
 
-    let mut server = Server::new(&sandbox, address);
     server.restart();
-    let bee = Host::start(&sandbox, "bee", address);
+    let bee = Host::start(&sandbox, "bee", server.link());
     bee.wait_online();
     bee.terminal("bob").send_committed("#b", "from bee");
     ada.wait_online();

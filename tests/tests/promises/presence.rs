@@ -37,7 +37,7 @@ fn wait_for(session: &mut Session, room: &str, user: &str, expected: Option<Avai
 fn who_passes_a_refusal_on_and_tells_when_it_knows_only_this_host() {
     let sandbox = Sandbox::new();
     let mut server = Server::start(&sandbox);
-    let ada = Host::start(&sandbox, "ada", server.address());
+    let ada = Host::start(&sandbox, "ada", server.link());
     ada.wait_online();
     let alice = ada.terminal("alice");
     let refused = alice.run(["who", "#nowhere"]).expect_code(1);
@@ -138,7 +138,7 @@ fn users_of_a_host_that_fell_silent_are_offline_after_the_heartbeat() {
         server.restart();
         let hosts = [("ada", ada_link), ("bee", bee_link)].map(|(name, link)| {
             let mut host = Host::new(&sandbox, name)
-                .with_server(address)
+                .with_server(server.link())
                 .in_place(link.place(&sandbox));
             host.restart();
             host.wait_online();

@@ -8,7 +8,7 @@ fn rename(host: &Host, new: &Host, server: &Server) -> Process {
     command.args(["agent", "--rename-host", new.name()]);
     command.arg("--socket").arg(new.socket());
     command.arg("--state-dir").arg(host.state_dir());
-    command.args(["--server", &server.address().to_string()]);
+    command.args(["--server", &server.link()]);
     Process::start("renamed", &mut command, host.logs())
 }
 
@@ -16,8 +16,8 @@ fn rename(host: &Host, new: &Host, server: &Server) -> Process {
 fn a_cloned_host_takes_another_name_and_loses_nothing() {
     let sandbox = Sandbox::new();
     let server = Server::start(&sandbox);
-    let bee = Host::start(&sandbox, "bee", server.address());
-    let original = Host::start(&sandbox, "vm", server.address());
+    let bee = Host::start(&sandbox, "bee", server.link());
+    let original = Host::start(&sandbox, "vm", server.link());
     bee.wait_online();
     original.wait_online();
     original
@@ -34,7 +34,7 @@ fn a_cloned_host_takes_another_name_and_loses_nothing() {
     alice.send("#ops", "written offline");
     alice.send("carl@bee", "to another host");
 
-    clone = clone.with_server(server.address());
+    clone = clone.with_server(server.link());
     clone.restart();
     let alice = clone.terminal("alice");
     let status = eventually("the server refuses", || {
@@ -69,7 +69,7 @@ fn a_cloned_host_takes_another_name_and_loses_nothing() {
 
     // Once is enough; the history is there, as it was said.
     agent.terminate().expect_code(0);
-    renamed = renamed.with_server(server.address());
+    renamed = renamed.with_server(server.link());
     renamed.restart();
     renamed.wait_online();
     let mut alice = renamed.terminal("alice").tail(&["carl@bee"], "0");

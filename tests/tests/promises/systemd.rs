@@ -127,7 +127,7 @@ fn an_agent_that_connects_before_the_server_runs_is_welcomed_by_it() {
     let early = thread::spawn(move || AgentPeer::open(address, "ada").map(drop));
     let mut command = passing(&sandbox.place()).chat();
     // The address of the settings is not bound.
-    command.args(["server", "--listen", "192.0.2.1:1"]);
+    command.args(["server", "--listen", "192.0.2.1:1", "--insecure-plaintext"]);
     command.arg("--state-dir").arg(sandbox.dir("server"));
     let mut server = activate("server", &mut command, &sandbox.dir("logs"), listener);
     let told = server.wait_for_line("listening on ");
@@ -158,7 +158,9 @@ fn the_service_manager_hears_when_the_agent_is_ready_reloads_and_ends() {
 fn the_service_manager_hears_when_the_server_is_ready_reloads_and_ends() {
     let sandbox = Sandbox::new();
     let manager = ServiceManager::new(sandbox.path());
-    let server = Server::new(&sandbox, free_loopback()).in_place(manager.place(&sandbox.place()));
+    let server = Server::new(&sandbox, free_loopback())
+        .in_place(manager.place(&sandbox.place()))
+        .plaintext();
     let mut process = server.launch();
     let ready = manager.next();
     assert!(ready.starts_with("READY=1\nSTATUS=agents: 0"), "{ready}");

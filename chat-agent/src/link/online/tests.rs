@@ -2,6 +2,7 @@ use super::*;
 use crate::{
     answer::Answer,
     hub::Hub,
+    keys::{Keys, Sources},
     link::replica,
     store::{AgentStore, AgentWriter, identity::Identity, schema::APPLICATION},
 };
@@ -9,7 +10,10 @@ use protocol::Epoch;
 use room_log::{Database, Outbound, Readers, Writer};
 use std::sync::Arc;
 use tempfile::TempDir;
-use tokio::{net::TcpListener, sync::Semaphore};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+};
 use tokio_util::codec::Decoder;
 
 /// An agent of host ada, and the server it is about to meet.
@@ -37,7 +41,8 @@ impl Desk {
         let people = People {
             writer: writer.clone(),
         };
-        let (link, _) = Link::new(hub, writer, Readers::new(database));
+        let keys = Arc::new(Keys::open(dir.path(), Sources::default()).unwrap());
+        let (link, _) = Link::new(hub, writer, Readers::new(database), keys);
         Self {
             _dir: dir,
             link,
@@ -66,7 +71,9 @@ impl Desk {
             software: "a test".to_owned(),
             rest: BytesMut::new(),
         };
-        Online::begin(&mut self.link, "server", stream, welcome, replica).unwrap()
+        let server = ServerAddress::parse("plain://server").unwrap();
+        let stream = Stream::Plain(stream);
+        Online::begin(&mut self.link, server, stream, welcome, replica).unwrap()
     }
 
     async fn online(&mut self) -> Online<'_> {

@@ -6,9 +6,10 @@ use super::{
 };
 use proptest::{collection::vec, prelude::*, result::maybe_ok};
 use protocol::{
-    AgentId, Room,
+    AgentId, Invitation, KeyFingerprint, Room,
     federation::{
-        AgentFrame, Event, LimitedText, Refusal, Reply, Request, RoomInfo, ServerFrame, TooMany,
+        AgentFrame, BadInvitation, Event, LimitedText, Refusal, Reply, Request, RoomInfo,
+        ServerFrame, TooMany,
     },
 };
 
@@ -55,6 +56,11 @@ fn request() -> impl Strategy<Value = Request> {
         (federated_room(), maybe(user())).prop_map(|(room, after)| Request::Who { room, after }),
         maybe(room()).prop_map(|after| Request::Directs { after }),
         Just(Request::Ping),
+        (host(), any::<[u8; 16]>()).prop_map(|(host, bits)| Request::Enrol {
+            host,
+            invitation: Invitation::from_bytes(bits),
+        }),
+        key().prop_map(|key| Request::NextKey { key }),
     ]
 }
 
@@ -102,6 +108,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => any::<u32>().prop_map(|reconnect_in_ms| Event::GoingAway { reconnect_in_ms }),
         1 => refusal().prop_map(|reason| Event::Closing { reason }),
         1 => (room(), refusal()).prop_map(|(room, reason)| Event::Unsubscribed { room, reason }),
+        1 => key().prop_map(|key| Event::NextKey { key }),
     ]
 }
 
@@ -146,5 +153,29 @@ pub(crate) fn refusal() -> impl Strategy<Value = Refusal> {
         Just(Refusal::ShuttingDown),
         text().prop_map(|reason| Refusal::Unavailable { reason }),
         text().prop_map(|reason| Refusal::Unreadable { reason }),
+        enrolment_refusal(),
     ]
+}
+
+fn enrolment_refusal() -> impl Strategy<Value = Refusal> {
+    let reason = prop_oneof![
+        Just(BadInvitation::Unknown),
+        Just(BadInvitation::Expired),
+        Just(BadInvitation::Used),
+        Just(BadInvitation::Revoked),
+        Just(BadInvitation::OtherHost),
+    ];
+    prop_oneof![
+        Just(Refusal::NotEnrolled),
+        reason.prop_map(|reason| Refusal::BadInvitation { reason }),
+        host().prop_map(|host| Refusal::HostEnrolled { host }),
+        (host(), host()).prop_map(|(enrolled, given)| Refusal::OtherHost { enrolled, given }),
+        Just(Refusal::Revoked),
+        Just(Refusal::TlsRequired),
+        Just(Refusal::NoKey),
+    ]
+}
+
+fn key() -> impl Strategy<Value = KeyFingerprint> {
+    any::<[u8; 32]>().prop_map(KeyFingerprint::from_bytes)
 }

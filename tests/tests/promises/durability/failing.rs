@@ -14,7 +14,7 @@ fn a_failed_fsync_of_the_database_ends_the_server_and_loses_nothing() {
     const BODY_BYTES: usize = 60_000;
     let _turn = heavy();
     let sandbox = Sandbox::new();
-    let mut server = Server::start(&sandbox);
+    let mut server = Server::start_plaintext(&sandbox);
     let database = server.database();
     let _strace = meddle(server.process(), &database, "error=EIO:when=1", &sandbox);
     let mut peer = AgentPeer::open(server.address(), "ada").expect("welcome");
@@ -39,7 +39,7 @@ fn a_failed_fsync_of_the_database_ends_the_server_and_loses_nothing() {
     assert!(wal.len() > 0);
 
     server.restart();
-    let ada = Host::start(&sandbox, "ada", server.address());
+    let ada = Host::start(&sandbox, "ada", server.link());
     ada.wait_online();
     let read = ada.terminal("alice").read_all("#ops").len();
     assert!(read >= acknowledged, "{read} of {acknowledged}");
@@ -68,9 +68,11 @@ fn a_server_whose_disk_fails_to_synchronise_ends_and_its_successor_has_all() {
     let _turn = heavy();
     let sandbox = Sandbox::new();
     let address = free_loopback();
-    let mut server = Server::new(&sandbox, address).in_place(on_a_failing_disk(&sandbox.place()));
+    let mut server = Server::new(&sandbox, address)
+        .in_place(on_a_failing_disk(&sandbox.place()))
+        .plaintext();
     server.restart();
-    let ada = Host::start(&sandbox, "ada", address);
+    let ada = Host::start(&sandbox, "ada", server.link());
     ada.wait_online();
     let alice = ada.terminal("alice");
     let mut sent = Vec::new();
@@ -94,7 +96,9 @@ fn a_server_whose_disk_fails_to_synchronise_ends_and_its_successor_has_all() {
     assert!(finished.code.is_some_and(|code| code != 0), "{finished:?}");
     assert!(finished.stderr.contains("durable"), "{finished:?}");
     let state_dir = server.state_dir().to_owned();
-    let mut successor = Server::new(&sandbox, address).with_state_dir(state_dir);
+    let mut successor = Server::new(&sandbox, address)
+        .with_state_dir(state_dir)
+        .plaintext();
     successor.restart();
     ada.wait_outbox_empty();
     assert_eq!(bodies(&alice, "#ops"), sent);

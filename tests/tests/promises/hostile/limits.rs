@@ -241,10 +241,12 @@ fn connections_that_say_nothing_are_closed_in_time() {
 fn running_out_of_files_passes_when_files_are_free_again() {
     let sandbox = Sandbox::new();
     let few = sandbox.place().through(["prlimit", "--nofile=64", "--"]);
-    let mut server = Server::new(&sandbox, tests::server::free_loopback()).in_place(few.clone());
+    let mut server = Server::new(&sandbox, tests::server::free_loopback())
+        .in_place(few.clone())
+        .plaintext();
     server.restart();
     let mut ada = Host::new(&sandbox, "ada")
-        .with_server(server.address())
+        .with_server(server.link())
         .in_place(few);
     ada.restart();
     ada.wait_online();

@@ -59,8 +59,8 @@ fn the_room_of_an_unchecked_join_is_checked() {
 #[test]
 fn a_host_name_in_use_is_refused_to_another_agent() {
     let sandbox = Sandbox::new();
-    let server = Server::start(&sandbox);
-    let first = Host::start(&sandbox, "ada", server.address());
+    let server = Server::start_plaintext(&sandbox);
+    let first = Host::start(&sandbox, "ada", server.link());
     first.wait_online();
     let error = AgentPeer::open(server.address(), "ada").expect_err("in use");
     assert!(error.to_string().contains("--rename-host"), "{error}");

@@ -1,0 +1,113 @@
+//! The words behind `chat server`.
+
+use crate::duration;
+use clap::{Args, Subcommand};
+use protocol::HostName;
+use std::{path::PathBuf, time::Duration};
+
+/// `chat server`: runs one, or says something to the one that runs.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct ServerVerb {
+    /// What to say to the server that runs.
+    #[command(subcommand)]
+    pub order: Option<Order>,
+    /// How to run one.
+    #[command(flatten)]
+    pub run: chat_server::ServerArgs,
+}
+
+/// What is said to a running server.
+#[derive(Debug, Subcommand)]
+pub enum Order {
+    /// Make an invitation and print the line for the host that is invited
+    ///
+    /// Paste the line there. It lets in one host, within a day, unless you say otherwise. Whoever
+    /// has it may use it: give it to nobody else.
+    Invite(InviteArgs),
+    /// List invitations
+    Invitations(ListArgs),
+    /// List the hosts that were let in
+    Agents(ListArgs),
+    /// Let a host in no more, or take an invitation back
+    ///
+    /// The host's connection ends at once, and the invitation it came with lets in nobody any more.
+    /// A new one would let it in again.
+    Revoke(RevokeArgs),
+    /// Prepare another key for the server, or take it into use
+    ///
+    /// Without --now a key is made, and all hosts are told when they are connected; with --now it
+    /// counts. A host that was not connected in between needs a new invitation then, so leave a few
+    /// days between the two.
+    RotateKey(RotateKeyArgs),
+}
+
+/// Which server is meant: the one of this user, on this machine.
+#[derive(Debug, Args)]
+pub struct Place {
+    /// Directory of the server's database [env: CHAT_STATE_DIR] [default: as in its configuration]
+    #[arg(long, value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+    /// Its configuration file [env: CHAT_SERVER_CONFIG] [default: $XDG_CONFIG_HOME/chat/server.toml]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+/// `chat server invite`
+#[derive(Debug, Args)]
+pub struct InviteArgs {
+    /// How many hosts it lets in
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub uses: u32,
+    /// For how long (30m, 12h, 7d)
+    #[arg(long, value_name = "TIME", default_value = "1d", value_parser = duration::parse)]
+    pub expires: Duration,
+    /// For a host of this name alone
+    #[arg(long, value_name = "NAME")]
+    pub host: Option<HostName>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+    /// Which server.
+    #[command(flatten)]
+    pub place: Place,
+}
+
+/// `chat server invitations` and `chat server agents`
+#[derive(Debug, Args)]
+pub struct ListArgs {
+    /// Print one JSON object a line
+    #[arg(long)]
+    pub json: bool,
+    /// Which server.
+    #[command(flatten)]
+    pub place: Place,
+}
+
+/// `chat server revoke`
+#[derive(Debug, Args)]
+pub struct RevokeArgs {
+    /// The host's name
+    #[arg(required_unless_present = "invitation", conflicts_with = "invitation")]
+    pub host: Option<HostName>,
+    /// The invitation's number, as `chat server invitations` shows it
+    #[arg(long, value_name = "N")]
+    pub invitation: Option<u32>,
+    /// Which server.
+    #[command(flatten)]
+    pub place: Place,
+}
+
+/// `chat server rotate-key`
+#[derive(Debug, Args)]
+pub struct RotateKeyArgs {
+    /// Take the key that was prepared into use
+    #[arg(long)]
+    pub now: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+    /// Which server.
+    #[command(flatten)]
+    pub place: Place,
+}

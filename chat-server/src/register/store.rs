@@ -1,0 +1,520 @@
+//! The register's tables, and what the writer thread does with each command.
+
+use super::NewInvitation;
+use protocol::{
+    HostName, KeyFingerprint, Timestamp,
+    admin::{AgentInfo, AgentState, InvitationInfo, InvitationState},
+    federation::{BadInvitation, Refusal},
+};
+use room_log::{Application, BASE_SCHEMA, Durability, Store, StoreError};
+use rusqlite::{Connection, OptionalExtension, Row, params};
+use tokio::sync::oneshot;
+
+/// The tables: `BASE_SCHEMA` is every database's first.
+const REGISTER_SCHEMA: &str = "
+-- Which key may speak for which host. A revoked key stays, so that it is told why.
+CREATE TABLE agents (
+    key         BLOB PRIMARY KEY,
+    host        TEXT NOT NULL,
+    enrolled_at INTEGER NOT NULL,
+    invitation  INTEGER,
+    next_key    BLOB UNIQUE,
+    revoked_at  INTEGER
+) WITHOUT ROWID;
+CREATE UNIQUE INDEX agents_by_host ON agents (host) WHERE revoked_at IS NULL;
+
+-- Digests only: who reads this file can let nobody in.
+CREATE TABLE invitations (
+    invitation INTEGER PRIMARY KEY AUTOINCREMENT,
+    digest     BLOB NOT NULL UNIQUE,
+    host       TEXT,
+    uses_left  INTEGER NOT NULL,
+    made_at    INTEGER NOT NULL,
+    expires_at INTEGER NOT NULL,
+    revoked    INTEGER NOT NULL DEFAULT 0
+);
+";
+
+pub(super) const REGISTER: Application = Application {
+    name: "register",
+    // \"chtr\" in ASCII.
+    id: 0x6368_7472,
+    migrations: &[BASE_SCHEMA, REGISTER_SCHEMA],
+};
+
+/// Who gets the answer to a command.
+type Answer<T> = oneshot::Sender<Result<T, Rejected>>;
+
+/// Why a command was not done.
+#[derive(Debug)]
+pub(super) enum Rejected {
+    Refused(Refusal),
+    Missing,
+    Store(String),
+}
+
+/// What is to be noted.
+#[derive(Debug)]
+pub(super) enum Command {
+    Enrol {
+        key: KeyFingerprint,
+        host: HostName,
+        invitation: [u8; 32],
+        now: Timestamp,
+        answer: Answer<()>,
+    },
+    Admit {
+        key: KeyFingerprint,
+        host: HostName,
+        /// Whether an authority vouches that this key is this host's.
+        vouched: bool,
+        now: Timestamp,
+        answer: Answer<()>,
+    },
+    NextKey {
+        host: HostName,
+        next: KeyFingerprint,
+        answer: Answer<()>,
+    },
+    Invite {
+        digest: [u8; 32],
+        new: NewInvitation,
+        now: Timestamp,
+        answer: Answer<u32>,
+    },
+    RevokeInvitation {
+        invitation: u32,
+        answer: Answer<()>,
+    },
+    RevokeAgent {
+        host: HostName,
+        now: Timestamp,
+        answer: Answer<()>,
+    },
+}
+
+/// What came of a command.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    Done,
+    Invited(u32),
+    Rejected(Rejected),
+}
+
+impl From<Result<(), Refusal>> for Outcome {
+    fn from(judged: Result<(), Refusal>) -> Self {
+        match judged {
+            Ok(()) => Self::Done,
+            Err(refusal) => Self::Rejected(Rejected::Refused(refusal)),
+        }
+    }
+}
+
+/// The tables, as the one writer sees them: it keeps nothing beside them.
+#[derive(Debug)]
+pub(super) struct RegisterStore;
+
+impl Store for RegisterStore {
+    type Command = Command;
+    type Outcome = Outcome;
+
+    fn durability(&self, _: &Command) -> Durability {
+        Durability::Power
+    }
+
+    fn apply(&mut self, tables: &Connection, command: &Command) -> Result<Outcome, StoreError> {
+        match command {
+            Command::Enrol {
+                key,
+                host,
+                invitation,
+                now,
+                ..
+            } => Ok(enrol(tables, *key, host, invitation, *now)?.into()),
+            Command::Admit {
+                key,
+                host,
+                vouched,
+                now,
+                ..
+            } => Ok(admit(tables, *key, host, *vouched, *now)?.into()),
+            Command::NextKey { host, next, .. } => Ok(next_key(tables, host, *next)?.into()),
+            Command::Invite {
+                digest, new, now, ..
+            } => invite(tables, digest, new, *now).map(Outcome::Invited),
+            Command::RevokeInvitation { invitation, .. } => {
+                let sql = "UPDATE invitations SET revoked = 1 WHERE invitation = ?1";
+                let changed = tables.prepare_cached(sql)?.execute([invitation])?;
+                Ok(found(changed))
+            }
+            Command::RevokeAgent { host, now, .. } => {
+                // Whoever is to stay out may still have it.
+                let sql = "UPDATE invitations SET revoked = 1 WHERE invitation IN
+                           (SELECT invitation FROM agents WHERE host = ?1 AND revoked_at IS NULL)";
+                tables.prepare_cached(sql)?.execute([host.as_str()])?;
+                let sql = "UPDATE agents SET revoked_at = ?2, next_key = NULL
+                           WHERE host = ?1 AND revoked_at IS NULL";
+                let changed = tables
+                    .prepare_cached(sql)?
+                    .execute(params![host.as_str(), now.micros()])?;
+                Ok(found(changed))
+            }
+        }
+    }
+
+    fn committed(&mut self, done: Vec<(Command, Outcome)>) {
+        for (command, outcome) in done {
+            answer(command, outcome);
+        }
+    }
+
+    fn rolled_back(&mut self, commands: Vec<Command>, error: &StoreError) {
+        for command in commands {
+            answer(
+                command,
+                Outcome::Rejected(Rejected::Store(error.to_string())),
+            );
+        }
+    }
+}
+
+/// Whoever asked may have gone away; what was noted stays.
+fn answer(command: Command, outcome: Outcome) {
+    match command {
+        Command::Invite { answer, .. } => drop(answer.send(match outcome {
+            Outcome::Invited(invitation) => Ok(invitation),
+            Outcome::Rejected(rejected) => Err(rejected),
+            Outcome::Done => Err(Rejected::Missing),
+        })),
+        Command::Enrol { answer, .. }
+        | Command::Admit { answer, .. }
+        | Command::NextKey { answer, .. }
+        | Command::RevokeInvitation { answer, .. }
+        | Command::RevokeAgent { answer, .. } => drop(answer.send(match outcome {
+            Outcome::Rejected(rejected) => Err(rejected),
+            Outcome::Done | Outcome::Invited(_) => Ok(()),
+        })),
+    }
+}
+
+const fn found(changed: usize) -> Outcome {
+    match changed {
+        0 => Outcome::Rejected(Rejected::Missing),
+        _ => Outcome::Done,
+    }
+}
+
+/// What is known of a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Entry {
+    pub(super) host: HostName,
+    pub(super) revoked: bool,
+    /// Whether it is the host's key, not the one it said it will have next.
+    pub(super) is_current: bool,
+    /// The host's key.
+    current: KeyFingerprint,
+}
+
+/// What is known of `key`, current or next.
+pub(super) fn find(tables: &Connection, key: KeyFingerprint) -> Result<Option<Entry>, StoreError> {
+    let sql = "SELECT host, revoked_at IS NOT NULL, key FROM agents WHERE key = ?1 OR next_key = ?1
+               ORDER BY key = ?1 DESC LIMIT 1";
+    let row = tables
+        .prepare_cached(sql)?
+        .query_row([key.to_bytes()], |row| {
+            Ok((
+                row.get::<_, String>(0)?,
+                row.get(1)?,
+                row.get::<_, [u8; 32]>(2)?,
+            ))
+        })
+        .optional()?;
+    let Some((host, revoked, current)) = row else {
+        return Ok(None);
+    };
+    Ok(Some(Entry {
+        host: parse_host(host)?,
+        revoked,
+        is_current: current == key.to_bytes(),
+        current: KeyFingerprint::from_bytes(current),
+    }))
+}
+
+/// The key that speaks for `host`, if one does.
+fn key_of(tables: &Connection, host: &HostName) -> Result<Option<KeyFingerprint>, StoreError> {
+    let sql = "SELECT key FROM agents WHERE host = ?1 AND revoked_at IS NULL";
+    let key = tables
+        .prepare_cached(sql)?
+        .query_row([host.as_str()], |row| row.get(0))
+        .optional()?;
+    Ok(key.map(KeyFingerprint::from_bytes))
+}
+
+fn enrol(
+    tables: &Connection,
+    key: KeyFingerprint,
+    host: &HostName,
+    digest: &[u8; 32],
+    now: Timestamp,
+) -> Result<Result<(), Refusal>, StoreError> {
+    // A retry, or a line that was pasted twice, costs no invitation.
+    if let Some(entry) = find(tables, key)?
+        && entry.host == *host
+        && !entry.revoked
+    {
+        return Ok(Ok(()));
+    }
+    let sql = "SELECT invitation, host, uses_left, expires_at, revoked FROM invitations
+               WHERE digest = ?1";
+    let row = tables
+        .prepare_cached(sql)?
+        .query_row([digest], |row| {
+            Ok((
+                row.get::<_, u32>(0)?,
+                row.get::<_, Option<String>>(1)?,
+                row.get::<_, u32>(2)?,
+                row.get::<_, u64>(3)?,
+                row.get::<_, bool>(4)?,
+            ))
+        })
+        .optional()?;
+    let bad = |reason| Ok(Err(Refusal::BadInvitation { reason }));
+    let Some((invitation, only, uses_left, expires_at, revoked)) = row else {
+        return bad(BadInvitation::Unknown);
+    };
+    if revoked {
+        return bad(BadInvitation::Revoked);
+    }
+    if expires_at <= now.micros() {
+        return bad(BadInvitation::Expired);
+    }
+    if uses_left == 0 {
+        return bad(BadInvitation::Used);
+    }
+    if only.is_some_and(|only| only != host.as_str()) {
+        return bad(BadInvitation::OtherHost);
+    }
+    if key_of(tables, host)?.is_some_and(|other| other != key) {
+        return Ok(Err(Refusal::HostEnrolled { host: host.clone() }));
+    }
+    tables
+        .prepare_cached("UPDATE invitations SET uses_left = uses_left - 1 WHERE invitation = ?1")?
+        .execute([invitation])?;
+    put(tables, key, host, Some(invitation), now)?;
+    Ok(Ok(()))
+}
+
+fn admit(
+    tables: &Connection,
+    key: KeyFingerprint,
+    host: &HostName,
+    vouched: bool,
+    now: Timestamp,
+) -> Result<Result<(), Refusal>, StoreError> {
+    match find(tables, key)? {
+        Some(entry) if entry.revoked => return Ok(Err(Refusal::Revoked)),
+        Some(entry) if entry.host != *host => {
+            return Ok(Err(Refusal::OtherHost {
+                enrolled: entry.host,
+                given: host.clone(),
+            }));
+        }
+        Some(entry) if entry.is_current => return Ok(Ok(())),
+        Some(entry) => {
+            // It came with the key that it had announced.
+            tables
+                .prepare_cached("UPDATE agents SET key = ?2, next_key = NULL WHERE key = ?1")?
+                .execute(params![entry.current.to_bytes(), key.to_bytes()])?;
+            return Ok(Ok(()));
+        }
+        None => {}
+    }
+    if !vouched {
+        return Ok(Err(Refusal::NotEnrolled));
+    }
+    // An authority's word does not undo what was decided here.
+    let revoked: bool = tables
+        .prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM agents WHERE host = ?1 AND revoked_at IS NOT NULL)
+             AND NOT EXISTS (SELECT 1 FROM agents WHERE host = ?1 AND revoked_at IS NULL)",
+        )?
+        .query_row([host.as_str()], |row| row.get(0))?;
+    if revoked {
+        return Ok(Err(Refusal::Revoked));
+    }
+    tables
+        .prepare_cached("DELETE FROM agents WHERE host = ?1 AND revoked_at IS NULL")?
+        .execute([host.as_str()])?;
+    put(tables, key, host, None, now)?;
+    Ok(Ok(()))
+}
+
+/// Lets `key` in as `host`, in the place of whatever it was before.
+fn put(
+    tables: &Connection,
+    key: KeyFingerprint,
+    host: &HostName,
+    invitation: Option<u32>,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    tables
+        .prepare_cached(
+            "INSERT OR REPLACE INTO agents (key, host, enrolled_at, invitation)
+             VALUES (?1, ?2, ?3, ?4)",
+        )?
+        .execute(params![
+            key.to_bytes(),
+            host.as_str(),
+            now.micros(),
+            invitation
+        ])?;
+    Ok(())
+}
+
+fn next_key(
+    tables: &Connection,
+    host: &HostName,
+    next: KeyFingerprint,
+) -> Result<Result<(), Refusal>, StoreError> {
+    let of = find(tables, next)?;
+    if of.is_some_and(|entry| entry.host != *host || entry.revoked) {
+        return Ok(Err(Refusal::Revoked));
+    }
+    let sql = "UPDATE agents SET next_key = ?2
+               WHERE host = ?1 AND revoked_at IS NULL AND key <> ?2";
+    tables
+        .prepare_cached(sql)?
+        .execute(params![host.as_str(), next.to_bytes()])?;
+    Ok(Ok(()))
+}
+
+fn invite(
+    tables: &Connection,
+    digest: &[u8; 32],
+    new: &NewInvitation,
+    now: Timestamp,
+) -> Result<u32, StoreError> {
+    let sql = "INSERT INTO invitations (digest, host, uses_left, made_at, expires_at)
+               VALUES (?1, ?2, ?3, ?4, ?5) RETURNING invitation";
+    let host = new.host.as_ref().map(HostName::as_str);
+    let invitation = tables.prepare_cached(sql)?.query_row(
+        params![
+            digest,
+            host,
+            new.uses,
+            now.micros(),
+            new.expires_at.micros()
+        ],
+        |row| row.get(0),
+    )?;
+    Ok(invitation)
+}
+
+/// One page of invitations after the one with this number, and whether another follows.
+pub(super) fn invitations(
+    tables: &Connection,
+    after: Option<u32>,
+    now: Timestamp,
+    limit: usize,
+) -> Result<(Vec<InvitationInfo>, bool), StoreError> {
+    let sql = "SELECT invitation, host, uses_left, made_at, expires_at, revoked FROM invitations
+               WHERE invitation > ?1 ORDER BY invitation LIMIT ?2";
+    let mut statement = tables.prepare_cached(sql)?;
+    let rows = statement.query_map(params![after.unwrap_or(0), limit + 1], |row| {
+        Ok((row.get::<_, Option<String>>(1)?, invitation_info(row, now)?))
+    })?;
+    let mut page = Vec::new();
+    for row in rows {
+        let (host, info) = row?;
+        let host = host.map(parse_host).transpose()?;
+        page.push(InvitationInfo { host, ..info });
+    }
+    Ok(cut(page, limit))
+}
+
+fn invitation_info(row: &Row<'_>, now: Timestamp) -> Result<InvitationInfo, rusqlite::Error> {
+    let (uses_left, expires_at): (u32, u64) = (row.get(2)?, row.get(4)?);
+    let state = if row.get(5)? {
+        InvitationState::Revoked
+    } else if uses_left == 0 {
+        InvitationState::Used
+    } else if expires_at <= now.micros() {
+        InvitationState::Expired
+    } else {
+        InvitationState::Open
+    };
+    Ok(InvitationInfo {
+        invitation: row.get(0)?,
+        host: None,
+        uses_left,
+        made_at: Timestamp::from_micros(row.get(3)?),
+        expires_at: Timestamp::from_micros(expires_at),
+        state,
+    })
+}
+
+/// One page of agents after this host, and whether another follows. Of a host whose key was
+/// revoked and that has another now, the one that counts.
+pub(super) fn agents(
+    tables: &Connection,
+    after: Option<&HostName>,
+    limit: usize,
+) -> Result<(Vec<AgentInfo>, bool), StoreError> {
+    let sql = "SELECT host, key, enrolled_at, min(revoked_at IS NOT NULL) FROM agents
+               WHERE host > ?1 GROUP BY host ORDER BY host LIMIT ?2";
+    let after = after.map_or("", HostName::as_str);
+    let mut statement = tables.prepare_cached(sql)?;
+    let rows = statement.query_map(params![after, limit + 1], |row| {
+        Ok((
+            row.get::<_, String>(0)?,
+            row.get::<_, [u8; 32]>(1)?,
+            row.get::<_, u64>(2)?,
+            row.get::<_, bool>(3)?,
+        ))
+    })?;
+    let mut page = Vec::new();
+    for row in rows {
+        let (host, key, enrolled_at, revoked) = row?;
+        page.push(AgentInfo {
+            host: parse_host(host)?,
+            key: KeyFingerprint::from_bytes(key),
+            enrolled_at: Timestamp::from_micros(enrolled_at),
+            state: if revoked {
+                AgentState::Revoked
+            } else {
+                AgentState::Away
+            },
+        });
+    }
+    Ok(cut(page, limit))
+}
+
+/// How many agents are let in.
+pub(super) fn enrolled(tables: &Connection) -> Result<u32, StoreError> {
+    let sql = "SELECT count(*) FROM agents WHERE revoked_at IS NULL";
+    Ok(tables
+        .prepare_cached(sql)?
+        .query_row((), |row| row.get(0))?)
+}
+
+/// Whether there is nothing.
+pub(super) fn is_new(tables: &Connection) -> Result<bool, StoreError> {
+    let sql = "SELECT NOT EXISTS (SELECT 1 FROM agents)
+               AND NOT EXISTS (SELECT 1 FROM invitations)";
+    Ok(tables
+        .prepare_cached(sql)?
+        .query_row((), |row| row.get(0))?)
+}
+
+fn cut<T>(mut page: Vec<T>, limit: usize) -> (Vec<T>, bool) {
+    let more = page.len() > limit;
+    page.truncate(limit);
+    (page, more)
+}
+
+fn parse_host(text: String) -> Result<HostName, StoreError> {
+    HostName::parse(&text).map_err(|_| StoreError::BadValue {
+        what: "host",
+        value: text,
+    })
+}
