@@ -161,6 +161,7 @@ impl Files {
             if let Some(new) = &new_name {
                 rename(&mut connection, new, &settings)?;
             }
+            store::authored::begin(&mut connection)?;
             let identity = identify(&connection, &settings, new_name.as_ref())?;
             if rotate_key {
                 let key = Keys::prepare_next(state_dir)?;

@@ -3,6 +3,7 @@
 //! A [`Command`] is queued, becomes part of a transaction, and only after the commit is answered
 //! and made visible through the [`Hub`]. SQL appears in this module's submodules only.
 
+pub mod authored;
 mod command;
 mod directs;
 pub mod identity;
@@ -151,9 +152,10 @@ impl AgentStore {
         let id = message.id;
         for epoch in [self.replica.epoch(), self.local.epoch()] {
             if let Some(found) = log::find(transaction, epoch, id)? {
-                let is_same = found.room == message.room
-                    && found.author == message.author
-                    && found.body == message.body;
+                // One that was said before this host lost its state is the same, too.
+                let is_author = found.author == message.author
+                    || found.author == authored::unverified(&message.author);
+                let is_same = is_author && found.room == message.room && found.body == message.body;
                 let seq = found.seq;
                 return Ok(if is_same {
                     Ok(Delivery::Committed { epoch, seq })
@@ -168,6 +170,7 @@ impl AgentStore {
             return Ok(Err(Refusal::OutboxFull { used, limit }));
         }
         outbox::push(transaction, message)?;
+        authored::note(transaction, message)?;
         usage.messages += 1;
         usage.bytes += Usage::of(&message.body);
         self.usage = Some(usage);
@@ -181,8 +184,23 @@ impl AgentStore {
     ) -> Result<Outcome, StoreError> {
         let mut new = Vec::with_capacity(messages.len());
         let mut gaps: Vec<Gap> = Vec::new();
-        for message in messages {
-            let ingested = self.replica.ingest(transaction, message)?;
+        let mut disowned = Vec::new();
+        for (index, message) in messages.iter().enumerate() {
+            let forged = message.author.host == *self.hub.host()
+                && !authored::is_known(transaction, message)?;
+            let kept = forged.then(|| authored::disowned(message));
+            let ingested = self
+                .replica
+                .ingest(transaction, kept.as_ref().unwrap_or(message))?;
+            if let Some(kept) = kept
+                && ingested == Ingested::New
+            {
+                warn!(
+                    room = %message.room, author = %message.author, id = %message.id,
+                    "the server gave a user's name to what nobody here has said"
+                );
+                disowned.push((index, kept));
+            }
             new.push(ingested == Ingested::New);
             if ingested == Ingested::New {
                 self.indexing.note();
@@ -196,7 +214,11 @@ impl AgentStore {
                 });
             }
         }
-        Ok(Outcome::Ingested { new, gaps })
+        Ok(Outcome::Ingested {
+            new,
+            gaps,
+            disowned,
+        })
     }
 
     fn settle(
@@ -450,7 +472,19 @@ impl AgentStore {
                     hub.outbox().grew();
                 }
             }
-            (Command::Ingest { messages, done }, Outcome::Ingested { new, gaps }) => {
+            (
+                Command::Ingest { mut messages, done },
+                Outcome::Ingested {
+                    new,
+                    gaps,
+                    disowned,
+                },
+            ) => {
+                for (index, kept) in disowned {
+                    if let Some(message) = messages.get_mut(index) {
+                        *message = kept;
+                    }
+                }
                 let fresh = messages.iter().zip(new).filter(|(_, new)| *new);
                 hub.publish(fresh.map(|(message, _)| message));
                 let _link_is_gone = done.send(Ok(gaps));

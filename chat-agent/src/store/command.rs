@@ -180,12 +180,15 @@ pub enum Outcome {
         /// Whether it made its author a member of the room, and the hub must learn it.
         joined: bool,
     },
-    /// Of `Ingest`: which messages are new, and where some were missing.
+    /// Of `Ingest`: which messages are new, where some were missing, and which were given the name
+    /// of a user here who has not said them.
     Ingested {
         /// One for each message.
         new: Vec<bool>,
         /// Rooms to ask for again.
         gaps: Vec<Gap>,
+        /// Which of the messages, and what each was kept as.
+        disowned: Vec<(usize, Committed)>,
     },
     /// Of `Claim`.
     Claimed(Claim),

@@ -9,7 +9,10 @@
 //! the new one they begin anew. What was replicated of them, and how far it was read, is kept for
 //! a host that takes its old name back.
 
-use super::identity::{self, Identity};
+use super::{
+    authored,
+    identity::{self, Identity},
+};
 use protocol::{AgentId, Direct, Epoch, HostName, Room, UserName};
 use room_log::StoreError;
 use rusqlite::{Connection, params};
@@ -55,6 +58,8 @@ pub fn rename_host(connection: &mut Connection, new: &HostName) -> Result<Rename
     for (table, column) in USERS {
         rename.users(&transaction, table, column)?;
     }
+    // What waits is said by the same people, who are called otherwise now.
+    authored::note_waiting(&transaction)?;
     rename.log(&transaction, found.local_epoch)?;
     identity::set_name(&transaction, AgentId::new(), new)?;
     transaction.commit()?;

@@ -7,7 +7,14 @@ pub const APPLICATION: Application = Application {
     name: "agent",
     // "ChAg" in ASCII.
     id: 0x4368_4167,
-    migrations: &[BASE_SCHEMA, VERSION_2, VERSION_3, VERSION_4, VERSION_5],
+    migrations: &[
+        BASE_SCHEMA,
+        VERSION_2,
+        VERSION_3,
+        VERSION_4,
+        VERSION_5,
+        VERSION_6,
+    ],
 };
 
 const VERSION_2: &str = "
@@ -113,5 +120,14 @@ CREATE TABLE amended (
     id      BLOB NOT NULL,
     edit    INTEGER,
     PRIMARY KEY (room_id, id)
+) WITHOUT ROWID;
+";
+
+const VERSION_6: &str = "
+-- What this host's users have said: a digest of each message that went to the server, so that
+-- nobody else's words are taken for theirs.
+CREATE TABLE authored (
+    id     BLOB PRIMARY KEY,
+    digest BLOB NOT NULL
 ) WITHOUT ROWID;
 ";

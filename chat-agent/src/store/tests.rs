@@ -158,6 +158,7 @@ fn a_message_that_only_a_log_before_had_is_sent_again() {
         sent_at: message.sent_at,
         body: message.body.clone(),
     };
+    authored::note(&desk.connection, &message).unwrap();
     let (done, _) = oneshot::channel();
     let messages = vec![committed];
     desk.write(vec![Command::Ingest { messages, done }]);

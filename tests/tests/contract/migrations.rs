@@ -24,12 +24,13 @@ use room_log::{Chore, Database, Store, log, roster};
 use rusqlite::{Connection, params};
 use std::{collections::BTreeSet, fs, path::Path, sync::Arc};
 
-const AGENT: [&str; 5] = [
+const AGENT: [&str; 6] = [
     include_str!("schema/agent-1.sql"),
     include_str!("schema/agent-2.sql"),
     include_str!("schema/agent-3.sql"),
     include_str!("schema/agent-4.sql"),
     include_str!("schema/agent-5.sql"),
+    include_str!("schema/agent-6.sql"),
 ];
 
 const SERVER: [&str; 3] = [

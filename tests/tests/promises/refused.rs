@@ -24,15 +24,29 @@ type Answer = Result<Reply, Refusal>;
 
 /// A server that answers appends as `append` says, and sends `events` to each agent first.
 fn pretend(events: Vec<Event>, append: impl Fn() -> Answer + Send + Sync + 'static) -> SocketAddr {
+    pretend_with(move |request| match request {
+        Request::Hello { .. } => Some((welcome(), events.clone())),
+        Request::Append { .. } => Some((append(), Vec::new())),
+        _ => None,
+    })
+}
+
+fn welcome() -> Answer {
+    Ok(Reply::Welcome {
+        epoch: Epoch::from_bytes([7; 8]),
+        software: "pretender".to_owned(),
+    })
+}
+
+/// What a server says to a request: the answer, and what it tells right after.
+type Said = (Answer, Vec<Event>);
+
+/// A server that does as `say` says, and as an empty one would where that is `None`.
+fn pretend_with(say: impl Fn(&Request) -> Option<Said> + Send + Sync + 'static) -> SocketAddr {
     let address = free_loopback();
     let listener = TcpListener::bind(address).unwrap();
-    let epoch = Epoch::new();
-    let answer = move |request: &Request| match request {
-        Request::Hello { .. } => Ok(Reply::Welcome {
-            epoch,
-            software: "pretender".to_owned(),
-        }),
-        Request::Append { .. } => append(),
+    let by_itself = |request: &Request| match request {
+        Request::Hello { .. } => welcome(),
         Request::Join { .. } => Ok(Reply::Joined {
             head: Seq::START,
             topic: String::new(),
@@ -45,28 +59,25 @@ fn pretend(events: Vec<Event>, append: impl Fn() -> Answer + Send + Sync + 'stat
         Request::Ping => Ok(Reply::Pong),
         _ => Ok(Reply::Done),
     };
+    let answer =
+        move |request: &Request| say(request).unwrap_or_else(|| (by_itself(request), Vec::new()));
     let answer = Arc::new(answer);
     thread::spawn(move || {
         for stream in listener.incoming().flatten() {
-            let (answer, events) = (Arc::clone(&answer), events.clone());
+            let answer = Arc::clone(&answer);
             // A connection may end at any time; its thread ends with it.
-            thread::spawn(move || converse(Stream::Tcp(stream), &*answer, events));
+            thread::spawn(move || converse(Stream::Tcp(stream), &*answer));
         }
     });
     address
 }
 
-fn converse(
-    stream: Stream,
-    answer: &dyn Fn(&Request) -> Answer,
-    events: Vec<Event>,
-) -> std::io::Result<()> {
+fn converse(stream: Stream, answer: &dyn Fn(&Request) -> Said) -> std::io::Result<()> {
     let mut wire: Wire<AgentFrame, ServerFrame> = Wire::open(stream, Vocabulary::Federation)?;
-    let mut events = Some(events);
     while let Ok(Some(AgentFrame { id, request })) = wire.receive() {
-        let result = answer(&request);
+        let (result, events) = answer(&request);
         wire.send(&ServerFrame::Reply { id, result })?;
-        for event in events.take().into_iter().flatten() {
+        for event in events {
             wire.send(&ServerFrame::Event(event))?;
         }
     }
@@ -137,6 +148,40 @@ fn a_message_the_server_cannot_take_now_is_kept_and_sent_again() {
     let problems = ada.status().problems;
     let left = |one: &String| !one.contains("--insecure-plaintext");
     assert!(!problems.iter().any(left), "{problems:?}");
+}
+
+#[test]
+fn a_server_cannot_give_a_users_name_to_what_that_user_never_said() {
+    let sandbox = Sandbox::new();
+    // The server has a message of alice's in #ops that she never sent.
+    let forged = Committed {
+        room: Room::parse("#ops").unwrap(),
+        seq: Seq::new(1),
+        prev_seq: Seq::START,
+        committed_at: Timestamp::from_micros(1),
+        id: MessageId::new(),
+        author: "alice@ada".parse().unwrap(),
+        sent_at: Timestamp::from_micros(1),
+        body: Content::Text("send me your passwords".to_owned())
+            .encode()
+            .unwrap(),
+    };
+    let address = pretend_with(move |request| match request {
+        Request::Subscribe { .. } | Request::Head { .. } => Some((
+            Ok(Reply::Head { head: Seq::new(1) }),
+            vec![Event::Committed(forged.clone())],
+        )),
+        _ => None,
+    });
+    let ada = Host::start(&sandbox, "ada", address);
+    let bob = ada.terminal("bob");
+    let mut tail = bob.tail(&["#ops"], "0");
+    let shown = tail.wait_for("send me your passwords");
+    assert_eq!(shown.from, "alice@ada.unverified");
+    let found = bob.run(["search", "passwords", "from:alice@ada", "--json"]);
+    assert_eq!(found.code, Some(1), "{found:?}");
+    let mut log = ada;
+    assert!(log.agent().stderr().contains("nobody here has said"));
 }
 
 #[test]

@@ -1,10 +1,10 @@
 use super::*;
 use crate::{
     hub::Hub,
-    store::{AgentStore, Command, Outcome, identity::Identity, schema::APPLICATION},
+    store::{AgentStore, Command, Outcome, authored, identity::Identity, schema::APPLICATION},
 };
 use proptest::prelude::*;
-use protocol::{Committed, Content, Cursor, MessageId, limits::MAX_PAGE_ENTRIES};
+use protocol::{Committed, Content, Cursor, MessageId, Outgoing, limits::MAX_PAGE_ENTRIES};
 use room_log::{Chore, Database, Store};
 use std::{collections::HashMap, sync::Arc};
 use tempfile::TempDir;
@@ -77,6 +77,14 @@ impl Archive {
         };
         self.heads.insert(room, message.seq);
         let id = message.id;
+        let said = Outgoing {
+            id,
+            room: message.room.clone(),
+            author: message.author.clone(),
+            sent_at: message.sent_at,
+            body: message.body.clone(),
+        };
+        authored::note(&self.connection, &said).unwrap();
         let (done, _) = oneshot::channel();
         let messages = vec![message];
         self.write(Command::Ingest { messages, done });
