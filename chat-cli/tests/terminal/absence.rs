@@ -10,7 +10,7 @@ fn host(dir: &Path, host: &str, nick: &str, server: &Server<'_>) -> Terminal {
     fs::create_dir(dir).unwrap();
     let mut terminal = Terminal::open_in(dir, nick, (80, 24), &[("CHAT_HOST", host)]);
     terminal.expect("○    &lobby> ");
-    chat(dir, nick, &["join", &server.address], "");
+    chat(dir, nick, &["join", &server.link], "");
     terminal.expect("connected to server");
     terminal.keys("/join #ops\r");
     terminal.expect("●    #ops> ");
@@ -84,13 +84,13 @@ fn a_server_that_refuses_is_told_from_one_that_is_away() {
     let mut bob = Terminal::open_in(&bee, "bob", (200, 24), &[("CHAT_HOST", "ada")]);
     bob.expect("&lobby> ");
     Command::new(env!("CARGO_BIN_EXE_chat"))
-        .args(["join", &server.address, "--nick", "bob", "--socket"])
+        .args(["join", &server.link, "--nick", "bob", "--socket"])
         .arg(bee.join("agent.sock"))
         .output()
         .unwrap();
     let refuses = format!("-- server {} refuses this host (", server.address);
     bob.expect(&refuses);
-    bob.expect("another host is connected as ada");
+    bob.expect("another host is enrolled as ada");
     bob.expect("◌    &lobby> ");
     server.kill();
     bob.expect(&format!("-- server {} cannot be reached (", server.address));

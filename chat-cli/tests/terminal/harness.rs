@@ -71,11 +71,11 @@ impl Terminal {
             .env("XDG_CONFIG_HOME", dir)
             .env_remove("CHAT_HOST")
             .envs(env.iter().copied());
-        Self::run(chat, (columns, rows))
+        Self::run(chat, (columns, rows), !args.is_empty())
     }
 
-    /// With another program than `chat` itself.
-    pub(crate) fn run(mut program: Command, (columns, rows): (u16, u16)) -> Self {
+    /// With this program; `whole` if what it says on standard error is for the terminal, too.
+    pub(crate) fn run(mut program: Command, (columns, rows): (u16, u16), whole: bool) -> Self {
         let control = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
         grantpt(&control).unwrap();
         unlockpt(&control).unwrap();
@@ -100,10 +100,10 @@ impl Terminal {
             .process_group(0)
             .stdin(Stdio::from(line.try_clone().unwrap()))
             .stdout(Stdio::from(line.try_clone().unwrap()))
-            .stderr(if args.is_empty() {
-                Stdio::inherit()
-            } else {
+            .stderr(if whole {
                 Stdio::from(line.try_clone().unwrap())
+            } else {
+                Stdio::inherit()
             })
             .spawn()
             .unwrap();
@@ -236,6 +236,8 @@ impl Agent<'_> {
 pub(crate) struct Server<'a> {
     dir: &'a Path,
     pub(crate) address: String,
+    /// What lets hosts in, as `chat join` takes it.
+    pub(crate) link: String,
     process: Kept,
     /// So that it can go on writing.
     _stdout: BufReader<ChildStdout>,
@@ -243,10 +245,10 @@ pub(crate) struct Server<'a> {
 
 impl<'a> Server<'a> {
     pub(crate) fn start(dir: &'a Path) -> Self {
-        Self::start_at(dir, "127.0.0.1:0")
+        Self::start_at(dir, "127.0.0.1:0", None)
     }
 
-    fn start_at(dir: &'a Path, address: &str) -> Self {
+    fn start_at(dir: &'a Path, address: &str, link: Option<String>) -> Self {
         let mut process = Command::new(env!("CARGO_BIN_EXE_chat"))
             .args(["server", "--listen", address, "--state-dir"])
             .arg(dir.join("server"))
@@ -260,9 +262,18 @@ impl<'a> Server<'a> {
         let mut line = String::new();
         stdout.read_line(&mut line).unwrap();
         let address = line.strip_prefix("listening on ").expect("an address");
+        let address = address.trim().to_owned();
+        // Only the first start invites.
+        let link = link.unwrap_or_else(|| {
+            let mut line = String::new();
+            stdout.read_line(&mut line).unwrap();
+            let link = line.strip_prefix("chat join ").expect("an invitation");
+            link.trim().to_owned()
+        });
         Self {
             dir,
-            address: address.trim().to_owned(),
+            address,
+            link,
             process,
             _stdout: stdout,
         }
@@ -275,7 +286,7 @@ impl<'a> Server<'a> {
 
     /// Starts it again after it was killed.
     pub(crate) fn come_back(&mut self) {
-        *self = Self::start_at(self.dir, &self.address);
+        *self = Self::start_at(self.dir, &self.address, Some(self.link.clone()));
     }
 }
 

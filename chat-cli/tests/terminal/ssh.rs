@@ -104,7 +104,7 @@ fn a_line_that_is_typed_over_ssh_during_thousands_of_arrivals_stays_whole() {
         "exec env NO_COLOR=1 LC_ALL=C.UTF-8 XDG_CONFIG_HOME={at} {chat} --nick alice \
          --socket {at}/agent.sock --state-dir {at}/state"
     );
-    let mut alice = Terminal::run(sshd.run(dir.path(), &command), (80, 24));
+    let mut alice = Terminal::run(sshd.run(dir.path(), &command), (80, 24), false);
     alice.expect("&lobby> ");
     storm::type_during_arrivals(dir.path(), alice, "80 columns, over ssh");
 }
