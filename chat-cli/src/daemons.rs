@@ -170,6 +170,10 @@ pub fn server_settings() -> Result<Vec<Setting>, String> {
             chat_server::Origin::Default => Source::Default,
         },
     };
+    let number = |name, limit: chat_server::Setting<u64>| Setting {
+        value: limit.value.into(),
+        ..setting(name, String::new(), limit.origin)
+    };
     let file = |name, file: chat_server::Setting<Option<PathBuf>>, unset| Setting {
         unset,
         value: file.value.map(|path| path.display().to_string()).into(),
@@ -200,6 +204,10 @@ pub fn server_settings() -> Result<Vec<Setting>, String> {
                 config.insecure_plaintext.origin,
             )
         },
+        number("agent_rate", config.agent_rate),
+        number("user_rate", config.user_rate),
+        number("room_rate", config.room_rate),
+        number("log_limit", config.log_limit),
     ])
 }
 

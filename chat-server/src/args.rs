@@ -39,6 +39,26 @@ pub struct ServerArgs {
     #[arg(long)]
     pub insecure_plaintext: bool,
 
+    /// Messages a second that one agent may send; 0 for no limit [env: CHAT_AGENT_RATE] [default:
+    /// 50000]
+    #[arg(long, value_name = "N")]
+    pub agent_rate: Option<u32>,
+
+    /// Messages a second that one user may send; 0 for no limit [env: CHAT_USER_RATE] [default:
+    /// 10000]
+    #[arg(long, value_name = "N")]
+    pub user_rate: Option<u32>,
+
+    /// Messages a second that one room may get; 0 for no limit [env: CHAT_ROOM_RATE] [default:
+    /// 50000]
+    #[arg(long, value_name = "N")]
+    pub room_rate: Option<u32>,
+
+    /// Bytes that the log may have on the disk; 0 for no limit [env: CHAT_LOG_LIMIT] [default:
+    /// 34359738368]
+    #[arg(long, value_name = "BYTES")]
+    pub log_limit: Option<u64>,
+
     /// Configuration file [env: CHAT_SERVER_CONFIG] [default: $XDG_CONFIG_HOME/chat/server.toml]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,

@@ -15,6 +15,17 @@ use tracing_subscriber::EnvFilter;
 /// Looks up an environment variable; a parameter so that tests need no environment.
 pub type Environment<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
+/// Messages a second that an agent may send if nothing else is said: more than a LAN's scripts
+/// need, and a fraction of what the log takes.
+pub(crate) const DEFAULT_AGENT_RATE: u64 = 50_000;
+/// The same, of one user.
+pub(crate) const DEFAULT_USER_RATE: u64 = 10_000;
+/// The same, of all in one room.
+pub(crate) const DEFAULT_ROOM_RATE: u64 = 50_000;
+
+/// Bytes that the log may have if nothing else is said: 32 GiB, a hundred million short messages.
+pub(crate) const DEFAULT_LOG_LIMIT_BYTES: u64 = 32 * 1024 * 1024 * 1024;
+
 /// Where a value comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
@@ -94,6 +105,12 @@ pub struct RawConfig {
     tls_key: Option<Setting<PathBuf>>,
     tls_client_ca: Option<Setting<PathBuf>>,
     insecure_plaintext: Option<Setting<bool>>,
+    agent_rate: Option<Setting<u64>>,
+    user_rate: Option<Setting<u64>>,
+    room_rate: Option<Setting<u64>>,
+    log_limit: Option<Setting<u64>>,
+    /// Numbers that are none.
+    problems: Vec<String>,
     /// Where data lies if nobody says otherwise; `None` without a home.
     default_state_dir: Option<PathBuf>,
 }
@@ -109,6 +126,10 @@ struct File {
     tls_key: Option<PathBuf>,
     tls_client_ca: Option<PathBuf>,
     insecure_plaintext: Option<bool>,
+    agent_rate: Option<u32>,
+    user_rate: Option<u32>,
+    room_rate: Option<u32>,
+    log_limit: Option<u64>,
 }
 
 impl RawConfig {
@@ -121,6 +142,20 @@ impl RawConfig {
         let (file, path) = read_file(args, environment)?;
         let text = |name| environment_text(environment, name);
         let directory = |name| environment_value(environment, name).map(PathBuf::from);
+        let mut problems = Vec::new();
+        let mut number = |name: &str, max: u64| {
+            let written = environment_text(environment, name)?;
+            match written.parse::<u64>() {
+                Ok(number) if number <= max => Some(number),
+                _ => {
+                    problems.push(format!("{name}={written}: write a number up to {max}"));
+                    None
+                }
+            }
+        };
+        let rates = ["CHAT_AGENT_RATE", "CHAT_USER_RATE", "CHAT_ROOM_RATE"];
+        let [agent_rate, user_rate, room_rate] = rates.map(|name| number(name, u32::MAX.into()));
+        let log_limit = number("CHAT_LOG_LIMIT", u64::MAX);
         Ok(Self {
             listen: first(
                 ("listen", args.listen.clone()),
@@ -166,6 +201,27 @@ impl RawConfig {
                 ("", None),
                 (&path, file.insecure_plaintext),
             ),
+            agent_rate: first(
+                ("agent-rate", args.agent_rate.map(u64::from)),
+                ("CHAT_AGENT_RATE", agent_rate),
+                (&path, file.agent_rate.map(u64::from)),
+            ),
+            user_rate: first(
+                ("user-rate", args.user_rate.map(u64::from)),
+                ("CHAT_USER_RATE", user_rate),
+                (&path, file.user_rate.map(u64::from)),
+            ),
+            room_rate: first(
+                ("room-rate", args.room_rate.map(u64::from)),
+                ("CHAT_ROOM_RATE", room_rate),
+                (&path, file.room_rate.map(u64::from)),
+            ),
+            log_limit: first(
+                ("log-limit", args.log_limit),
+                ("CHAT_LOG_LIMIT", log_limit),
+                (&path, file.log_limit),
+            ),
+            problems,
             default_state_dir: home_dir(environment, "XDG_STATE_HOME", ".local/state"),
         })
     }
@@ -190,6 +246,14 @@ pub struct Config {
     pub tls_client_ca: Setting<Option<PathBuf>>,
     /// Whether agents are accepted without encryption, and without being known.
     pub insecure_plaintext: Setting<bool>,
+    /// Messages a second that one agent may send; 0 for no limit.
+    pub agent_rate: Setting<u64>,
+    /// The same, of one user.
+    pub user_rate: Setting<u64>,
+    /// The same, of all in one room.
+    pub room_rate: Setting<u64>,
+    /// Bytes that the log may have on the disk; 0 for no limit.
+    pub log_limit: Setting<u64>,
 }
 
 impl Config {
@@ -227,6 +291,19 @@ impl Config {
         if files(self) != files(other) {
             names.push("tls_cert, tls_key, tls_client_ca");
         }
+        let limits = |config: &Self| {
+            let Self {
+                agent_rate,
+                user_rate,
+                room_rate,
+                log_limit,
+                ..
+            } = config;
+            [agent_rate, user_rate, room_rate, log_limit].map(|limit| limit.value)
+        };
+        if limits(self) != limits(other) {
+            names.push("agent_rate, user_rate, room_rate, log_limit");
+        }
         names
     }
 }
@@ -237,7 +314,9 @@ impl fmt::Display for Config {
         let path = |path: &Path| Some(path.to_string_lossy().into_owned().into());
         let optional = |file: &Setting<Option<PathBuf>>| file.value.as_deref().and_then(path);
         let public = self.public_address.value.clone();
-        let lines: [(&str, Option<toml::Value>, &Origin, &str); 8] = [
+        let number =
+            |limit: &Setting<u64>| Some(i64::try_from(limit.value).unwrap_or(i64::MAX).into());
+        let lines: [(&str, Option<toml::Value>, &Origin, &str); 12] = [
             (
                 "listen",
                 Some(self.listen.value.clone().into()),
@@ -286,6 +365,30 @@ impl fmt::Display for Config {
                 &self.insecure_plaintext.origin,
                 "",
             ),
+            (
+                "agent_rate",
+                number(&self.agent_rate),
+                &self.agent_rate.origin,
+                "",
+            ),
+            (
+                "user_rate",
+                number(&self.user_rate),
+                &self.user_rate.origin,
+                "",
+            ),
+            (
+                "room_rate",
+                number(&self.room_rate),
+                &self.room_rate.origin,
+                "",
+            ),
+            (
+                "log_limit",
+                number(&self.log_limit),
+                &self.log_limit.origin,
+                "",
+            ),
         ];
         for (key, value, origin, unset) in lines {
             match value {
@@ -301,7 +404,7 @@ impl TryFrom<RawConfig> for Config {
     type Error = ConfigError;
 
     fn try_from(raw: RawConfig) -> Result<Self, ConfigError> {
-        let mut problems = Vec::new();
+        let mut problems = raw.problems;
         let listen = raw
             .listen
             .unwrap_or_else(|| Setting::new(format!("0.0.0.0:{DEFAULT_PORT}"), Origin::Default));
@@ -348,6 +451,10 @@ impl TryFrom<RawConfig> for Config {
                 tls_key,
                 tls_client_ca: optional(raw.tls_client_ca),
                 insecure_plaintext,
+                agent_rate: limit(raw.agent_rate, DEFAULT_AGENT_RATE),
+                user_rate: limit(raw.user_rate, DEFAULT_USER_RATE),
+                room_rate: limit(raw.room_rate, DEFAULT_ROOM_RATE),
+                log_limit: limit(raw.log_limit, DEFAULT_LOG_LIMIT_BYTES),
             }),
             Some(_) => Err(ConfigError::BadValues(problems)),
             None => {
@@ -357,6 +464,10 @@ impl TryFrom<RawConfig> for Config {
             }
         }
     }
+}
+
+fn limit(setting: Option<Setting<u64>>, default: u64) -> Setting<u64> {
+    setting.unwrap_or_else(|| Setting::new(default, Origin::Default))
 }
 
 /// A setting that may be absent altogether.

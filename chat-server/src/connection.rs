@@ -3,11 +3,13 @@
 mod requests;
 
 use crate::{
+    doorway::Place,
     identity::Identity,
     inbound::Received,
     lane::Lane,
     opening::{self, FAREWELL, Line, OpenError, Opened, malformed},
     query::Start,
+    rates::AgentRate,
     reply::{Answer, PendingReply, event_frame},
     router::Handle,
     service::Service,
@@ -59,8 +61,13 @@ enum ConnectionError {
 
 /// Serves one agent on `stream` until either side ends it, and logs how that went. It has until
 /// `deadline` to say who it is.
-pub(crate) async fn run<S>(stream: S, identity: Identity, deadline: Instant, service: Service)
-where
+pub(crate) async fn run<S>(
+    stream: S,
+    identity: Identity,
+    place: Option<Place>,
+    deadline: Instant,
+    service: Service,
+) where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let stop = service.stop_token();
@@ -79,10 +86,13 @@ where
             return;
         }
         Err(error) => {
-            warn!(%error, "no agent");
+            info!(%error, "no agent");
             return;
         }
     };
+    if let Some(place) = place {
+        place.introduced();
+    }
     Span::current().record("host", handle.host.as_str());
     info!(software = %handle.software, agent = %handle.agent, "agent connected");
     if let Some(key) = service.next_key() {
@@ -117,6 +127,7 @@ struct Connection<S> {
     seat: Seat,
     identity: Identity,
     lane: Arc<Lane>,
+    rate: AgentRate,
     /// At most one; no further request is read meanwhile.
     query: Option<Query>,
     silence: Pin<Box<Sleep>>,
@@ -157,6 +168,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             seat,
             identity,
             lane: Arc::new(Lane::new()),
+            rate: service.rates().of_agent(),
             query: None,
             stop: service.stop_token(),
             service,

@@ -3,12 +3,13 @@
 use crate::{
     administration::{self, Administration},
     args::ServerArgs,
-    config::{Config, ConfigError},
+    config::{Config, ConfigError, Setting},
     identity::Door,
     keys::{Keys, KeysError, Source},
     log::{Commits, OpenLogError, SqliteLog},
+    rates::Allowed,
     register::{OpenRegisterError, Register, RegisterError},
-    service::{ServeError, Service, serve},
+    service::{Bounds, ServeError, Service, serve},
 };
 use room_log::{PrivacyError, private_dir};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -16,6 +17,7 @@ use std::{
     env,
     io::{self, Write},
     net,
+    num::NonZeroU32,
     path::PathBuf,
     process::ExitCode,
     sync::Arc,
@@ -150,7 +152,7 @@ async fn live(
         commits,
         door,
     } = opened;
-    let service = Service::start(Arc::new(log), commits, door);
+    let service = Service::start(Arc::new(log), commits, door, bounds(&config));
     let administration = Administration {
         service: service.clone(),
         public_address: public_address(&config, listener.local_addr()?),
@@ -194,6 +196,23 @@ fn open(config: &Config, new_epoch: bool) -> Result<Opened, DaemonError> {
         commits,
         door: door(config)?,
     })
+}
+
+/// How much agents may do.
+fn bounds(config: &Config) -> Bounds {
+    let rate = |setting: &Setting<u64>| {
+        let number = u32::try_from(setting.value).unwrap_or(u32::MAX);
+        NonZeroU32::new(number)
+    };
+    let limit = config.log_limit.value;
+    Bounds {
+        rates: Allowed {
+            agent: rate(&config.agent_rate),
+            user: rate(&config.user_rate),
+            room: rate(&config.room_rate),
+        },
+        log: (limit > 0).then(|| (config.state_dir.value.join("server.db"), limit)),
+    }
 }
 
 /// By what agents are known.

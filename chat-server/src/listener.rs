@@ -23,7 +23,7 @@ pub(crate) async fn accept(listener: TcpListener, service: &Service) {
                 if let Err(error) = stream.set_nodelay(true) {
                     debug!(%error, "TCP_NODELAY");
                 }
-                service.receive(stream, peer.to_string());
+                service.receive(stream, peer);
             }
             Err(error) if is_exhaustion(&error) => {
                 warn!(%error, pause = ?PAUSE, "cannot accept agents");

@@ -2,10 +2,13 @@
 
 use crate::{
     connection,
+    doorway::{Crowded, Doorway, Place},
     identity::{self, Door, DoorError, Identity},
     listener,
     log::{Commits, Log},
     opening, publisher,
+    quota::Quota,
+    rates::{Allowed, Rates},
     reply::committed_frame,
     router::Router,
 };
@@ -15,14 +18,20 @@ use protocol::{
     limits::{HANDSHAKE_TIMEOUT, MAX_AGENTS, SHUTDOWN_DEADLINE},
 };
 use room_log::{Feed, StoreError};
-use std::{future::Future, sync::Arc};
+use std::{
+    future::Future,
+    net::SocketAddr,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant as SystemInstant},
+};
 use thiserror::Error;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore, watch},
     task::JoinError,
-    time::{Instant, timeout, timeout_at},
+    time::{Instant, sleep, timeout, timeout_at},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{Instrument, debug, field::Empty, info, info_span, warn};
@@ -51,6 +60,23 @@ pub enum ServeError {
     },
 }
 
+/// How much agents may do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bounds {
+    /// How fast they may send.
+    pub rates: Allowed,
+    /// The file that the log is in, and how many bytes it may have.
+    pub log: Option<(PathBuf, u64)>,
+}
+
+impl Bounds {
+    /// As much as the disk takes, as fast as it does.
+    pub const NONE: Self = Self {
+        rates: Allowed::UNLIMITED,
+        log: None,
+    };
+}
+
 /// A running server. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Service {
@@ -61,6 +87,9 @@ pub struct Service {
 struct Shared {
     log: Arc<dyn Log>,
     door: Door,
+    doorway: Doorway,
+    rates: Rates,
+    quota: Quota,
     feed: Arc<Feed>,
     router: Arc<Router>,
     /// Connections.
@@ -70,7 +99,7 @@ struct Shared {
     /// Which of these panicked.
     broken: watch::Sender<Option<Broken>>,
     seats: Arc<Semaphore>,
-    doorway: Arc<Semaphore>,
+    turned_away: Arc<Semaphore>,
     /// Connections end in order.
     stop: CancellationToken,
     /// Connections are cut off.
@@ -101,21 +130,32 @@ impl Shared {
 impl Service {
     /// Begins to publish what `log` commits. Must be called within a tokio runtime.
     #[must_use]
-    pub fn start(log: Arc<dyn Log>, commits: Commits, door: Door) -> Self {
-        Self::with_seats(log, commits, door, MAX_AGENTS)
+    pub fn start(log: Arc<dyn Log>, commits: Commits, door: Door, bounds: Bounds) -> Self {
+        Self::with_seats(log, commits, door, bounds, MAX_AGENTS)
     }
 
-    fn with_seats(log: Arc<dyn Log>, commits: Commits, door: Door, seats: usize) -> Self {
+    fn with_seats(
+        log: Arc<dyn Log>,
+        commits: Commits,
+        door: Door,
+        bounds: Bounds,
+        seats: usize,
+    ) -> Self {
         let shared = Arc::new(Shared {
             log,
             door,
+            doorway: Doorway::default(),
+            rates: Rates::new(bounds.rates),
+            quota: bounds
+                .log
+                .map_or_else(Quota::none, |(file, bytes)| Quota::new(&file, bytes)),
             feed: Arc::new(Feed::new(committed_frame)),
             router: Arc::new(Router::new()),
             connections: TaskTracker::new(),
             background: TaskTracker::new(),
             broken: watch::Sender::new(None),
             seats: Arc::new(Semaphore::new(seats)),
-            doorway: Arc::new(Semaphore::new(MAX_TURNED_AWAY)),
+            turned_away: Arc::new(Semaphore::new(MAX_TURNED_AWAY)),
             stop: CancellationToken::new(),
             cut: CancellationToken::new(),
             done: CancellationToken::new(),
@@ -132,36 +172,59 @@ impl Service {
         Self { shared }
     }
 
-    /// Serves an agent on a TCP connection, in a task of its own, as the door says. `peer` is for
-    /// logs.
-    pub(crate) fn receive(&self, stream: TcpStream, peer: String) {
-        let Door::Tls { keys, register } = &self.shared.door else {
-            return self.connect(stream, peer);
-        };
-        let (keys, register) = (Arc::clone(keys), register.clone());
-        let Some(seat) = self.seat() else {
-            // Without TLS there is no way to say it, and TLS costs more than the seat would.
-            warn!(%peer, max = MAX_AGENTS, "too many agents");
-            return;
-        };
-        let service = self.clone();
-        let stop = self.stop_token();
-        let task = async move {
-            let deadline = Instant::now() + HANDSHAKE_TIMEOUT;
-            let meeting = timeout_at(deadline, identity::meet(stream, &keys, &register));
-            let Some(met) = stop.run_until_cancelled(meeting).await else {
-                return;
-            };
-            match met {
-                Ok(Ok((stream, identity))) => {
-                    connection::run(stream, identity, deadline, service).await;
-                }
-                Ok(Err(error @ DoorError::Tls(_))) => debug!(%error, "no agent"),
-                Ok(Err(error)) => warn!(%error, "no agent"),
-                Err(_) => debug!("no TLS within {HANDSHAKE_TIMEOUT:?}"),
+    /// Serves an agent on a TCP connection from `peer`, in a task of its own, as the door says.
+    pub(crate) fn receive(&self, stream: TcpStream, peer: SocketAddr) {
+        let place = match self.shared.doorway.knock(peer.ip(), SystemInstant::now()) {
+            Ok(place) => place,
+            // Whoever does this does it often: the log is not for that.
+            Err(Crowded::Address) => {
+                return debug!(%peer, "too many of this address have not said who they are");
+            }
+            Err(Crowded::Everywhere) => {
+                return debug!(%peer, "too many have not said who they are");
             }
         };
-        self.serve_in_seat(task, seat, peer);
+        match self.seat() {
+            Some(seat) => {
+                let meeting = self.clone().meet(stream, place);
+                self.serve_in_seat(meeting, seat, peer.to_string());
+            }
+            None => match self.shared.door {
+                Door::Plaintext => self.turn_away(stream, &peer.to_string()),
+                // There is no way to say it without TLS, and that costs more than the seat would.
+                Door::Tls { .. } => warn!(%peer, max = MAX_AGENTS, "too many agents"),
+            },
+        }
+    }
+
+    /// Finds out who is at the other end of `stream` and serves them.
+    async fn meet(self, stream: TcpStream, place: Place) {
+        let stop = self.stop_token();
+        let delayed = async {
+            if place.delay() > Duration::ZERO {
+                sleep(place.delay()).await;
+            }
+        };
+        if stop.run_until_cancelled(delayed).await.is_none() {
+            return;
+        }
+        let deadline = Instant::now() + HANDSHAKE_TIMEOUT;
+        let Door::Tls { keys, register } = &self.shared.door else {
+            return connection::run(stream, Identity::Plaintext, Some(place), deadline, self).await;
+        };
+        let (keys, register) = (Arc::clone(keys), register.clone());
+        let meeting = timeout_at(deadline, identity::meet(stream, &keys, &register));
+        let Some(met) = stop.run_until_cancelled(meeting).await else {
+            return;
+        };
+        match met {
+            Ok(Ok((stream, identity))) => {
+                connection::run(stream, identity, Some(place), deadline, self).await;
+            }
+            Ok(Err(error @ DoorError::Tls(_))) => debug!(%error, "no agent"),
+            Ok(Err(error)) => info!(%error, "no agent"),
+            Err(_) => debug!("no TLS within {HANDSHAKE_TIMEOUT:?}"),
+        }
     }
 
     /// Serves whoever is at the other end of `stream` without asking for a key, in a task of its
@@ -174,7 +237,7 @@ impl Service {
             return self.turn_away(stream, &peer);
         };
         let deadline = Instant::now() + HANDSHAKE_TIMEOUT;
-        let task = connection::run(stream, Identity::Plaintext, deadline, self.clone());
+        let task = connection::run(stream, Identity::Plaintext, None, deadline, self.clone());
         self.serve_in_seat(task, seat, peer);
     }
 
@@ -205,7 +268,7 @@ impl Service {
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         warn!(%peer, max = MAX_AGENTS, "too many agents");
-        let Ok(place) = Arc::clone(&self.shared.doorway).try_acquire_owned() else {
+        let Ok(place) = Arc::clone(&self.shared.turned_away).try_acquire_owned() else {
             return;
         };
         let service = self.clone();
@@ -280,6 +343,14 @@ impl Service {
         &self.shared.door
     }
 
+    pub(crate) fn rates(&self) -> &Rates {
+        &self.shared.rates
+    }
+
+    pub(crate) fn quota(&self) -> &Quota {
+        &self.shared.quota
+    }
+
     pub(crate) fn log(&self) -> &Arc<dyn Log> {
         &self.shared.log
     }
@@ -346,7 +417,7 @@ mod tests {
     async fn one_agent_too_many_is_told_so() {
         let dir = tempfile::tempdir().unwrap();
         let (log, commits) = SqliteLog::open(dir.path()).unwrap();
-        let service = Service::with_seats(Arc::new(log), commits, Door::Plaintext, 1);
+        let service = Service::with_seats(Arc::new(log), commits, Door::Plaintext, Bounds::NONE, 1);
         let (first, theirs) = duplex(1_024);
         service.connect(theirs, "first".to_owned());
         let (mut second, theirs) = duplex(1_024);
@@ -377,7 +448,7 @@ mod tests {
     async fn a_publisher_that_panicked_ends_the_server() {
         let dir = tempfile::tempdir().unwrap();
         let (log, commits) = SqliteLog::open(dir.path()).unwrap();
-        let service = Service::start(Arc::new(log), commits, Door::Plaintext);
+        let service = Service::start(Arc::new(log), commits, Door::Plaintext, Bounds::NONE);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let work = async { panic!("simulated") };
         service.shared.run("publisher", work);
@@ -393,7 +464,12 @@ mod tests {
         let (log, untaken) = SqliteLog::open(dir.path()).unwrap();
         let log = Arc::new(log);
         let (_open, commits) = Commits::channel();
-        let service = Service::start(Arc::clone(&log) as Arc<dyn Log>, commits, Door::Plaintext);
+        let service = Service::start(
+            Arc::clone(&log) as Arc<dyn Log>,
+            commits,
+            Door::Plaintext,
+            Bounds::NONE,
+        );
         // Nobody takes what was written, so the second change is the writer's last.
         for room in ["#one", "#two"] {
             let room = FederatedRoom::parse(room).unwrap();

@@ -102,6 +102,13 @@ pub const MAX_OPEN_ROOMS: usize = 4_096;
 /// Agents a server serves at once. One more is told so and closed.
 pub const MAX_AGENTS: usize = 16_384;
 
+/// Connections that a server keeps of those who have not said yet who they are; at about 40 KiB
+/// each these are at most 80 MiB. One more is closed unheard.
+pub const MAX_UNKNOWN: usize = 2_048;
+
+/// The same, of one IPv4 address or one /64 network of IPv6.
+pub const MAX_UNKNOWN_PER_ADDRESS: usize = 256;
+
 /// Requests of one session or agent that may wait for their reply. The next is read from the
 /// socket only after one of them was answered, so the peer's own socket buffer fills.
 pub const MAX_IN_FLIGHT: usize = 1_024;

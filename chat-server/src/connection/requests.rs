@@ -108,6 +108,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             reply.answer(Err(not_yet("an earlier message waits")));
             return Ok(());
         }
+        let quota = self.service.quota().check();
+        let allowed = quota.and_then(|()| self.service.rates().check(&self.rate, &message));
+        if let Err(refusal) = allowed {
+            self.lane.turn_away(attempt);
+            reply.answer(Err(refusal));
+            return Ok(());
+        }
         let lane = Arc::clone(&self.lane);
         self.submit(
             reply,

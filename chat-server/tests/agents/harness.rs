@@ -1,7 +1,7 @@
 //! A server with its log in a temporary directory, and agents as the tests need them.
 
 use chat_server::{
-    Door, Service,
+    Bounds, Door, Service,
     log::{Log, SqliteLog},
 };
 use futures_util::{SinkExt, StreamExt};
@@ -36,7 +36,12 @@ impl Server {
         let dir = tempfile::tempdir().unwrap();
         let (log, commits) = SqliteLog::open(dir.path()).unwrap();
         let log = Arc::new(log);
-        let service = Service::start(Arc::clone(&log) as Arc<dyn Log>, commits, Door::Plaintext);
+        let service = Service::start(
+            Arc::clone(&log) as Arc<dyn Log>,
+            commits,
+            Door::Plaintext,
+            Bounds::NONE,
+        );
         Self {
             service,
             log,
