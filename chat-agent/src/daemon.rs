@@ -19,7 +19,7 @@ use crate::{
 };
 use anyhow::{Context, anyhow, bail};
 use protocol::{HostName, ServerTrust, limits::SHUTDOWN_DEADLINE};
-use room_log::{Database, Readers, Writer, private_dir};
+use room_log::{Database, Readers, Retention, Writer, private_dir};
 use rusqlite::Connection;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::{
@@ -34,7 +34,7 @@ use supervision::{Manager, Signal, Signals, passed};
 use tokio::{
     sync::Semaphore,
     task::{JoinHandle, spawn_blocking},
-    time::timeout,
+    time::{MissedTickBehavior, interval, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info, warn};
@@ -346,6 +346,7 @@ impl Agent<'_> {
         };
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
+        tasks.spawn(prune(writer.clone(), stop.child_token()));
         let linking = tasks.spawn(link.run(stop.child_token()));
         let accepting = tasks.spawn(listener::accept(
             listener,
@@ -495,6 +496,20 @@ fn restore(hub: &Hub, connection: &Connection) -> anyhow::Result<()> {
     hub.restore_members(store::person::members(connection)?);
     hub.outbox().set(store::outbox::usage(connection)?);
     Ok(())
+}
+
+/// Has the writer look for messages that were kept for long enough, again and again.
+async fn prune(writer: AgentWriter, stop: CancellationToken) {
+    let mut times = interval(Retention::INTERVAL);
+    times.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let looking = async {
+        loop {
+            times.tick().await;
+            // A writer that is too busy for it looks the next time.
+            let _looked = writer.try_submit(Command::Prune);
+        }
+    };
+    stop.run_until_cancelled(looking).await;
 }
 
 #[cfg(test)]

@@ -11,12 +11,12 @@ mod following;
 
 use crate::{
     answer,
-    store::{Settled, outbox::Usage, person::DepartureNumber},
+    store::{Settled, governing::Gone, outbox::Usage, person::DepartureNumber},
 };
 use following::Directs;
 use protocol::{
     AgentId, Availability, Committed, Epoch, HostName, Member, Nick, Room, ServerAddress, UserName,
-    local::{AgentFrame, Event, LinkStatus},
+    local::{AgentFrame, Event, LinkStatus, Refusal},
 };
 use room_log::{Feed, Outbound, ReaderId};
 use std::{
@@ -310,6 +310,35 @@ impl Hub {
 
     /// The end of a membership was stored; of a federated room as `departure`.
     pub(crate) fn left(&self, room: &Room, user: &UserName, departure: Option<DepartureNumber>) {
+        let (left, who) = (room.clone(), user.clone());
+        let reason = Refusal::Left {
+            room: left,
+            user: who,
+        };
+        self.end_membership(room, user, departure, &reason);
+    }
+
+    /// An act ended a membership.
+    pub(crate) fn removed(&self, gone: &Gone) {
+        let Gone {
+            room,
+            user,
+            departure,
+        } = gone;
+        let reason = Refusal::Removed {
+            room: room.clone(),
+            user: user.clone(),
+        };
+        self.end_membership(room, user, *departure, &reason);
+    }
+
+    fn end_membership(
+        &self,
+        room: &Room,
+        user: &UserName,
+        departure: Option<DepartureNumber>,
+        reason: &Refusal,
+    ) {
         let mut people = lock(&self.people);
         people.last_departure = people.last_departure.max(departure.unwrap_or_default());
         if let Some(members) = people.members.get_mut(room) {
@@ -333,7 +362,7 @@ impl Hub {
             self.feed.publish_soft([room], &answer::event(event));
         }
         for (reader, outbound) in sessions {
-            self.end_following(reader, &outbound, room, user);
+            self.end_following(reader, &outbound, room, reason);
         }
         self.people_have_changed();
     }

@@ -1,6 +1,7 @@
 //! One terminal or script: the task that owns its connection.
 
 mod check;
+mod governing;
 mod greeting;
 mod lookup;
 mod pages;
@@ -32,7 +33,7 @@ use protocol::{
 use request::Done;
 use room_log::{
     CaughtUp, Delivery, Outbound, Page, PageFuture, PageSource, Progress, ReaderId, Readers,
-    SubmitError, Unreadable, log,
+    StoreError, SubmitError, Unreadable, log, roster,
 };
 use std::{
     collections::HashMap,
@@ -244,6 +245,7 @@ impl<W: AsyncWrite + Unpin> Session<W> {
         let source = RoomPages {
             hub: Arc::clone(hub),
             readers: services.readers.clone(),
+            user: user.clone(),
         };
         let feed = Arc::clone(hub.feed());
         let delivery = Delivery::new(write, reader, Arc::clone(&outbound), feed, Box::new(source));
@@ -337,10 +339,17 @@ impl<W: AsyncWrite + Unpin> Session<W> {
         match progress {
             Progress::CaughtUp(caught_up) => self.caught_up(caught_up),
             Progress::Unreadable(Unreadable { room, after, error }) => {
-                error!(%room, %after, %error, "a room cannot be read");
                 self.open.remove(&room);
-                let reason = Refusal::Unreadable {
-                    reason: error.to_string(),
+                let reason = if matches!(error, StoreError::NotReadable) {
+                    Refusal::Removed {
+                        room: room.clone(),
+                        user: self.user.clone(),
+                    }
+                } else {
+                    error!(%room, %after, %error, "a room cannot be read");
+                    Refusal::Unreadable {
+                        reason: error.to_string(),
+                    }
                 };
                 let event = Event::Closed { room, reason };
                 self.outbound.push_reply(answer::event(event));
@@ -457,20 +466,29 @@ async fn next<R: AsyncRead + Unpin>(
     }
 }
 
-/// Reads pages of any room this agent has, as frames for terminals.
+/// Reads pages of the rooms that a user is in, as frames for terminals.
 #[derive(Debug)]
 struct RoomPages {
     hub: Arc<Hub>,
     readers: Readers,
+    user: UserName,
 }
 
 impl PageSource for RoomPages {
     fn page(&self, room: &Room, after: protocol::Seq) -> PageFuture {
         let (room, epoch, readers) = (room.clone(), self.hub.epoch_of(room), self.readers.clone());
         let frames = self.hub.feed().frames();
+        let user = self.user.clone();
         Box::pin(async move {
             readers
                 .run(move |connection| {
+                    // Both are of one moment, so that nothing behind a kick is read.
+                    let connection = &connection.unchecked_transaction()?;
+                    if !matches!(room, Room::Direct(_))
+                        && !roster::is_member(connection, &room, &user)?
+                    {
+                        return Err(StoreError::NotReadable);
+                    }
                     let messages = log::page(
                         connection,
                         epoch,

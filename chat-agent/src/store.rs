@@ -6,6 +6,7 @@
 pub mod authored;
 mod command;
 mod directs;
+pub mod governing;
 pub mod identity;
 mod index;
 pub mod outbox;
@@ -20,6 +21,7 @@ mod wording;
 use crate::hub::Hub;
 pub use command::{Command, Gap, Outcome, Settled};
 use directs::Directs;
+use governing::{Gone, Upkeep};
 use identity::NO_EPOCH;
 use index::Indexing;
 use outbox::Usage;
@@ -33,7 +35,8 @@ use protocol::{
 };
 use refused::Refused;
 use room_log::{
-    Appended, Chore, Durability, Ingested, RoomLog, Store, StoreError, Writer, log, roster,
+    Appended, Chore, Deed, Durability, Governor, Ingested, RoomLog, Store, StoreError, Writer,
+    charters, log, roster,
 };
 use rusqlite::Connection;
 use std::{collections::HashSet, sync::Arc, time::SystemTime};
@@ -54,6 +57,8 @@ pub struct AgentStore {
     /// Memberships that ended in the open transaction; the hub has them still.
     left: HashSet<(Room, UserName)>,
     indexing: Indexing,
+    governor: Governor,
+    upkeep: Upkeep,
 }
 
 impl AgentStore {
@@ -70,6 +75,8 @@ impl AgentStore {
             directs: Directs::default(),
             left: HashSet::new(),
             indexing: Indexing::new(),
+            governor: Governor::default(),
+            upkeep: Upkeep::new(),
         }
     }
 
@@ -107,6 +114,10 @@ impl AgentStore {
         } else if !self.may_write(transaction, message)? {
             let max = MAX_DIRECTS_PER_USER;
             Err(too_many("direct conversations of one user", max))
+        } else if let Some(refusal) = self.silence(transaction, &message.room, &message.author)?
+            && self.local.known(transaction, message)?.is_none()
+        {
+            Err(refusal)
         } else if message.room.is_local_to(self.hub.host()) {
             let now = Timestamp::from(SystemTime::now());
             let epoch = self.local.epoch();
@@ -114,6 +125,9 @@ impl AgentStore {
                 Appended::New(new) => {
                     let seq = new.seq;
                     self.indexing.note();
+                    if let Some(of) = new.body.takes_back() {
+                        self.take_back(transaction, &new, of)?;
+                    }
                     committed = Some(new.into());
                     Ok(Delivery::Committed { epoch, seq })
                 }
@@ -155,7 +169,9 @@ impl AgentStore {
                 // One that was said before this host lost its state is the same, too.
                 let is_author = found.author == message.author
                     || found.author == authored::unverified(&message.author);
-                let is_same = is_author && found.room == message.room && found.body == message.body;
+                let is_same = is_author
+                    && found.room == message.room
+                    && (found.body == message.body || found.body.is_erased());
                 let seq = found.seq;
                 return Ok(if is_same {
                     Ok(Delivery::Committed { epoch, seq })
@@ -184,9 +200,11 @@ impl AgentStore {
     ) -> Result<Outcome, StoreError> {
         let mut new = Vec::with_capacity(messages.len());
         let mut gaps: Vec<Gap> = Vec::new();
+        let mut gone: Vec<(usize, Gone)> = Vec::new();
         let mut disowned = Vec::new();
-        for (index, message) in messages.iter().enumerate() {
+        for (number, message) in messages.iter().enumerate() {
             let forged = message.author.host == *self.hub.host()
+                && !authored::is_servers(message)
                 && !authored::is_known(transaction, message)?;
             let kept = forged.then(|| authored::disowned(message));
             let ingested = self
@@ -199,11 +217,13 @@ impl AgentStore {
                     room = %message.room, author = %message.author, id = %message.id,
                     "the server gave a user's name to what nobody here has said"
                 );
-                disowned.push((index, kept));
+                disowned.push((number, kept));
             }
             new.push(ingested == Ingested::New);
             if ingested == Ingested::New {
                 self.indexing.note();
+                let out = self.fold(transaction, message)?;
+                gone.extend(out.into_iter().map(|one| (number, one)));
             }
             if let Ingested::Gap { head } = ingested
                 && gaps.iter().all(|gap| gap.room != message.room)
@@ -217,6 +237,7 @@ impl AgentStore {
         Ok(Outcome::Ingested {
             new,
             gaps,
+            gone,
             disowned,
         })
     }
@@ -267,12 +288,19 @@ impl AgentStore {
         {
             return Ok(Err(too_many("rooms of one user", MAX_ROOMS_PER_USER)));
         }
+        if let Some(refusal) = self.exclusion(transaction, room, user)? {
+            return Ok(Err(refusal));
+        }
         match room {
             Room::Federated(room) => person::end_departure(transaction, room, user, None)?,
-            Room::Local(_) if self.local.ensure_room(transaction, room)?.is_none() => {
-                return Ok(Err(too_many("rooms", MAX_ROOMS)));
+            Room::Local(_) if self.local.has_room(transaction, room)? => {}
+            Room::Local(_) => {
+                if self.local.ensure_room(transaction, room)?.is_none() {
+                    return Ok(Err(too_many("rooms", MAX_ROOMS)));
+                }
+                self.note_founder(transaction, room, user)?;
             }
-            Room::Local(_) | Room::Direct(_) => {}
+            Room::Direct(_) => {}
         }
         roster::join(transaction, room, user)?;
         if left {
@@ -293,6 +321,8 @@ impl Store for AgentStore {
             | Command::CopyTopic { .. }
             | Command::Departed { .. }
             | Command::MarkRead { .. }
+            | Command::Expel { .. }
+            | Command::Prune
             | Command::Index { .. } => Durability::Process,
             Command::Send { .. }
             | Command::BeginEpoch { .. }
@@ -300,6 +330,7 @@ impl Store for AgentStore {
             | Command::Join { .. }
             | Command::Leave { .. }
             | Command::SetTopic { .. }
+            | Command::Govern { .. }
             | Command::Confirm { .. }
             | Command::Configure { .. }
             | Command::Learn { .. }
@@ -326,22 +357,58 @@ impl Store for AgentStore {
             Command::Leave { room, user, .. } => {
                 let left = roster::leave(transaction, room, user)?;
                 let mut departure = None;
+                let mut committed = None;
                 if left {
                     self.left.insert((room.clone(), user.clone()));
                     if let Room::Federated(room) = room {
                         departure = Some(person::add_departure(transaction, room, user)?);
                     }
+                    committed = self.left_room(transaction, room, user)?.map(Box::new);
                 }
-                return Ok(Outcome::Left { left, departure });
+                return Ok(Outcome::Left {
+                    left,
+                    departure,
+                    committed,
+                });
             }
             Command::BeginEpoch { epoch, .. } => {
                 identity::set_server_epoch(transaction, *epoch)?;
                 self.replica = RoomLog::new(*epoch, MAX_ROOMS);
+                // What the new log says of its rooms is read anew with them.
+                charters::remove_federated(transaction)?;
+                self.governor.forget();
             }
             Command::Departed { room, user, up_to } => {
                 person::end_departure(transaction, room, user, Some(*up_to))?;
             }
-            Command::SetTopic { room, topic, .. } => roster::set_topic(transaction, room, topic)?,
+            Command::SetTopic {
+                room, user, topic, ..
+            } => {
+                let excluded = self.exclusion(transaction, room, user)?;
+                if let Some(refusal) = excluded.or(self.silence(transaction, room, user)?) {
+                    return Ok(Outcome::Refused(refusal));
+                }
+                roster::set_topic(transaction, room, topic)?;
+            }
+            Command::Govern {
+                room,
+                user,
+                id,
+                act,
+                ..
+            } => {
+                let deed = Deed {
+                    room,
+                    actor: user,
+                    id: *id,
+                    act,
+                };
+                return self.govern(transaction, deed);
+            }
+            Command::Expel { room, user, closed } => {
+                return self.expel(transaction, room, user, *closed);
+            }
+            Command::Prune => self.look_at_retention(),
             Command::CopyTopic { room, topic } => {
                 roster::set_topic(transaction, &Room::Federated(room.clone()), topic)?;
             }
@@ -395,6 +462,7 @@ impl Store for AgentStore {
 
     fn rolled_back(&mut self, commands: Vec<Command>, error: &StoreError) {
         self.local.forget();
+        self.governor.forget();
         self.left.clear();
         self.replica = RoomLog::new(self.hub.server_epoch(), MAX_ROOMS);
         self.usage = None;
@@ -414,6 +482,7 @@ impl Store for AgentStore {
                 Command::Send { answer, .. }
                 | Command::Leave { answer, .. }
                 | Command::SetTopic { answer, .. }
+                | Command::Govern { answer, .. }
                 | Command::MarkRead { answer, .. }
                 | Command::Confirm { answer, .. }
                 | Command::SetServers { answer, .. } => answer.give(Err(refusal)),
@@ -427,22 +496,33 @@ impl Store for AgentStore {
                 }
                 Command::Settle { results, done } => drop(done.send(Err(results))),
                 // The next connection tells the server again, and is told again.
-                Command::Departed { .. } | Command::CopyTopic { .. } | Command::Learn { .. } => {}
+                Command::Departed { .. }
+                | Command::CopyTopic { .. }
+                | Command::Expel { .. }
+                | Command::Learn { .. }
+                | Command::Prune => {}
             }
         }
     }
 
     fn chore(&self) -> Chore {
-        self.indexing.chore()
+        self.next_chore()
     }
 
     fn do_chore(&mut self, transaction: &Connection) -> Result<(), StoreError> {
-        let epochs = [self.local.epoch(), self.replica.epoch()];
-        self.indexing.advance(transaction, epochs)
+        self.do_part(transaction)
     }
 
     fn chore_done(&mut self, result: Result<(), StoreError>) {
-        self.indexing.done(result, &self.hub);
+        self.part_done(result);
+    }
+
+    fn take_traces(&mut self) -> bool {
+        self.take_erased()
+    }
+
+    fn before_scrub(&mut self, connection: &Connection) -> Result<(), StoreError> {
+        index::compact(connection)
     }
 }
 
@@ -477,6 +557,7 @@ impl AgentStore {
                 Outcome::Ingested {
                     new,
                     gaps,
+                    gone,
                     disowned,
                 },
             ) => {
@@ -485,8 +566,18 @@ impl AgentStore {
                         *message = kept;
                     }
                 }
-                let fresh = messages.iter().zip(new).filter(|(_, new)| *new);
-                hub.publish(fresh.map(|(message, _)| message));
+                let fresh = |from: usize, to: usize| {
+                    let all = messages[from..to].iter().zip(&new[from..to]);
+                    all.filter(|(_, new)| **new).map(|(message, _)| message)
+                };
+                // Whoever is out gets what put them out, and nothing behind it.
+                let mut told = 0;
+                for (number, gone) in gone {
+                    hub.publish(fresh(told, number + 1));
+                    told = number + 1;
+                    hub.removed(&gone);
+                }
+                hub.publish(fresh(told, messages.len()));
                 let _link_is_gone = done.send(Ok(gaps));
             }
             (Command::Settle { results, done }, _) => {
@@ -513,12 +604,47 @@ impl AgentStore {
                 }
                 let _session_is_gone = done.send(result.map(drop));
             }
-            (Command::Leave { room, user, answer }, Outcome::Left { left, departure }) => {
+            (
+                Command::Leave { room, user, answer },
+                Outcome::Left {
+                    left,
+                    departure,
+                    committed,
+                },
+            ) => {
+                if let Some(committed) = committed {
+                    self.indexing.note();
+                    hub.publish(std::iter::once(&*committed));
+                }
                 if left {
                     hub.left(&room, &user, departure);
                 }
                 answer.give(Ok(Reply::Done));
             }
+            (
+                Command::Govern { room, answer, .. },
+                Outcome::Governed {
+                    result,
+                    committed,
+                    gone,
+                },
+            ) => {
+                let epoch = hub.epoch_of(&room);
+                answer.give(result.map(|seq| match seq {
+                    Some(seq) => Reply::Sent {
+                        state: Delivery::Committed { epoch, seq },
+                    },
+                    None => Reply::Done,
+                }));
+                hub.publish(committed.iter());
+                for gone in gone {
+                    hub.removed(&gone);
+                }
+            }
+            (Command::SetTopic { answer, .. }, Outcome::Refused(refusal)) => {
+                answer.give(Err(refusal));
+            }
+            (Command::Expel { .. }, Outcome::Expelled(Some(gone))) => hub.removed(&gone),
             (
                 Command::SetTopic {
                     room,

@@ -20,7 +20,7 @@ use protocol::{
     federation::{Event, Refusal, Reply},
     limits::PEER_TIMEOUT,
 };
-use room_log::{Progress, ReaderId, Unreadable};
+use room_log::{Progress, ReaderId, StoreError, Unreadable};
 use std::{
     collections::HashSet,
     future::Future,
@@ -156,6 +156,9 @@ impl Drop for Seat {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     fn new(line: Line<S>, handle: Arc<Handle>, identity: Identity, service: Service) -> Self {
+        // Set once: each connection has a line and a handle of its own.
+        let _ = line.host.set(handle.host.clone());
+        let _ = handle.reader.set(line.reader);
         let seat = Seat {
             handle,
             reader: line.reader,
@@ -248,13 +251,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 debug!(room = %caught_up.room, seq = %caught_up.last, "caught up");
             }
             Progress::Unreadable(Unreadable { room, after, error }) => {
-                error!(%room, %after, %error, "a room cannot be read");
                 self.seat.rooms.remove(&room);
                 self.seat.count_rooms();
                 let text = error.to_string();
-                let reason = if error.is_damage() {
+                let reason = if matches!(error, StoreError::NotReadable) {
+                    debug!(%room, %after, "nobody there is in the room any more");
+                    Refusal::NoReader { room: room.clone() }
+                } else if error.is_damage() {
+                    error!(%room, %after, %error, "a room cannot be read");
                     Refusal::Unreadable { reason: text }
                 } else {
+                    error!(%room, %after, %error, "a room cannot be read");
                     Refusal::Unavailable { reason: text }
                 };
                 let event = Event::Unsubscribed { room, reason };

@@ -25,6 +25,7 @@ use crate::{
 use protocol::{
     Committed, Epoch, FederatedRoom, HostName, MessageId, Outgoing, Room, Seq, UserName,
     federation::RoomInfo,
+    governance::{Act, Charter},
 };
 use room_log::{Head, StoreError};
 use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Instant};
@@ -72,6 +73,28 @@ pub enum Change {
         /// The topic. The caller has checked it.
         topic: String,
     },
+    /// Do something with a room's charter, or erase messages. Answered by `Appended`, or by `Done`
+    /// if it changes nothing.
+    Govern {
+        /// Which room.
+        room: Room,
+        /// Who.
+        user: UserName,
+        /// The act's id.
+        id: MessageId,
+        /// What. The caller has checked that it is possible there.
+        act: Act,
+    },
+    /// Ask, behind all that was submitted before, whether somebody of `host` is in a room. Answered
+    /// by `Done` or [`Refusal::NoReader`](protocol::federation::Refusal::NoReader).
+    AskForReader {
+        /// Which room.
+        room: Room,
+        /// Which host.
+        host: HostName,
+    },
+    /// Look for messages that were kept for long enough. Answered by `Done`.
+    Prune,
 }
 
 /// A change and who waits for it.
@@ -120,6 +143,34 @@ pub enum Commit {
         /// The topic.
         topic: String,
     },
+    /// Nobody of these hosts is in a room any more.
+    Closed {
+        /// Which room.
+        room: Room,
+        /// Which hosts.
+        hosts: Vec<HostName>,
+    },
+}
+
+/// Who asks what there is.
+#[derive(Debug, Clone)]
+pub enum Asker {
+    /// An agent, for whoever uses it.
+    Host(HostName),
+    /// One user of it.
+    User(UserName),
+}
+
+impl Asker {
+    /// Whether they may know of a room with this charter.
+    #[must_use]
+    pub fn may_know_of(&self, charter: &Charter) -> bool {
+        !charter.is_private()
+            || match self {
+                Self::Host(host) => charter.people().any(|(user, _)| user.host == *host),
+                Self::User(user) => charter.admits(user),
+            }
+    }
 }
 
 /// All that is written, in order.
@@ -201,8 +252,28 @@ pub trait Log: fmt::Debug + Send + Sync + 'static {
     /// The message with this id, in whichever room.
     fn find(&self, id: MessageId) -> Reading<Option<Committed>>;
 
-    /// Federated rooms in order of name, one page after `after`.
-    fn rooms(&self, after: Option<&FederatedRoom>) -> Reading<Listing<RoomInfo>>;
+    /// As [`page`](Self::page), for an agent: none if nobody of its `host` is in the federated
+    /// `room` at that moment.
+    fn page_for(
+        &self,
+        host: &HostName,
+        room: &Room,
+        after: Seq,
+        max_entries: usize,
+        max_bytes: usize,
+    ) -> Reading<Option<Vec<Committed>>>;
+
+    /// Whether message `id` of `room` stands at `seq`, or did until it was kept for long enough.
+    fn was_at(&self, room: &Room, seq: Seq, id: MessageId) -> Reading<bool>;
+
+    /// Who may do what in `room`; `None` if it is open to all.
+    fn charter(&self, room: &Room) -> Reading<Option<Charter>>;
+
+    /// Whether somebody of `host` is in `room`.
+    fn has_reader(&self, room: &Room, host: &HostName) -> Reading<bool>;
+
+    /// Federated rooms that `asker` may know of in order of name, one page after `after`.
+    fn rooms(&self, asker: &Asker, after: Option<&FederatedRoom>) -> Reading<Listing<RoomInfo>>;
 
     /// Members of `room` in order of name, one page after `after`; `None` if there is no such
     /// room.

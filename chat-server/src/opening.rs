@@ -10,13 +10,17 @@ use crate::{
     service::Service,
 };
 use protocol::{
-    CodecError, HandshakeError, Vocabulary,
+    CodecError, HandshakeError, HostName, Vocabulary,
     federation::{AgentFrame, Event, Refusal, Reply, Request},
     handshake,
     limits::{AGENT_QUEUE_BYTES, HANDSHAKE_TIMEOUT, MAX_WAITING_BYTES},
 };
 use room_log::{Delivery, Outbound, ReaderId};
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 use thiserror::Error;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadHalf, WriteHalf, copy, sink, split},
@@ -55,6 +59,8 @@ pub(crate) struct Line<S> {
     pub(crate) inbound: Inbound<ReadHalf<S>>,
     pub(crate) delivery: Delivery<WriteHalf<S>>,
     pub(crate) outbound: Arc<Outbound>,
+    /// Whose agent it is, once that is known: only then its pages are read.
+    pub(crate) host: Arc<OnceLock<HostName>>,
 }
 
 /// A connection whose agent has a seat in the router. The caller makes it give the seat back.
@@ -214,9 +220,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Line<S> {
         let (read, write) = split(stream);
         let outbound = Arc::new(Outbound::new(AGENT_QUEUE_BYTES));
         let reader = service.feed().reader();
+        let host = Arc::new(OnceLock::new());
         let pages = LogPages {
             log: Arc::clone(service.log()),
             frames: service.feed().frames(),
+            host: Arc::clone(&host),
         };
         Self {
             reader,
@@ -229,6 +237,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Line<S> {
                 Box::new(pages),
             ),
             outbound,
+            host,
         }
     }
 

@@ -28,6 +28,12 @@ pub(crate) async fn publish(mut commits: Commits, feed: &Feed, router: &Router) 
                     }
                     messages.push(message);
                 }
+                Commit::Closed { room, hosts } => {
+                    // Up to here they get everything, and nothing from here on.
+                    feed.publish(&messages);
+                    messages.clear();
+                    router.close_room(feed, &room, &hosts);
+                }
                 other => {
                     // What is told of a room keeps its place between the room's messages.
                     feed.publish(&messages);
@@ -42,7 +48,7 @@ pub(crate) async fn publish(mut commits: Commits, feed: &Feed, router: &Router) 
 
 fn publish_change(commit: Commit, feed: &Feed) {
     let (room, event): (FederatedRoom, Event) = match commit {
-        Commit::Message(_) => return,
+        Commit::Message(_) | Commit::Closed { .. } => return,
         Commit::Joined { room, user } => (room.clone(), Event::Joined { room, user }),
         Commit::Left { room, user } => (room.clone(), Event::Left { room, user }),
         Commit::Topic { room, user, topic } => (room.clone(), Event::Topic { room, user, topic }),

@@ -1,7 +1,7 @@
 //! Requests that only read.
 
 use crate::{
-    log::{Listing, Log},
+    log::{self, Asker, Change, Listing, Log},
     reply::Answer,
     router::Router,
 };
@@ -11,7 +11,7 @@ use protocol::{
     limits::{MAX_PAGE_BYTES, MAX_PAGE_ENTRIES},
 };
 use room_log::{Frames, Page, PageFuture, PageSource, StoreError};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// Where a new subscription begins.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,7 +36,7 @@ pub(crate) async fn start(
         None => after <= head.seq,
         // Most agents have everything or nearly so: no second look for them.
         Some(_) if after == head.seq => after_id == head.id,
-        Some(_) => log.id_at(&room, after).await.map_err(unavailable)? == after_id,
+        Some(id) => log.was_at(&room, after, id).await.map_err(unavailable)?,
     };
     if continues {
         Ok(Start {
@@ -52,34 +52,61 @@ pub(crate) async fn start(
     }
 }
 
-/// The newest message of `room`.
-pub(crate) async fn head(log: &dyn Log, room: Room) -> Answer {
-    let head = log.head(&room).await.map_err(unavailable)?;
-    Ok(Reply::Head {
-        head: head.unwrap_or_default().seq,
-    })
+/// Whether somebody of `host` is in `room`, also if they were made a member by what this agent asked
+/// for just before.
+pub(crate) async fn admit(log: &dyn Log, room: &Room, host: &HostName) -> Result<(), Refusal> {
+    if !matches!(room, Room::Federated(_))
+        || log.has_reader(room, host).await.map_err(unavailable)?
+    {
+        return Ok(());
+    }
+    let (room, host) = (room.clone(), host.clone());
+    match log::change(log, Change::AskForReader { room, host }).await {
+        Some(answer) => answer.map(drop),
+        None => Err(Refusal::Unavailable {
+            reason: "the queue to the disk is full".to_owned(),
+        }),
+    }
 }
 
-/// One page of rooms.
-pub(crate) async fn rooms(log: &dyn Log, after: Option<FederatedRoom>) -> Answer {
-    let Listing { entries, more } = log.rooms(after.as_ref()).await.map_err(unavailable)?;
+/// The newest message of `room`; none if `host` may not know of it.
+pub(crate) async fn head(log: &dyn Log, room: Room, host: HostName) -> Answer {
+    let seq = if may_know_of(log, &room, &Asker::Host(host)).await? {
+        let head = log.head(&room).await.map_err(unavailable)?;
+        head.unwrap_or_default().seq
+    } else {
+        Seq::START
+    };
+    Ok(Reply::Head { head: seq })
+}
+
+/// One page of the rooms that `asker` may know of.
+pub(crate) async fn rooms(log: &dyn Log, asker: Asker, after: Option<FederatedRoom>) -> Answer {
+    let found = log.rooms(&asker, after.as_ref()).await;
+    let Listing { entries, more } = found.map_err(unavailable)?;
     Ok(Reply::Rooms {
         rooms: entries,
         more,
     })
 }
 
-/// One page of the members of `room`.
+/// One page of the members of `room`, if `asker` may know of it.
 pub(crate) async fn who(
     log: &dyn Log,
     router: &Router,
+    asker: Asker,
     room: FederatedRoom,
     after: Option<UserName>,
 ) -> Answer {
-    let found = log.members(&room, after.as_ref()).await;
-    let Some(Listing { entries, more }) = found.map_err(unavailable)? else {
-        let room = Room::Federated(room);
-        return Err(Refusal::NoSuchRoom { room });
+    let federated = Room::Federated(room.clone());
+    let found = if may_know_of(log, &federated, &asker).await? {
+        let found = log.members(&room, after.as_ref()).await;
+        found.map_err(unavailable)?
+    } else {
+        None
+    };
+    let Some(Listing { entries, more }) = found else {
+        return Err(Refusal::NoSuchRoom { room: federated });
     };
     let there = router.availability(&entries);
     let members = entries
@@ -88,6 +115,11 @@ pub(crate) async fn who(
         .map(|(user, availability)| Member { user, availability })
         .collect();
     Ok(Reply::Members { members, more })
+}
+
+async fn may_know_of(log: &dyn Log, room: &Room, asker: &Asker) -> Result<bool, Refusal> {
+    let charter = log.charter(room).await.map_err(unavailable)?;
+    Ok(charter.is_none_or(|charter| asker.may_know_of(&charter)))
 }
 
 /// One page of the direct conversations that touch `host`.
@@ -107,19 +139,25 @@ fn unavailable(error: StoreError) -> Refusal {
     }
 }
 
-/// Pages of the log as frames, for readers that are behind.
+/// Pages of the log as frames, for an agent that is behind.
 #[derive(Debug)]
 pub(crate) struct LogPages {
     pub(crate) log: Arc<dyn Log>,
     pub(crate) frames: Frames,
+    /// Whose agent it is, once that is known.
+    pub(crate) host: Arc<OnceLock<HostName>>,
 }
 
 impl PageSource for LogPages {
     fn page(&self, room: &Room, after: Seq) -> PageFuture {
-        let reading = self.log.page(room, after, MAX_PAGE_ENTRIES, MAX_PAGE_BYTES);
+        let (entries, bytes) = (MAX_PAGE_ENTRIES, MAX_PAGE_BYTES);
+        let Some(host) = self.host.get() else {
+            return Box::pin(std::future::ready(Err(StoreError::NotReadable)));
+        };
+        let reading = self.log.page_for(host, room, after, entries, bytes);
         let frames = self.frames;
         Box::pin(async move {
-            let messages = reading.await?;
+            let messages = reading.await?.ok_or(StoreError::NotReadable)?;
             Ok(Page::of(&messages, after, frames))
         })
     }

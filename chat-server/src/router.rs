@@ -12,7 +12,7 @@ use protocol::{
     federation::{Event, Refusal},
     limits::MAX_WAITING_BYTES,
 };
-use room_log::Outbound;
+use room_log::{Feed, Outbound, ReaderId};
 use std::{
     collections::{HashMap, hash_map::Entry},
     sync::{
@@ -34,6 +34,8 @@ pub(crate) struct Handle {
     pub(crate) outbound: Arc<Outbound>,
     pub(crate) in_flight: Arc<Semaphore>,
     pub(crate) rooms: AtomicUsize,
+    /// Who it is to the feed, once it may follow rooms.
+    pub(crate) reader: OnceLock<ReaderId>,
     ending: Ending,
 }
 
@@ -61,6 +63,7 @@ impl Handle {
             outbound,
             in_flight,
             rooms: AtomicUsize::new(0),
+            reader: OnceLock::new(),
             ending: Ending::default(),
         }
     }
@@ -222,6 +225,34 @@ impl Router {
             }
         }
         agents.len()
+    }
+
+    /// Ends what the agents of `hosts` follow of `room`, as nobody there is in it any more, and tells
+    /// them. What they were given before stays theirs; a page they ask for later is not read.
+    pub(crate) fn close_room(&self, feed: &Feed, room: &Room, hosts: &[HostName]) {
+        let handles: Vec<Arc<Handle>> = {
+            let state = self.lock();
+            let agents = hosts.iter().filter_map(|host| state.agents.get(host));
+            agents.cloned().collect()
+        };
+        for handle in handles {
+            let Some(reader) = handle.reader.get().copied() else {
+                continue;
+            };
+            if !feed.is_following(reader, room) {
+                continue;
+            }
+            feed.unsubscribe(reader, room);
+            if handle.outbound.bytes() < MAX_WAITING_BYTES {
+                let (room, reason) = (room.clone(), Refusal::NoReader { room: room.clone() });
+                let event = Event::Unsubscribed { room, reason };
+                handle.outbound.push_reply(event_frame(event));
+            } else {
+                // It comes back and asks.
+                warn!(host = %handle.host, "an agent reads nothing and is cut off");
+                handle.close(Refusal::TimedOut);
+            }
+        }
     }
 
     /// Everybody who is connected, in order of host name, and how many users are there.

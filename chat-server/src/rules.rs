@@ -1,8 +1,9 @@
 //! What an agent may say and ask, as far as its host and the request alone decide it.
 
 use protocol::{
-    BodyError, HostName, Outgoing, Room,
+    BodyError, HostName, Outgoing, Room, UserName,
     federation::{LimitedText, Refusal},
+    governance::Act,
     limits::{MAX_SOFTWARE_BYTES, MAX_TOPIC_BYTES},
 };
 
@@ -27,7 +28,38 @@ pub(crate) fn append(host: &HostName, message: &Outgoing) -> Result<(), Refusal>
         _ => Refusal::BadText {
             what: LimitedText::Body,
         },
-    })
+    })?;
+    if !message.body.may_be_said() {
+        // Acts are the server's to write.
+        return Err(not_yours(host, &message.room));
+    }
+    Ok(())
+}
+
+/// Whether a user of `host` may ask for `act` in `room`, as far as what they are there does not
+/// matter.
+///
+/// # Errors
+///
+/// The [`Refusal`] to answer.
+pub(crate) fn govern(
+    host: &HostName,
+    room: &Room,
+    user: &UserName,
+    act: &Act,
+) -> Result<(), Refusal> {
+    let allowed = match room {
+        Room::Federated(_) => true,
+        Room::Local(_) => false,
+        Room::Direct(direct) => {
+            matches!(act, Act::Erase { .. }) && direct.includes(user) && !room.is_local_to(host)
+        }
+    };
+    if allowed {
+        Ok(())
+    } else {
+        Err(not_yours(host, room))
+    }
 }
 
 /// Whether the agent of `host` may read `room`.
@@ -121,6 +153,16 @@ mod tests {
         ] {
             let judged = append(&ada, &message(author, room));
             assert_eq!(judged.is_ok(), allowed, "{author} {room}");
+        }
+    }
+
+    #[test]
+    fn an_agent_cannot_say_what_only_the_server_says() {
+        let ada: HostName = "ada".parse().unwrap();
+        for content in [Content::Act(Act::Left), Content::Erased] {
+            let mut forged = message("alice@ada", "#ops");
+            forged.body = content.encode().unwrap();
+            assert!(append(&ada, &forged).is_err(), "{content:?}");
         }
     }
 

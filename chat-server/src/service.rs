@@ -5,7 +5,7 @@ use crate::{
     doorway::{Crowded, Doorway, Place},
     identity::{self, Door, DoorError, Identity},
     listener,
-    log::{Commits, Log},
+    log::{self, Change, Commits, Log},
     opening, publisher,
     quota::Quota,
     rates::{Allowed, Rates},
@@ -17,7 +17,7 @@ use protocol::{
     federation::{Refusal, TooMany},
     limits::{HANDSHAKE_TIMEOUT, MAX_AGENTS, SHUTDOWN_DEADLINE},
 };
-use room_log::{Feed, StoreError};
+use room_log::{Feed, Retention, StoreError};
 use std::{
     future::Future,
     net::SocketAddr,
@@ -31,7 +31,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore, watch},
     task::JoinError,
-    time::{Instant, sleep, timeout, timeout_at},
+    time::{Instant, MissedTickBehavior, interval, sleep, timeout, timeout_at},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{Instrument, debug, field::Empty, info, info_span, warn};
@@ -169,6 +169,8 @@ impl Service {
         shared.run("announcer", async move {
             publisher::announce(&router, &*log, &feed).await
         });
+        let log = Arc::clone(&shared.log);
+        shared.run("pruner", async move { prune(&*log).await });
         Self { shared }
     }
 
@@ -364,6 +366,17 @@ impl Service {
     }
 }
 
+/// Has the log look for messages that were kept for long enough, again and again.
+async fn prune(log: &dyn Log) {
+    let mut times = interval(Retention::INTERVAL);
+    times.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        times.tick().await;
+        // A log that is too busy for it looks the next time.
+        let _looked = log::change(log, Change::Prune).await;
+    }
+}
+
 /// Accepts agents on `listener` until `shutdown` is cancelled, then ends in order.
 ///
 /// # Errors
@@ -403,7 +416,7 @@ pub async fn serve(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::log::{self, Change, SqliteLog};
+    use crate::log::SqliteLog;
     use futures_util::StreamExt;
     use protocol::{
         FederatedRoom, FrameCodec, Vocabulary,

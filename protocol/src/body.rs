@@ -3,6 +3,7 @@
 use crate::{
     MessageId,
     codec::{self, CodecError},
+    governance::Act,
     limits::{MAX_BODY_BYTES, MAX_ENCODED_BODY_BYTES, MAX_REACTION_BYTES},
 };
 use bytes::Bytes;
@@ -74,7 +75,27 @@ pub enum Content {
         /// Whether it is there from now on, or gone.
         on: bool,
     },
+    /// A change of who may do what in the room. Only whoever orders the room writes these.
+    Act(Act),
+    /// What stands in the place of words that were erased, or kept for long enough.
+    Erased,
 }
+
+/// What encoded bodies begin with, by kind.
+const DELETE_TAG: u8 = 4;
+
+/// What the body of an [`Act`] begins with.
+pub const ACT_TAG: u8 = 6;
+
+/// All that the body of an erased message is made of.
+pub const ERASED_TAG: u8 = 7;
+
+/// What the body of an edit begins with: its kind, then how an id is written that takes all of its
+/// 16 bytes, as all do that come from a clock. The id itself follows, last byte first.
+pub const EDIT_TAG: [u8; 2] = [3, 254];
+
+/// The first byte of a number that is not written in one byte.
+const LONG_TAG: u8 = 251;
 
 impl Content {
     /// Encodes this once, for the log, every agent and every terminal.
@@ -99,7 +120,7 @@ impl Content {
             | Self::Action(text)
             | Self::Reply { text, .. }
             | Self::Edit { text, .. } => Some(text),
-            Self::Delete { .. } | Self::React { .. } => None,
+            Self::Delete { .. } | Self::React { .. } | Self::Act(_) | Self::Erased => None,
         }
     }
 
@@ -107,12 +128,18 @@ impl Content {
     #[must_use]
     pub const fn about(&self) -> Option<MessageId> {
         match self {
-            Self::Text(_) | Self::Action(_) => None,
+            Self::Text(_) | Self::Action(_) | Self::Act(_) | Self::Erased => None,
             Self::Reply { to: id, .. }
             | Self::Edit { of: id, .. }
             | Self::Delete { of: id }
             | Self::React { to: id, .. } => Some(*id),
         }
+    }
+
+    /// Whether people and programs may say this: all but what whoever orders the room writes.
+    #[must_use]
+    pub const fn may_be_said(&self) -> bool {
+        !matches!(self, Self::Act(_) | Self::Erased)
     }
 
     fn check(&self) -> Result<(), BodyError> {
@@ -167,6 +194,44 @@ impl EncodedBody {
                 max: MAX_ENCODED_BODY_BYTES,
             }),
             _ => Ok(()),
+        }
+    }
+
+    /// The body of a message whose words are gone.
+    #[must_use]
+    pub const fn erased() -> Self {
+        Self(Bytes::from_static(&[ERASED_TAG]))
+    }
+
+    /// Whether the words of this are gone.
+    #[must_use]
+    pub fn is_erased(&self) -> bool {
+        *self.0 == [ERASED_TAG]
+    }
+
+    /// Whether this is an [`Act`], as its first byte tells.
+    #[must_use]
+    pub fn is_act(&self) -> bool {
+        self.0.first() == Some(&ACT_TAG)
+    }
+
+    /// Whether an agent may append this: nothing that only whoever orders a room writes, in
+    /// whichever spelling of its kind a decoder would take.
+    #[must_use]
+    pub fn may_be_said(&self) -> bool {
+        let written = |tag: &u8| matches!(*tag, ACT_TAG | ERASED_TAG | LONG_TAG..);
+        !self.0.first().is_some_and(written)
+    }
+
+    /// The message that this takes back, if it does that. Looks no further if it does not.
+    #[must_use]
+    pub fn takes_back(&self) -> Option<MessageId> {
+        if self.0.first() != Some(&DELETE_TAG) {
+            return None;
+        }
+        match self.decode() {
+            Ok(Content::Delete { of }) => Some(of),
+            _ => None,
         }
     }
 
@@ -244,6 +309,34 @@ mod tests {
         assert!(react("\u{1f469}\u{200d}\u{1f680}").encode().is_ok());
         for bad in ["", "two words", "\u{1b}[2J", &"x".repeat(65)] {
             assert_eq!(react(bad).encode(), Err(BodyError::BadReaction), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_room_says_of_itself_is_told_by_its_first_byte() {
+        let of = MessageId::from_bytes([7; 16]);
+        let text = "x".to_owned();
+        let said = |content: Content| {
+            let body = content.encode().unwrap();
+            assert_eq!(body.may_be_said(), content.may_be_said(), "{content:?}");
+            body
+        };
+        assert!(said(Content::Act(Act::Left)).is_act());
+        assert!(said(Content::Erased).is_erased());
+        assert_eq!(said(Content::Erased), EncodedBody::erased());
+        assert_eq!(said(Content::Delete { of }).takes_back(), Some(of));
+        let edit = said(Content::Edit { of, text });
+        assert!(edit.as_bytes().starts_with(&EDIT_TAG));
+        assert_eq!(edit.as_bytes()[2..18], [7; 16]);
+        assert_eq!(edit.takes_back(), None);
+    }
+
+    #[test]
+    fn no_spelling_of_an_act_may_be_said() {
+        for bytes in [&[6, 12][..], &[251, 6, 0, 12], &[252, 6, 0, 0, 0, 12]] {
+            let body = EncodedBody::from_bytes(Bytes::copy_from_slice(bytes)).unwrap();
+            assert_eq!(body.decode(), Ok(Content::Act(Act::Left)), "{bytes:?}");
+            assert!(!body.may_be_said(), "{bytes:?}");
         }
     }
 

@@ -16,7 +16,9 @@
 
 use crate::{
     AgentId, Availability, Committed, Epoch, FederatedRoom, HostName, Invitation, KeyFingerprint,
-    Member, MessageId, Nick, Outgoing, RequestId, Room, Seq, UserName, list::deserialize_page,
+    Member, MessageId, Nick, Outgoing, RequestId, Room, Seq, UserName,
+    governance::{Act, Denied},
+    list::deserialize_page,
 };
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -145,6 +147,34 @@ pub enum Request {
     NextKey {
         /// The key it will have.
         key: KeyFingerprint,
+    },
+    /// Change who may do what in a room, or erase messages. Answered by [`Reply::Appended`] with the
+    /// place of the act in the log, or by [`Reply::Done`] if it changes nothing.
+    Govern {
+        /// Which room; a conversation only to erase.
+        room: Room,
+        /// Who.
+        nick: Nick,
+        /// The act's id in the log. The same again is the same act.
+        id: MessageId,
+        /// What. [`Act::Opened`](crate::governance::Act::Opened) makes the room.
+        act: Act,
+    },
+    /// As `Rooms`, with those by invitation that this user is invited to.
+    RoomsFor {
+        /// Who asks.
+        nick: Nick,
+        /// The last room of the page before.
+        after: Option<FederatedRoom>,
+    },
+    /// As `Who`, if this user may know.
+    WhoFor {
+        /// Which room.
+        room: FederatedRoom,
+        /// Who asks.
+        nick: Nick,
+        /// The last user of the page before.
+        after: Option<UserName>,
     },
 }
 
@@ -435,6 +465,27 @@ pub enum Refusal {
     /// What was asked needs a connection with a key, and this one is unencrypted.
     #[error("this connection is unencrypted, there are no keys")]
     NoKey,
+    /// The room's charter does not allow it.
+    #[error("{room}: {denied}")]
+    Denied {
+        /// Which room.
+        room: Room,
+        /// Why, and who could allow it.
+        denied: Denied,
+    },
+    /// The room is by invitation only. Nothing else is said of it.
+    #[error("{room} is not open to you: ask for an invitation, or take another name")]
+    NotOpen {
+        /// Which room.
+        room: Room,
+    },
+    /// Nobody of the agent's host is in the room, so it is not read there. Whether it exists is not
+    /// said.
+    #[error("nobody of this host is in {room}")]
+    NoReader {
+        /// Which room.
+        room: Room,
+    },
 }
 
 /// Why an invitation lets nobody in.
@@ -498,6 +549,8 @@ impl Refusal {
                 | Self::TooMany { .. }
                 | Self::Diverged { .. }
                 | Self::Unreadable { .. }
+                | Self::Denied { .. }
+                | Self::NotOpen { .. }
         )
     }
 }

@@ -20,6 +20,7 @@ mod body;
 mod codec;
 mod cursor;
 pub mod federation;
+pub mod governance;
 mod id;
 mod key;
 pub mod limits;
@@ -34,7 +35,7 @@ mod text;
 mod time;
 
 pub use address::{AddressError, ServerAddress, ServerTrust};
-pub use body::{BodyError, Content, EncodedBody};
+pub use body::{ACT_TAG, BodyError, Content, EDIT_TAG, ERASED_TAG, EncodedBody};
 pub use codec::{CodecError, FrameCodec, encode_frame};
 pub use cursor::{Cursor, CursorError, ResumePoint};
 pub use id::{AgentId, Epoch, IdError, MessageId, RequestId, Seq};

@@ -85,6 +85,26 @@ pub const MAX_ROOMS_PER_HOST: usize = 20_000;
 /// a connection costs at most 8 MiB for them. Following one more is refused.
 pub const MAX_SUBSCRIPTIONS: usize = 20_000;
 
+/// Owners and moderators of a room, together with those who were invited if it is by invitation
+/// only. One more is refused, and so is making a room of more people invite-only. All of them fit
+/// the body of one message: 512 names of at most 98 bytes are 49 KiB.
+pub const MAX_CHARTER_PEOPLE: usize = 512;
+
+/// Users and hosts that are banned from one room. One more is refused.
+pub const MAX_BANS: usize = 512;
+
+/// Users that are muted in one room. One more is refused.
+pub const MAX_MUTES: usize = 512;
+
+/// Messages that one request may erase. More is refused.
+pub const MAX_ERASED_AT_ONCE: usize = 64;
+
+/// Most messages that a room's retention may name: counting that many takes a tenth of a second.
+pub const MAX_KEPT_MESSAGES: u64 = 1_000_000;
+
+/// Longest age that a room's retention may name: a hundred years.
+pub const MAX_KEPT_SECONDS: u64 = 100 * 366 * 24 * 60 * 60;
+
 /// Nicks that one OS user may claim on an agent. Claiming one more is refused.
 pub const MAX_NICKS_PER_UID: usize = 64;
 

@@ -8,7 +8,9 @@
 
 use crate::{
     Availability, Committed, ConsumerName, Content, Cursor, Epoch, Member, MessageId, Nick,
-    Outgoing, RequestId, Room, Seq, Timestamp, UserName, federation, list::deserialize_page,
+    Outgoing, RequestId, Room, Seq, Timestamp, UserName, federation,
+    governance::{Act, Charter, Denied},
+    list::deserialize_page,
 };
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -181,6 +183,21 @@ pub enum Request {
         /// Only what is behind the page before.
         after: Option<SearchMark>,
     },
+    /// Change who may do what in a room, or erase messages. Answered by [`Reply::Sent`] once it is
+    /// in the room's log, or by [`Reply::Done`] if it changes nothing.
+    Govern {
+        /// Which room; a conversation only to erase.
+        room: Room,
+        /// The act's id in the log. The same again is the same act.
+        id: MessageId,
+        /// What. [`Act::Opened`](crate::governance::Act::Opened) makes the room.
+        act: Act,
+    },
+    /// Ask who may do what in a room that this user is in. Answered by [`Reply::Charter`].
+    Charter {
+        /// Which room.
+        room: Room,
+    },
 }
 
 /// What a search looks for. Everything given must hold.
@@ -316,6 +333,11 @@ pub enum Reply {
         messages: Vec<Outgoing>,
         /// Where to look on, if there may be more: also behind a page that is empty.
         next: Option<SearchMark>,
+    },
+    /// To `Charter`.
+    Charter {
+        /// As known here; `None` for a room that is open to all and nobody's.
+        charter: Option<Box<Charter>>,
     },
 }
 
@@ -664,6 +686,34 @@ pub enum Refusal {
         /// The log's newest.
         head: Seq,
     },
+    /// The room's charter does not allow it.
+    #[error("{room}: {denied}")]
+    Denied {
+        /// Which room.
+        room: Room,
+        /// Why, and who could allow it.
+        denied: Denied,
+    },
+    /// The room is by invitation only. Nothing else is said of it.
+    #[error("{room} is not open to you: ask for an invitation, or take another name")]
+    NotOpen {
+        /// Which room.
+        room: Room,
+    },
+    /// The user may not be in the room any more, which ends its openings here.
+    #[error("{user} is not in {room} any more")]
+    Removed {
+        /// Which room.
+        room: Room,
+        /// Who.
+        user: UserName,
+    },
+    /// There is no such room, or none that this user may know of.
+    #[error("there is no room {room}")]
+    NoSuchRoom {
+        /// Which room.
+        room: Room,
+    },
 }
 
 fn other_epoch(room: &Room, given: Epoch, current: Epoch) -> String {
@@ -703,6 +753,11 @@ impl Refusal {
                 | Self::NotAllowed { .. }
                 | Self::NotYours { .. }
                 | Self::NotOwner { .. }
+                | Self::Denied { .. }
+                | Self::NotOpen { .. }
+                | Self::ByServer(
+                    federation::Refusal::Denied { .. } | federation::Refusal::NotOpen { .. }
+                )
         )
     }
 }

@@ -1,8 +1,9 @@
 //! Opening the file: private, whole, of our kind, and of this version.
 
 use crate::{
-    StoreError, checkpoint,
+    StoreError, checkpoint, erasing,
     private::{PrivacyError, private_dir, private_file},
+    scrub,
 };
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 use std::{
@@ -244,6 +245,8 @@ impl Database {
         connection.set_prepared_statement_cache_capacity(STATEMENT_CACHE);
         connection.busy_timeout(checkpoint::BUSY_TIMEOUT)?;
         connection.pragma_update(None, "foreign_keys", false)?;
+        // What is deleted is overwritten: people take words back, and outboxes are emptied.
+        connection.execute_batch("PRAGMA secure_delete = on")?;
         let id: i32 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
         let version: usize =
             connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
@@ -275,6 +278,10 @@ impl Database {
             transaction.pragma_update(None, "application_id", application.id)?;
             transaction.pragma_update(None, "user_version", index + 1)?;
             transaction.commit()?;
+        }
+        // What is too large for that while it is in use.
+        if len > scrub::MAX_BYTES && erasing::is_noted(&connection)? {
+            scrub::scrub(&connection)?;
         }
         Ok(connection)
     }

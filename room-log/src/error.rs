@@ -28,6 +28,9 @@ pub enum StoreError {
         /// What was found.
         value: String,
     },
+    /// Nobody who asks may read the room any more.
+    #[error("nobody here may read that")]
+    NotReadable,
     /// The thread that reads or writes has ended.
     #[error("the database is closed")]
     Closed,

@@ -12,18 +12,23 @@
 //!   reader's bounded queue; [`Delivery`] writes it to the socket and fills in from the log what
 //!   the queue had no room for.
 //!
-//! What a message says is never looked at here.
+//! * [`Governor`] does what the acts in a room's log mean, [`erasing`] takes words out of messages.
+//!
+//! What else a message says is never looked at here.
 //!
 //! [`ingest`]: RoomLog::ingest
 //! [`page`]: log::page
 
 #![cfg_attr(not(test), deny(clippy::unwrap_used))]
 
+pub mod charters;
 mod checkpoint;
 mod database;
 mod delivery;
+pub mod erasing;
 mod error;
 mod feed;
+mod governor;
 mod heard;
 pub mod log;
 mod outbound;
@@ -31,18 +36,23 @@ mod position;
 mod private;
 mod quiet;
 mod reader;
+mod retention;
 pub mod roster;
+mod scrub;
 mod trouble;
 mod writer;
 
+pub use charters::GOVERNANCE_SCHEMA;
 pub use database::{Application, BASE_SCHEMA, Database, OpenError};
 pub use delivery::{CaughtUp, Delivery, Page, PageFuture, PageSource, Progress, Unreadable};
 pub use error::StoreError;
 pub use feed::{Feed, Frames, ReaderId};
+pub use governor::{Deed, Done, Governed, Governor, Silence};
 pub use heard::Heard;
 pub use log::{Appended, Head, Ingested, RoomLog};
 pub use outbound::Outbound;
 pub use position::{Offer, Position};
 pub use private::{PrivacyError, private_dir};
 pub use reader::Readers;
+pub use retention::Retention;
 pub use writer::{Chore, Durability, Slot, Store, SubmitError, Writer};

@@ -1,9 +1,13 @@
 //! The messages of rooms.
 
-use crate::StoreError;
+use crate::{
+    StoreError,
+    erasing::{self, Spot},
+};
 use bytes::Bytes;
 use protocol::{
-    Committed, EncodedBody, Epoch, MessageId, Outgoing, Room, Seq, Timestamp, UserName,
+    ACT_TAG, Committed, ERASED_TAG, EncodedBody, Epoch, MessageId, Outgoing, Room, Seq, Timestamp,
+    UserName,
 };
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, params};
 use std::collections::HashMap;
@@ -48,6 +52,9 @@ pub struct Head {
     pub id: Option<MessageId>,
 }
 
+/// The epoch of rooms that were put aside: no log has it.
+const ASIDE: [u8; 8] = [0xff; 8];
+
 /// One life of a log, as its one writer sees it.
 ///
 /// Seqs are given across all rooms, so that within a room they rise with gaps, as those of a
@@ -61,6 +68,7 @@ pub struct RoomLog {
     /// How many rooms the epoch has, so that creating the next one does not count them all.
     count: Option<usize>,
     last: Option<Seq>,
+    pruned: Option<bool>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -79,6 +87,7 @@ impl RoomLog {
             rooms: HashMap::new(),
             count: None,
             last: None,
+            pruned: None,
         }
     }
 
@@ -93,6 +102,7 @@ impl RoomLog {
         self.rooms.clear();
         self.count = None;
         self.last = None;
+        self.pruned = None;
     }
 
     /// Gives `message` the next place in its room, creating the room.
@@ -106,24 +116,10 @@ impl RoomLog {
         message: &Outgoing,
         now: Timestamp,
     ) -> Result<Appended, StoreError> {
-        let author = message.author.to_string();
-        let known = transaction
-            .prepare_cached(
-                "SELECT rooms.name, seq, author, body FROM messages JOIN rooms USING (room_id)
-                 WHERE id = ?1",
-            )?
-            .query_row([message.id.to_bytes()], |row| {
-                let same = row.get_ref(0)?.as_str()? == message.room.as_str()
-                    && row.get_ref(2)?.as_str()? == author
-                    && row.get_ref(3)?.as_blob()? == message.body.as_bytes();
-                Ok((same, row.get::<_, i64>(1)?))
-            })
-            .optional()?;
-        match known {
-            Some((true, seq)) => return Ok(Appended::Known { seq: to_seq(seq)? }),
-            Some((false, _)) => return Ok(Appended::Conflict),
-            None => {}
+        if let Some(known) = self.known(transaction, message)? {
+            return Ok(known);
         }
+        let author = message.author.to_string();
         let Some(entry) = self.create(transaction, &message.room)? else {
             return Ok(Appended::TooManyRooms);
         };
@@ -139,9 +135,72 @@ impl RoomLog {
             sent_at: message.sent_at,
             body: message.body.clone(),
         };
-        self.insert(transaction, entry, &committed, &author)?;
+        self.insert(transaction, entry, &committed, entry.head, &author)?;
         self.last = Some(seq);
         Ok(Appended::New(committed))
+    }
+
+    /// What [`append`](Self::append) would say of a message whose id is in use; `None` if it is not.
+    /// Of a message whose words are gone, or that was kept for long enough, nobody knows any more
+    /// whether it said the same.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub fn known(
+        &mut self,
+        transaction: &Connection,
+        message: &Outgoing,
+    ) -> Result<Option<Appended>, StoreError> {
+        let said = |body: &[u8]| body == message.body.as_bytes() || body == [ERASED_TAG];
+        let (id, room) = (message.id, &message.room);
+        let found = find_id(transaction, id, room, &message.author, said)?;
+        if found.is_some() || !self.has_pruned(transaction)? {
+            return Ok(found);
+        }
+        let pruned = transaction
+            .prepare_cached(
+                "SELECT rooms.name = ?2, seq FROM pruned JOIN rooms USING (room_id) WHERE id = ?1",
+            )?
+            .query_row(params![id.to_bytes(), room.as_str()], |row| {
+                Ok((row.get(0)?, row.get(1)?))
+            })
+            .optional()?;
+        Ok(match pruned {
+            Some((true, seq)) => Some(Appended::Known { seq: to_seq(seq)? }),
+            Some((false, _)) => Some(Appended::Conflict),
+            None => None,
+        })
+    }
+
+    /// As [`known`](Self::known), of an act of `author`, whatever it came to say.
+    pub(crate) fn known_act(
+        &self,
+        transaction: &Connection,
+        room: &Room,
+        author: &UserName,
+        id: MessageId,
+    ) -> Result<Option<Appended>, StoreError> {
+        find_id(transaction, id, room, author, |body| {
+            body.first() == Some(&ACT_TAG)
+        })
+    }
+
+    /// Whether messages were pruned ever, so that one that never prunes does not look for them.
+    fn has_pruned(&mut self, transaction: &Connection) -> Result<bool, StoreError> {
+        if let Some(pruned) = self.pruned {
+            return Ok(pruned);
+        }
+        let pruned = transaction
+            .prepare_cached("SELECT 1 FROM pruned LIMIT 1")?
+            .exists(())?;
+        self.pruned = Some(pruned);
+        Ok(pruned)
+    }
+
+    /// Messages were pruned.
+    pub const fn note_pruned(&mut self) {
+        self.pruned = Some(true);
     }
 
     /// Takes over a message that the log of this epoch has ordered elsewhere, creating the room.
@@ -163,10 +222,14 @@ impl RoomLog {
         }
         let gap = Ingested::Gap { head: entry.head };
         let storable = i64::try_from(message.seq.number()).is_ok() && message.body.check().is_ok();
-        if message.prev_seq != entry.head || !storable {
+        // That the log has nothing between the two says all that matters: what is here beyond the
+        // first of them, the log keeps no more.
+        if message.prev_seq > entry.head || !storable {
             return Ok(gap);
         }
-        match self.insert(transaction, entry, message, &message.author.to_string()) {
+        let prev_seq = entry.head;
+        let author = message.author.to_string();
+        match self.insert(transaction, entry, message, prev_seq, &author) {
             Ok(()) => Ok(Ingested::New),
             // Its id is in the room already. A log that says so is wrong, and must not take the
             // whole transaction with it.
@@ -199,6 +262,25 @@ impl RoomLog {
         room: &Room,
     ) -> Result<Option<Seq>, StoreError> {
         Ok(self.create(transaction, room)?.map(|entry| entry.head))
+    }
+
+    /// Puts all that is here of `room` aside, to be deleted with [`discard`]: it is as if it had
+    /// never been.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]; the transaction must be rolled back then.
+    pub fn put_aside(&mut self, transaction: &Connection, room: &Room) -> Result<(), StoreError> {
+        self.rooms.remove(room);
+        self.count = None;
+        // The number keeps two lives of a room apart.
+        transaction
+            .prepare_cached(
+                "UPDATE rooms SET epoch = ?3, name = name || ' ' || room_id
+                 WHERE epoch = ?1 AND name = ?2",
+            )?
+            .execute(params![self.epoch.to_bytes(), room.as_str(), ASIDE])?;
+        Ok(())
     }
 
     fn create(
@@ -259,6 +341,7 @@ impl RoomLog {
         transaction: &Connection,
         entry: Entry,
         message: &Committed,
+        prev_seq: Seq,
         author: &str,
     ) -> Result<(), StoreError> {
         let seq = from_seq(message.seq);
@@ -271,7 +354,7 @@ impl RoomLog {
             .execute(params![
                 entry.room_id,
                 seq,
-                from_seq(message.prev_seq),
+                from_seq(prev_seq),
                 from_time(message.committed_at),
                 message.id.to_bytes(),
                 author,
@@ -290,6 +373,83 @@ impl RoomLog {
         );
         Ok(())
     }
+}
+
+/// Deletes up to `limit` messages of a room that was put aside, or the room itself. `forget` is called
+/// for each before. Returns whether there was one.
+///
+/// # Errors
+///
+/// [`StoreError`]; the transaction must be rolled back then.
+pub fn discard(
+    transaction: &Connection,
+    limit: usize,
+    mut forget: impl FnMut(Spot) -> Result<(), StoreError>,
+) -> Result<bool, StoreError> {
+    let room_id: Option<i64> = transaction
+        .prepare_cached("SELECT room_id FROM rooms WHERE epoch = ?1 LIMIT 1")?
+        .query_row([ASIDE], |row| row.get(0))
+        .optional()?;
+    let Some(room_id) = room_id else {
+        return Ok(false);
+    };
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    // Oldest first: a room ends with its newest message as long as there is one.
+    let seqs: Vec<i64> = transaction
+        .prepare_cached("SELECT seq FROM messages WHERE room_id = ?1 ORDER BY seq LIMIT ?2")?
+        .query_map([room_id, limit], |row| row.get(0))?
+        .collect::<Result<_, _>>()?;
+    for seq in &seqs {
+        forget(Spot { room_id, seq: *seq })?;
+    }
+    if let Some(last) = seqs.last() {
+        transaction
+            .prepare_cached("DELETE FROM messages WHERE room_id = ?1 AND seq <= ?2")?
+            .execute([room_id, *last])?;
+        let rest = transaction
+            .prepare_cached("SELECT 1 FROM messages WHERE room_id = ?1 LIMIT 1")?
+            .exists([room_id])?;
+        if rest {
+            return Ok(true);
+        }
+    }
+    for sql in [
+        "DELETE FROM pruned WHERE room_id = ?1",
+        "DELETE FROM rooms WHERE room_id = ?1",
+    ] {
+        transaction.prepare_cached(sql)?.execute([room_id])?;
+    }
+    erasing::note(transaction)?;
+    Ok(true)
+}
+
+/// What became of message `id` if somebody sends it again as `author`'s to `room`, saying what `said`
+/// finds the same; `None` if nobody has it.
+fn find_id(
+    transaction: &Connection,
+    id: MessageId,
+    room: &Room,
+    author: &UserName,
+    said: impl Fn(&[u8]) -> bool,
+) -> Result<Option<Appended>, StoreError> {
+    let author = author.to_string();
+    let known = transaction
+        .prepare_cached(
+            "SELECT rooms.name, seq, author, body FROM messages JOIN rooms USING (room_id)
+             WHERE id = ?1",
+        )?
+        .query_row([id.to_bytes()], |row| {
+            let same = row.get_ref(0)?.as_str()? == room.as_str()
+                && row.get_ref(2)?.as_str()? == author
+                && said(row.get_ref(3)?.as_blob()?);
+            Ok((same, row.get::<_, i64>(1)?))
+        })
+        .optional()?;
+    Ok(match known {
+        Some((true, seq)) => Some(Appended::Known { seq: to_seq(seq)? }),
+        Some((false, _)) => Some(Appended::Conflict),
+        None => None,
+    })
 }
 
 /// Reads messages of `room` after `after`, oldest first: at most `max_entries`, and no more once
@@ -487,6 +647,36 @@ pub fn id_at(
         )
         .optional()?;
     Ok(found.map(MessageId::from_bytes))
+}
+
+/// Whether message `id` of `room` stands at `seq`, or did until it was kept for long enough.
+///
+/// # Errors
+///
+/// [`StoreError`].
+pub fn was_at(
+    connection: &Connection,
+    epoch: Epoch,
+    room: &Room,
+    seq: Seq,
+    id: MessageId,
+) -> Result<bool, StoreError> {
+    let mut had = false;
+    for sql in [
+        "SELECT 1 FROM messages WHERE id = ?4 AND seq = ?3
+         AND room_id = (SELECT room_id FROM rooms WHERE epoch = ?1 AND name = ?2)",
+        "SELECT 1 FROM pruned WHERE id = ?4 AND seq = ?3
+         AND room_id = (SELECT room_id FROM rooms WHERE epoch = ?1 AND name = ?2)",
+    ] {
+        had = had
+            || connection.prepare_cached(sql)?.exists(params![
+                epoch.to_bytes(),
+                room.as_str(),
+                from_seq(seq),
+                id.to_bytes()
+            ])?;
+    }
+    Ok(had)
 }
 
 /// The message of `room` at `seq`, if there is one.

@@ -4,6 +4,7 @@ use crate::{
     StoreError,
     checkpoint::{self, Schedule},
     quiet::recv_many_within,
+    scrub::Scrub,
     trouble::Trouble,
 };
 use rusqlite::Connection;
@@ -90,6 +91,21 @@ pub trait Store: Send + 'static {
 
     /// The part was committed, or rolled back: what failed should not be due again at once.
     fn chore_done(&mut self, _result: Result<(), StoreError>) {}
+
+    /// Whether something was erased since this was asked last, so that the file must be written anew.
+    fn take_traces(&mut self) -> bool {
+        false
+    }
+
+    /// Deletes what is left of erased words in tables of the store's own, before the file is
+    /// written anew. Not in a transaction.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]; it is tried again some time later.
+    fn before_scrub(&mut self, _connection: &Connection) -> Result<(), StoreError> {
+        Ok(())
+    }
 }
 
 /// Why a command was not queued. Gives it back.
@@ -282,10 +298,11 @@ fn write<S: Store>(
     busy: &Busy,
 ) -> Result<(), StoreError> {
     let mut disk = Disk {
-        connection,
         level: Durability::Power,
         // That the WAL was emptied when the file was opened is not durable yet.
         unsynced: true,
+        scrub: Scrub::begin(&connection)?,
+        connection,
         checkpoints: Schedule::default(),
     };
     let mut trouble = Trouble::default();
@@ -294,11 +311,18 @@ fn write<S: Store>(
     loop {
         let chore = match store.chore() {
             _ if queue.is_closed() => Chore::None,
+            Chore::None if disk.scrub.is_due() => Chore::WhenIdle,
             chore => chore,
         };
         if chore == Chore::Soon || chore == Chore::WhenIdle && idle && queue.is_empty() {
             busy.set(Some(Instant::now()));
-            disk.do_chore(&mut store)?;
+            if store.chore() == Chore::None {
+                disk.scrub(&mut store)?;
+                // What could not be done is not tried again before a while has passed.
+                idle = false;
+            } else {
+                disk.do_chore(&mut store)?;
+            }
             busy.set(None);
             if queue.is_empty() {
                 continue;
@@ -327,6 +351,7 @@ fn write<S: Store>(
                     info!(left_out, "transactions are committed again");
                 }
                 store.committed(commands.drain(..).zip(outcomes).collect());
+                disk.look_for_traces(&mut store);
                 disk.checkpoints.after_commit(&disk.connection)?;
             }
             Err(error) => {
@@ -365,6 +390,7 @@ struct Disk {
     /// Whether a power cut could undo something that was committed before.
     unsynced: bool,
     checkpoints: Schedule,
+    scrub: Scrub,
 }
 
 impl Disk {
@@ -405,6 +431,7 @@ impl Disk {
         match self.commit_chore(store) {
             Ok(()) => {
                 store.chore_done(Ok(()));
+                self.look_for_traces(store);
                 self.checkpoints.after_commit(&self.connection)
             }
             Err(error) => {
@@ -429,6 +456,29 @@ impl Disk {
         connection.prepare_cached("COMMIT")?.execute(())?;
         self.unsynced |= connection.total_changes() != changes;
         Ok(())
+    }
+
+    fn look_for_traces<S: Store>(&mut self, store: &mut S) {
+        if store.take_traces() {
+            self.scrub.note();
+        }
+    }
+
+    /// Writes the file anew.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] with which the process must end.
+    fn scrub<S: Store>(&mut self, store: &mut S) -> Result<(), StoreError> {
+        self.set_level(Durability::Power)?;
+        let done = self.scrub.advance(&self.connection, |connection| {
+            store.before_scrub(connection)
+        });
+        self.roll_back();
+        if done.is_err() {
+            checkpoint::keep_wal(&self.connection);
+        }
+        done
     }
 
     fn set_level(&mut self, needed: Durability) -> Result<(), StoreError> {

@@ -7,8 +7,8 @@
 
 use anyhow::{Context, bail, ensure};
 use protocol::{
-    Content, EncodedBody, Epoch, MessageId, Outgoing, RequestId, Room, Seq, Timestamp, UserName,
-    encode_frame,
+    Content, EncodedBody, Epoch, MessageId, Nick, Outgoing, RequestId, Room, Seq, Timestamp,
+    UserName, encode_frame,
     federation::{AgentFrame, Event, Refusal, Reply, Request, ServerFrame},
     limits::APPEND_WINDOW,
 };
@@ -250,6 +250,10 @@ fn body() -> anyhow::Result<EncodedBody> {
 /// Reads the room from its beginning: what was acknowledged is there, once, and nothing else.
 fn verify(server: &Server, room: &Room, ids: &[MessageId]) -> anyhow::Result<()> {
     let mut reader = AgentPeer::open(server.address(), "verifier")?;
+    if let Room::Federated(room) = room.clone() {
+        let nick = Nick::parse("verifier")?;
+        reader.ask(Request::Join { room, nick })?;
+    }
     let subscribe = Request::Subscribe {
         room: room.clone(),
         after: Seq::START,

@@ -43,22 +43,21 @@ impl Hub {
         }
     }
 
-    /// Ends what a session follows of `room` because its user left it, and says so.
+    /// Ends what a session follows of `room` because its user is not in it any more, and says so.
     pub(crate) fn end_following(
         &self,
         reader: ReaderId,
         outbound: &Outbound,
         room: &Room,
-        user: &UserName,
+        reason: &Refusal,
     ) {
         if !self.feed.is_following(reader, room) {
             return;
         }
         self.feed.unsubscribe(reader, room);
-        let (room, user) = (room.clone(), user.clone());
         outbound.push_reply(answer::event(Event::Closed {
             room: room.clone(),
-            reason: Refusal::Left { room, user },
+            reason: reason.clone(),
         }));
     }
 

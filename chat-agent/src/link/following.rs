@@ -145,6 +145,20 @@ impl Following {
         errands
     }
 
+    /// What to ask to know whether this host's members of `room` still are.
+    pub(super) fn members_of(&self, room: &Room) -> Vec<Errand> {
+        let Room::Federated(name) = room else {
+            return Vec::new();
+        };
+        let nicks = self.told.members.get(room).into_iter().flatten();
+        nicks
+            .map(|nick| Errand::Join {
+                room: name.clone(),
+                nick: nick.clone(),
+            })
+            .collect()
+    }
+
     /// What to ask so that `room` is followed, unless it is or will be.
     pub(super) fn want(&mut self, room: Room) -> Option<Errand> {
         if let Some(Place::Asked | Place::Followed | Place::Later) = self.rooms.get(&room) {

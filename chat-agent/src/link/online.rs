@@ -21,6 +21,7 @@ use protocol::{
     CodecError, FederatedRoom, FrameCodec, KeyFingerprint, MessageId, Nick, RequestId, Room, Seq,
     ServerAddress, ServerTrust, Timestamp, UserName, encode_frame,
     federation::{AgentFrame, Event, Refusal, Reply, Request, ServerFrame},
+    governance::Denied,
     limits::{HEARTBEAT_INTERVAL, PEER_TIMEOUT},
     local::{self, LinkStatus},
 };
@@ -390,7 +391,14 @@ impl<'l> Online<'l> {
             (Pending::Errand(errand), Err(refusal)) => {
                 if let Errand::Subscribe(room) = &errand {
                     self.intake.give_up_on(room);
+                    if matches!(refusal, Refusal::NoReader { .. }) {
+                        // The server says of each who is in the room here whether they still are.
+                        for errand in self.following.members_of(room) {
+                            self.run_errand(errand)?;
+                        }
+                    }
                 }
+                self.expel(&errand, &refusal);
                 self.following.refused(errand, &refusal, Instant::now());
                 self.show_refusals();
             }
@@ -448,6 +456,25 @@ impl<'l> Online<'l> {
             (_, _) => {}
         }
         Ok(())
+    }
+
+    /// Takes a member out whom the server does not let in.
+    fn expel(&self, errand: &Errand, refusal: &Refusal) {
+        let Errand::Join { room, nick } = errand else {
+            return;
+        };
+        let closed = match refusal {
+            Refusal::NotOpen { .. } => true,
+            Refusal::Denied { denied, .. } => matches!(denied, Denied::Banned { .. }),
+            _ => return,
+        };
+        let user = UserName::new(nick.clone(), self.link.hub.host().clone());
+        let room = Room::Federated(room.clone());
+        // If the queue is full, the next connection asks again and is told again.
+        let _told_again = self
+            .link
+            .writer
+            .try_submit(Command::Expel { room, user, closed });
     }
 
     fn departed(&self, room: FederatedRoom, nick: Nick, up_to: DepartureNumber) {

@@ -2,7 +2,7 @@
 
 use crate::hub::Hub;
 use protocol::{
-    Cursor, Direct, Room, ServerAddress, UserName,
+    Content, Cursor, Direct, Room, ServerAddress, UserName,
     limits::{MAX_SERVER_ADDRS, MAX_TOPIC_BYTES},
     local::Refusal,
 };
@@ -16,6 +16,16 @@ pub(super) fn may_use(room: &Room, user: &UserName) -> Result<(), Refusal> {
         }),
         _ => Ok(()),
     }
+}
+
+/// Whether people and programs may say this.
+pub(super) fn may_say(content: &Content) -> Result<(), Refusal> {
+    if content.may_be_said() {
+        return Ok(());
+    }
+    Err(Refusal::BadBody {
+        reason: "only whoever keeps a room says who may do what there".to_owned(),
+    })
 }
 
 /// Whether `user` reads this life of the room's log, so that there can be a marker in it.

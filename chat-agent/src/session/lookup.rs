@@ -1,6 +1,6 @@
 //! Answers that take a look at the disk or a question to the server.
 
-use super::Services;
+use super::{Services, governing::by_server};
 use crate::store::{Command, person, position};
 use protocol::{
     Availability, Committed, ConsumerName, Cursor, Epoch, Member, Room, Seq, UserName, federation,
@@ -38,6 +38,18 @@ impl Services {
     pub(super) async fn join(&self, room: &Room, user: &UserName) -> Result<(), Refusal> {
         if matches!(room, Room::Direct(_)) || self.hub.is_member(room, &user.nick) {
             return Ok(());
+        }
+        if let Room::Federated(name) = room {
+            let request = federation::Request::Join {
+                room: name.clone(),
+                nick: user.nick.clone(),
+            };
+            // Without an answer it is asked again when there is a server.
+            if let Err(Refusal::ByServer(refusal)) = self.link.ask(request).await
+                && refusal.is_final()
+            {
+                return Err(by_server(refusal));
+            }
         }
         let (done, joined) = oneshot::channel();
         let command = Command::Join {
@@ -229,12 +241,22 @@ impl Services {
         self.link.ask(request).await.map(drop)
     }
 
-    pub(super) async fn who(&self, room: Room, after: Option<UserName>) -> Result<Reply, Refusal> {
-        let here = self.hub.members_here(&room);
+    pub(super) async fn who(
+        &self,
+        room: Room,
+        user: &UserName,
+        after: Option<UserName>,
+    ) -> Result<Reply, Refusal> {
+        // As of a room that is not there, to those who may not know of it.
+        let here = match self.may_know_of(&room, user).await? {
+            true => self.hub.members_here(&room),
+            false => Vec::new(),
+        };
         let members = match &room {
             Room::Federated(name) => {
-                let request = federation::Request::Who {
+                let request = federation::Request::WhoFor {
                     room: name.clone(),
+                    nick: user.nick.clone(),
                     after: after.clone(),
                 };
                 match self.link.ask(request).await {
@@ -245,7 +267,7 @@ impl Services {
                     // heard yet of a room that is new.
                     Ok(_) | Err(Refusal::Offline | Refusal::LocalOnly) => here,
                     Err(Refusal::ByServer(federation::Refusal::NoSuchRoom { .. }))
-                        if !here.is_empty() =>
+                        if self.hub.is_member(&room, &user.nick) =>
                     {
                         here
                     }

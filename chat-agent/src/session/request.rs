@@ -2,7 +2,7 @@
 
 use super::{
     Opening, Session,
-    check::{check_servers, check_topic, is_joinable, may_federate, may_mark, may_use},
+    check::{check_servers, check_topic, is_joinable, may_federate, may_mark, may_say, may_use},
     greeting::owner,
     lookup::Start,
     searching::{check_query, check_search},
@@ -49,7 +49,7 @@ impl<W: AsyncWrite + Unpin> Session<W> {
                 Done::Answered(answer, Ok(Reply::Status(status)))
             })),
             Request::Send { id, room, content } => {
-                if let Err(refusal) = may_use(&room, &user) {
+                if let Err(refusal) = may_use(&room, &user).and_then(|()| may_say(&content)) {
                     return answer.give(Err(refusal));
                 }
                 match content.encode() {
@@ -194,9 +194,28 @@ impl<W: AsyncWrite + Unpin> Session<W> {
                 .push(async move { Done::Answered(answer, services.rooms(&user, after).await) }),
             Request::Who { room, after } => match may_use(&room, &user) {
                 Err(refusal) => answer.give(Err(refusal)),
-                Ok(()) => self
-                    .pages
-                    .push(async move { Done::Answered(answer, services.who(room, after).await) }),
+                Ok(()) => self.pages.push(async move {
+                    Done::Answered(answer, services.who(room, &user, after).await)
+                }),
+            },
+            Request::Govern { room, id, act } => match may_use(&room, &user) {
+                Err(refusal) => answer.give(Err(refusal)),
+                Ok(()) if room.is_local_to(hub.host()) => self.submit(Command::Govern {
+                    room,
+                    user,
+                    id,
+                    act,
+                    answer,
+                }),
+                Ok(()) => self.work.push(Box::pin(async move {
+                    Done::Answered(answer, services.govern(room, &user, id, act).await)
+                })),
+            },
+            Request::Charter { room } => match may_use(&room, &user) {
+                Err(refusal) => answer.give(Err(refusal)),
+                Ok(()) => self.work.push(Box::pin(async move {
+                    Done::Answered(answer, services.charter(room, &user).await)
+                })),
             },
             Request::Federate { servers } => {
                 let checked =
@@ -307,7 +326,12 @@ impl<W: AsyncWrite + Unpin> Session<W> {
         hub.follow(self.reader, outbound, &room, start.epoch, start.after);
         if !matches!(room, Room::Direct(_)) && !hub.is_member(&room, &self.user.nick) {
             // They left it, in another session, while it was being opened.
-            hub.end_following(self.reader, outbound, &room, &self.user);
+            let user = self.user.clone();
+            let reason = Refusal::Left {
+                room: room.clone(),
+                user,
+            };
+            hub.end_following(self.reader, outbound, &room, &reason);
             return;
         }
         if start.synced.is_none() {

@@ -7,7 +7,7 @@ use protocol::{
     limits::MAX_PAGE_ENTRIES,
     local::{Refusal, Reply, RoomInfo},
 };
-use room_log::{log, roster};
+use room_log::{charters, log, roster};
 use std::collections::BTreeSet;
 
 /// Messages after a read marker that are counted at most.
@@ -29,7 +29,10 @@ impl Services {
             };
             match self
                 .link
-                .ask(federation::Request::Rooms { after: from })
+                .ask(federation::Request::RoomsFor {
+                    nick: user.nick.clone(),
+                    after: from,
+                })
                 .await
             {
                 Ok(federation::Reply::Rooms { rooms: found, more }) => {
@@ -72,7 +75,8 @@ impl Services {
                 for (room, _) in log::heads(connection, epoch)? {
                     let shown = match &room {
                         Room::Federated(_) => false,
-                        Room::Local(_) => true,
+                        Room::Local(_) => charters::load(connection, &room)?
+                            .is_none_or(|charter| !charter.is_private() || charter.admits(&me)),
                         Room::Direct(direct) => direct.includes(&me),
                     };
                     if shown && *room.as_str() > *after_text {

@@ -67,6 +67,13 @@ pub fn begin(connection: &mut Connection) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// Whether `message` says nothing but what its server decides anyway: who may do what in a room,
+/// or that words were erased.
+#[must_use]
+pub fn is_servers(message: &Committed) -> bool {
+    message.body.is_act() || message.body.is_erased()
+}
+
 /// Whether `message`, which names a user of this host as its author, was said here.
 ///
 /// # Errors

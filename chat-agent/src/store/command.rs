@@ -1,10 +1,14 @@
 //! What the writer thread is asked, and what came of it.
 
-use super::person::{Claim, DepartureNumber};
+use super::{
+    governing::Gone,
+    person::{Claim, DepartureNumber},
+};
 use crate::answer::Answer;
 use protocol::{
     Committed, ConsumerName, Cursor, Epoch, FederatedRoom, MessageId, Nick, Outgoing, Room, Seq,
     ServerAddress, UserName, federation,
+    governance::Act,
     local::{Delivery, Refusal},
 };
 use tokio::sync::oneshot;
@@ -87,6 +91,30 @@ pub enum Command {
         /// Gets `Reply::Done`.
         answer: Answer,
     },
+    /// Do an act in a room that this agent orders.
+    Govern {
+        /// Which `&room`, or which conversation of this host.
+        room: Room,
+        /// Who.
+        user: UserName,
+        /// The act's id.
+        id: MessageId,
+        /// What.
+        act: Act,
+        /// Gets `Reply::Sent`, or `Reply::Done` if it changes nothing.
+        answer: Answer,
+    },
+    /// The server does not let a member in.
+    Expel {
+        /// Into which `#room`.
+        room: Room,
+        /// Whom.
+        user: UserName,
+        /// Whether they may not read either what is here of it.
+        closed: bool,
+    },
+    /// Look for messages that were kept for long enough.
+    Prune,
     /// Keep a copy of the topic the server told.
     CopyTopic {
         /// Which room.
@@ -189,6 +217,8 @@ pub enum Outcome {
         gaps: Vec<Gap>,
         /// Which of the messages, and what each was kept as.
         disowned: Vec<(usize, Committed)>,
+        /// Whose membership ended, each with the number of the message that says so.
+        gone: Vec<(usize, Gone)>,
     },
     /// Of `Claim`.
     Claimed(Claim),
@@ -200,7 +230,22 @@ pub enum Outcome {
         left: bool,
         /// What the server must be told.
         departure: Option<DepartureNumber>,
+        /// What the room's log says of it, if it does.
+        committed: Option<Box<Committed>>,
     },
+    /// Of `Govern`.
+    Governed {
+        /// The act's place, none if it changes nothing, or why it is not done.
+        result: Result<Option<Seq>, Refusal>,
+        /// What is in the log now.
+        committed: Vec<Committed>,
+        /// Whose membership ended.
+        gone: Vec<Gone>,
+    },
+    /// Of `Expel`: what the hub must learn.
+    Expelled(Option<Gone>),
+    /// Of `SetTopic`: it may not be set.
+    Refused(Refusal),
     /// Of `Confirm`: whether there was room for it.
     Confirmed(bool),
     /// Of `Configure`: whether the settings won.

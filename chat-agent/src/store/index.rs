@@ -10,7 +10,7 @@ use super::wording::fold;
 use crate::hub::Hub;
 use bytes::Bytes;
 use protocol::{Content, EncodedBody, Epoch, MessageId};
-use room_log::{Chore, StoreError};
+use room_log::{Chore, StoreError, erasing::Spot};
 use rusqlite::{Connection, OptionalExtension, params};
 use tokio::sync::oneshot;
 use tracing::debug;
@@ -301,21 +301,57 @@ impl Entry<'_> {
 
     /// Makes the message of this room at `seq` impossible to find.
     fn remove(&self, transaction: &Connection, seq: i64) -> Result<(), StoreError> {
-        let number: Option<i64> = transaction
-            .prepare_cached(
-                "SELECT number FROM messages JOIN findable USING (committed_at, room_id, seq)
-                 WHERE room_id = ?1 AND seq = ?2 AND gone = 0",
-            )?
-            .query_row([self.room_id, seq], |row| row.get(0))
-            .optional()?;
-        if let Some(number) = number {
-            transaction
-                .prepare_cached("UPDATE findable SET gone = 1 WHERE number = ?1")?
-                .execute([number])?;
-            transaction
-                .prepare_cached("DELETE FROM trigrams WHERE rowid = ?1")?
-                .execute([number])?;
-        }
-        Ok(())
+        let room_id = self.room_id;
+        forget(transaction, Spot { room_id, seq })
     }
+}
+
+/// Makes a message that is still there impossible to find.
+///
+/// # Errors
+///
+/// [`StoreError`]; the transaction must be rolled back then.
+pub(super) fn forget(transaction: &Connection, spot: Spot) -> Result<(), StoreError> {
+    let Spot { room_id, seq } = spot;
+    let number: Option<i64> = transaction
+        .prepare_cached(
+            "SELECT number FROM messages JOIN findable USING (committed_at, room_id, seq)
+             WHERE room_id = ?1 AND seq = ?2 AND gone = 0",
+        )?
+        .query_row([room_id, seq], |row| row.get(0))
+        .optional()?;
+    if let Some(number) = number {
+        transaction
+            .prepare_cached("UPDATE findable SET gone = 1 WHERE number = ?1")?
+            .execute([number])?;
+        transaction
+            .prepare_cached("DELETE FROM trigrams WHERE rowid = ?1")?
+            .execute([number])?;
+    }
+    Ok(())
+}
+
+/// Forgets how far rooms were looked through that are not here any more.
+///
+/// # Errors
+///
+/// [`StoreError`]; the transaction must be rolled back then.
+pub(super) fn forget_rooms(transaction: &Connection) -> Result<(), StoreError> {
+    for sql in [
+        "DELETE FROM indexed WHERE room_id NOT IN (SELECT room_id FROM rooms)",
+        "DELETE FROM amended WHERE room_id NOT IN (SELECT room_id FROM rooms)",
+    ] {
+        transaction.prepare_cached(sql)?.execute(())?;
+    }
+    Ok(())
+}
+
+/// Writes the index anew, without what it keeps of messages that are gone.
+///
+/// # Errors
+///
+/// [`StoreError`].
+pub(super) fn compact(connection: &Connection) -> Result<(), StoreError> {
+    connection.execute("INSERT INTO trigrams (trigrams) VALUES ('optimize')", ())?;
+    Ok(())
 }

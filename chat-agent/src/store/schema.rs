@@ -1,6 +1,6 @@
 //! The agent's file: what it holds beside the log of rooms, and how it grew.
 
-use room_log::{Application, BASE_SCHEMA};
+use room_log::{Application, BASE_SCHEMA, GOVERNANCE_SCHEMA};
 
 /// The agent's database.
 pub const APPLICATION: Application = Application {
@@ -14,6 +14,7 @@ pub const APPLICATION: Application = Application {
         VERSION_4,
         VERSION_5,
         VERSION_6,
+        GOVERNANCE_SCHEMA,
     ],
 };
 

@@ -3,14 +3,14 @@
 use super::{Connection, Found, Query};
 use crate::{
     inbound::Received,
-    log::{Change, Rejected, Submission},
+    log::{Asker, Change, Rejected, Submission},
     presence::PresenceError,
     query,
     reply::{Answer, PendingReply, Ticket},
     rules,
 };
 use protocol::{
-    Availability, MessageId, Nick, Outgoing, Room, Seq, UserName,
+    Availability, FederatedRoom, MessageId, Nick, Outgoing, Room, Seq, UserName,
     federation::{AgentFrame, Refusal, Reply, Request, TooMany},
     limits::{MAX_SESSIONS, MAX_SUBSCRIPTIONS},
 };
@@ -64,7 +64,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 reply.answer(Ok(Reply::Done));
             }
             Request::Head { room } => match rules::read(&self.seat.handle.host, &room) {
-                Ok(()) => self.look_up(reply, async move { query::head(&*log, room).await }),
+                Ok(()) => {
+                    let host = self.seat.handle.host.clone();
+                    self.look_up(reply, async move { query::head(&*log, room, host).await });
+                }
                 Err(refusal) => reply.answer(Err(refusal)),
             },
             Request::Presence { nick, availability } => {
@@ -72,13 +75,46 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 reply.answer(answer);
             }
             Request::Rooms { after } => {
-                self.look_up(reply, async move { query::rooms(&*log, after).await });
+                let asker = Asker::Host(self.seat.handle.host.clone());
+                self.look_up(
+                    reply,
+                    async move { query::rooms(&*log, asker, after).await },
+                );
+            }
+            Request::RoomsFor { nick, after } => {
+                let asker = Asker::User(self.user(nick));
+                self.look_up(
+                    reply,
+                    async move { query::rooms(&*log, asker, after).await },
+                );
             }
             Request::Who { room, after } => {
-                let service = self.service.clone();
-                self.look_up(reply, async move {
-                    query::who(&*log, service.router(), room, after).await
-                });
+                let asker = Asker::Host(self.seat.handle.host.clone());
+                self.who(reply, asker, room, after);
+            }
+            Request::WhoFor { room, nick, after } => {
+                let asker = Asker::User(self.user(nick));
+                self.who(reply, asker, room, after);
+            }
+            Request::Govern {
+                room,
+                nick,
+                id,
+                act,
+            } => {
+                let user = self.user(nick);
+                match rules::govern(&self.seat.handle.host, &room, &user, &act) {
+                    Ok(()) => {
+                        let change = Change::Govern {
+                            room,
+                            user,
+                            id,
+                            act,
+                        };
+                        return self.submit(reply, change);
+                    }
+                    Err(refusal) => reply.answer(Err(refusal)),
+                }
             }
             Request::Directs { after } => {
                 let host = self.seat.handle.host.clone();
@@ -164,11 +200,28 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             return;
         }
         let log = Arc::clone(self.service.log());
+        let host = self.seat.handle.host.clone();
         self.query = Some(Query {
             reply,
             work: Box::pin(async move {
-                Found::Start(query::start(&*log, room, after, after_id).await)
+                Found::Start(match query::admit(&*log, &room, &host).await {
+                    Ok(()) => query::start(&*log, room, after, after_id).await,
+                    Err(refusal) => Err(refusal),
+                })
             }),
+        });
+    }
+
+    fn who(
+        &mut self,
+        reply: PendingReply,
+        asker: Asker,
+        room: FederatedRoom,
+        after: Option<UserName>,
+    ) {
+        let (log, service) = (Arc::clone(self.service.log()), self.service.clone());
+        self.look_up(reply, async move {
+            query::who(&*log, service.router(), asker, room, after).await
         });
     }
 

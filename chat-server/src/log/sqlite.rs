@@ -1,14 +1,15 @@
 //! The log in one SQLite file: the default.
 
-use super::{Commits, Listing, Log, Reading, Rejected, Stats, Submission, store};
+use super::{Asker, Commits, Listing, Log, Reading, Rejected, Stats, Submission, store};
 use protocol::{
     Committed, Epoch, FederatedRoom, HostName, MessageId, Room, RoomError, Seq, UserName,
     federation::RoomInfo,
+    governance::Charter,
     limits::{MAX_PAGE_ENTRIES, MAX_ROOMS},
 };
 use room_log::{
-    Application, BASE_SCHEMA, Database, Head, OpenError, Readers, RoomLog, StoreError, SubmitError,
-    Writer, log, roster,
+    Application, BASE_SCHEMA, Database, GOVERNANCE_SCHEMA, Head, OpenError, Readers, RoomLog,
+    StoreError, SubmitError, Writer, charters, log, roster,
 };
 use rusqlite::{Connection, OptionalExtension, params};
 use std::{
@@ -53,7 +54,12 @@ const SERVER: Application = Application {
     name: "server",
     // \"chts\" in ASCII.
     id: 0x6368_7473,
-    migrations: &[BASE_SCHEMA, SERVER_SCHEMA, CREATED_SCHEMA],
+    migrations: &[
+        BASE_SCHEMA,
+        SERVER_SCHEMA,
+        CREATED_SCHEMA,
+        GOVERNANCE_SCHEMA,
+    ],
 };
 
 /// Bytes of names and topics after which a page of a list ends, so that it stays well under
@@ -189,10 +195,46 @@ impl Log for SqliteLog {
         self.read(move |connection| log::find(connection, epoch, id))
     }
 
-    fn rooms(&self, after: Option<&FederatedRoom>) -> Reading<Listing<RoomInfo>> {
+    fn page_for(
+        &self,
+        host: &HostName,
+        room: &Room,
+        after: Seq,
+        max_entries: usize,
+        max_bytes: usize,
+    ) -> Reading<Option<Vec<Committed>>> {
+        let (epoch, room, host) = (self.epoch, room.clone(), host.clone());
+        self.read(move |connection| {
+            // Both are of one moment, so that nothing behind a kick is read.
+            let transaction = connection.unchecked_transaction()?;
+            if matches!(room, Room::Federated(_))
+                && !charters::has_reader(&transaction, &room, &host)?
+            {
+                return Ok(None);
+            }
+            log::page(&transaction, epoch, &room, after, max_entries, max_bytes).map(Some)
+        })
+    }
+
+    fn was_at(&self, room: &Room, seq: Seq, id: MessageId) -> Reading<bool> {
+        let (epoch, room) = (self.epoch, room.clone());
+        self.read(move |connection| log::was_at(connection, epoch, &room, seq, id))
+    }
+
+    fn charter(&self, room: &Room) -> Reading<Option<Charter>> {
+        let room = room.clone();
+        self.read(move |connection| charters::load(connection, &room))
+    }
+
+    fn has_reader(&self, room: &Room, host: &HostName) -> Reading<bool> {
+        let (room, host) = (room.clone(), host.clone());
+        self.read(move |connection| charters::has_reader(connection, &room, &host))
+    }
+
+    fn rooms(&self, asker: &Asker, after: Option<&FederatedRoom>) -> Reading<Listing<RoomInfo>> {
         let after = after.map_or_else(String::new, ToString::to_string);
-        let epoch = self.epoch;
-        self.read(move |connection| rooms(connection, epoch, &after))
+        let (epoch, asker) = (self.epoch, asker.clone());
+        self.read(move |connection| rooms(connection, epoch, &asker, after))
     }
 
     fn members(
@@ -274,29 +316,42 @@ fn epoch(connection: &Connection) -> Result<Epoch, StoreError> {
 fn rooms(
     connection: &Connection,
     epoch: Epoch,
-    after: &str,
+    asker: &Asker,
+    mut after: String,
 ) -> Result<Listing<RoomInfo>, StoreError> {
     let mut entries = Vec::new();
     let mut bytes = 0;
-    for (room, head) in log::rooms(connection, epoch, after, MAX_PAGE_ENTRIES + 1)? {
-        // In order of name, `#` comes before everything that direct conversations begin with.
-        let Room::Federated(name) = &room else {
-            break;
-        };
-        if entries.len() == MAX_PAGE_ENTRIES || bytes >= LIST_PAGE_BYTES {
-            return Ok(Listing {
-                entries,
-                more: true,
+    let mut more = true;
+    // Rooms that nobody there may know of are passed over, so that a page is empty at the end only.
+    while more {
+        let found = log::rooms(connection, epoch, &after, MAX_PAGE_ENTRIES)?;
+        more = found.len() == MAX_PAGE_ENTRIES;
+        for (room, head) in found {
+            // In order of name, `#` comes before everything that direct conversations begin with.
+            let Room::Federated(name) = &room else {
+                more = false;
+                break;
+            };
+            if entries.len() == MAX_PAGE_ENTRIES || bytes >= LIST_PAGE_BYTES {
+                return Ok(Listing {
+                    entries,
+                    more: true,
+                });
+            }
+            room.as_str().clone_into(&mut after);
+            let charter = charters::load(connection, &room)?;
+            if charter.is_some_and(|charter| !asker.may_know_of(&charter)) {
+                continue;
+            }
+            let topic = roster::topic(connection, &room)?;
+            bytes += room.as_str().len() + topic.len() + size_of::<RoomInfo>();
+            entries.push(RoomInfo {
+                room: name.clone(),
+                members: roster::member_count(connection, &room)?,
+                head,
+                topic,
             });
         }
-        let topic = roster::topic(connection, &room)?;
-        bytes += room.as_str().len() + topic.len() + size_of::<RoomInfo>();
-        entries.push(RoomInfo {
-            room: name.clone(),
-            members: roster::member_count(connection, &room)?,
-            head,
-            topic,
-        });
     }
     Ok(Listing {
         entries,

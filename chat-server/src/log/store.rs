@@ -5,9 +5,13 @@ use crate::reply::Answer;
 use protocol::{
     FederatedRoom, HostName, Outgoing, Room, Seq, Timestamp, UserName,
     federation::{Refusal, Reply, TooMany},
+    governance::{Act, Denied},
     limits::{MAX_ROOMS, MAX_ROOMS_PER_HOST, MAX_ROOMS_PER_USER},
 };
-use room_log::{Appended, Durability, RoomLog, Store, StoreError, roster};
+use room_log::{
+    Appended, Chore, Deed, Durability, Governed, Governor, Retention, RoomLog, Silence, Store,
+    StoreError, charters, erasing, roster,
+};
 use rusqlite::{Connection, OptionalExtension, params};
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -24,6 +28,10 @@ const RETRY_AFTER_ROLLBACK_MS: u32 = 500;
 #[derive(Debug)]
 pub(super) struct ServerStore {
     log: RoomLog,
+    governor: Governor,
+    retention: Retention,
+    /// Whether something was erased since the writer asked.
+    traces: bool,
     commits: mpsc::Sender<Vec<Commit>>,
     stats: Arc<Mutex<Stats>>,
 }
@@ -32,26 +40,29 @@ pub(super) struct ServerStore {
 #[derive(Debug)]
 pub(super) struct Outcome {
     answer: Answer,
-    commit: Option<Commit>,
+    commits: Vec<Commit>,
 }
 
 impl Outcome {
     const fn quiet(answer: Answer) -> Self {
         Self {
             answer,
-            commit: None,
+            commits: Vec::new(),
         }
     }
 }
 
 impl ServerStore {
-    pub(super) const fn new(
+    pub(super) fn new(
         log: RoomLog,
         commits: mpsc::Sender<Vec<Commit>>,
         stats: Arc<Mutex<Stats>>,
     ) -> Self {
         Self {
             log,
+            governor: Governor::default(),
+            retention: Retention::default(),
+            traces: false,
             commits,
             stats,
         }
@@ -67,11 +78,31 @@ impl ServerStore {
             Ok(new_room) => new_room,
             Err(refusal) => return Ok(Outcome::quiet(Err(refusal))),
         };
+        let federated = matches!(message.room, Room::Federated(_));
+        if federated
+            && !new_room
+            && let Some(silence) =
+                self.governor
+                    .silences(transaction, &message.room, &message.author)?
+            // What was taken before they were silenced was taken.
+            && self.log.known(transaction, message)?.is_none()
+        {
+            return Ok(Outcome::quiet(Err(refusal(&message.room, silence))));
+        }
         let now = Timestamp::from(SystemTime::now());
         Ok(match self.log.append(transaction, message, now)? {
             Appended::New(committed) => {
                 if new_room {
                     count_created(transaction, host)?;
+                    if federated {
+                        charters::found(transaction, &message.room, &message.author)?;
+                    }
+                }
+                if let Some(of) = committed.body.takes_back() {
+                    let own = |author: &UserName| *author == committed.author;
+                    let epoch = self.log.epoch();
+                    let spots = erasing::erase(transaction, epoch, &committed.room, of, own)?;
+                    self.traces |= !spots.is_empty();
                 }
                 if committed.prev_seq == Seq::START
                     && let Room::Direct(direct) = &committed.room
@@ -86,7 +117,7 @@ impl ServerStore {
                 }
                 Outcome {
                     answer: Ok(Reply::Appended { seq: committed.seq }),
-                    commit: Some(Commit::Message(committed)),
+                    commits: vec![Commit::Message(committed)],
                 }
             }
             Appended::Known { seq } => Outcome::quiet(Ok(Reply::Appended { seq })),
@@ -138,25 +169,141 @@ impl ServerStore {
             Ok(new_room) => new_room,
             Err(refusal) => return Ok(Outcome::quiet(Err(refusal))),
         };
+        if !new_room {
+            if let Some(silence) = self.governor.excludes(transaction, &log_room, user)? {
+                return Ok(Outcome::quiet(Err(refusal(&log_room, silence))));
+            }
+            if charters::was_kicked(transaction, &log_room, user)? {
+                // Their host knows once it says that they are gone.
+                let denied = Denied::Kicked { user: user.clone() };
+                let room = log_room;
+                return Ok(Outcome::quiet(Err(Refusal::Denied { room, denied })));
+            }
+        }
         let Some(head) = self.log.ensure_room(transaction, &log_room)? else {
             return Ok(Outcome::quiet(Err(too_many_rooms())));
         };
         if new_room {
             count_created(transaction, &user.host)?;
+            charters::found(transaction, &log_room, user)?;
         }
         let new = roster::join(transaction, &log_room, user)?;
         let topic = roster::topic(transaction, &log_room)?;
         Ok(Outcome {
             answer: Ok(Reply::Joined { head, topic }),
-            commit: new.then(|| Commit::Joined {
-                room: room.clone(),
-                user: user.clone(),
-            }),
+            commits: new
+                .then(|| Commit::Joined {
+                    room: room.clone(),
+                    user: user.clone(),
+                })
+                .into_iter()
+                .collect(),
         })
     }
 
-    fn set_topic(
+    fn leave(
+        &mut self,
+        transaction: &Connection,
+        room: &FederatedRoom,
+        user: &UserName,
+    ) -> Result<Outcome, StoreError> {
+        let log_room = Room::Federated(room.clone());
+        charters::forget_kick(transaction, &log_room, user)?;
+        let mut commits = Vec::new();
+        if self.log.has_room(transaction, &log_room)? {
+            let now = Timestamp::from(SystemTime::now());
+            let log = &mut self.log;
+            let left = self.governor.left(transaction, log, &log_room, user, now)?;
+            commits.extend(left.map(Commit::Message));
+        }
+        if roster::leave(transaction, &log_room, user)? {
+            commits.push(Commit::Left {
+                room: room.clone(),
+                user: user.clone(),
+            });
+            self.close(
+                transaction,
+                &log_room,
+                std::slice::from_ref(user),
+                &mut commits,
+            )?;
+        }
+        Ok(Outcome {
+            answer: Ok(Reply::Done),
+            commits,
+        })
+    }
+
+    fn govern(&mut self, transaction: &Connection, deed: Deed<'_>) -> Result<Outcome, StoreError> {
+        let Deed { room, actor, .. } = deed;
+        let host = &actor.host;
+        let mut new_room = false;
+        if matches!(deed.act, Act::Opened { .. }) {
+            match self.creates(transaction, room, host)? {
+                Ok(creates) => new_room = creates,
+                Err(refusal) => return Ok(Outcome::quiet(Err(refusal))),
+            }
+        }
+        let now = Timestamp::from(SystemTime::now());
+        let governed = self
+            .governor
+            .govern(transaction, &mut self.log, deed, now)?;
+        let room = room.clone();
+        Ok(Outcome::quiet(match governed {
+            Governed::Done(done) => {
+                if new_room {
+                    count_created(transaction, host)?;
+                }
+                self.traces |= !done.erased.is_empty();
+                let seq = done.committed.last().map_or(Seq::START, |act| act.seq);
+                let mut commits: Vec<Commit> =
+                    done.committed.into_iter().map(Commit::Message).collect();
+                if let Room::Federated(name) = &room {
+                    commits.extend(done.gone.iter().map(|user| Commit::Left {
+                        room: name.clone(),
+                        user: user.clone(),
+                    }));
+                }
+                self.close(transaction, &room, &done.gone, &mut commits)?;
+                return Ok(Outcome {
+                    answer: Ok(Reply::Appended { seq }),
+                    commits,
+                });
+            }
+            Governed::Known { seq } => Ok(Reply::Appended { seq }),
+            Governed::Unchanged => Ok(Reply::Done),
+            Governed::Conflict => Err(Refusal::IdConflict { id: deed.id }),
+            Governed::TooManyRooms => Err(too_many_rooms()),
+            Governed::NoSuchRoom => Err(Refusal::NoSuchRoom { room }),
+            Governed::NotOpen => Err(Refusal::NotOpen { room }),
+            Governed::Denied(denied) => Err(Refusal::Denied { room, denied }),
+        }))
+    }
+
+    /// Ends what hosts read of `room` that have nobody there now that `gone` are gone.
+    fn close(
         &self,
+        transaction: &Connection,
+        room: &Room,
+        gone: &[UserName],
+        commits: &mut Vec<Commit>,
+    ) -> Result<(), StoreError> {
+        let mut hosts: Vec<HostName> = Vec::new();
+        for user in gone {
+            if !hosts.contains(&user.host) && !charters::has_reader(transaction, room, &user.host)?
+            {
+                hosts.push(user.host.clone());
+            }
+        }
+        if !hosts.is_empty() {
+            let room = room.clone();
+            commits.push(Commit::Closed { room, hosts });
+        }
+        Ok(())
+    }
+
+    fn set_topic(
+        &mut self,
         transaction: &Connection,
         room: &FederatedRoom,
         user: &UserName,
@@ -166,14 +313,22 @@ impl ServerStore {
         if room_log::log::head(transaction, self.log.epoch(), &log_room)?.is_none() {
             return Ok(Outcome::quiet(Err(Refusal::NoSuchRoom { room: log_room })));
         }
+        match self.governor.silences(transaction, &log_room, user)? {
+            None => {}
+            // As of a room that is not there.
+            Some(Silence::NotOpen) => {
+                return Ok(Outcome::quiet(Err(Refusal::NoSuchRoom { room: log_room })));
+            }
+            Some(silence) => return Ok(Outcome::quiet(Err(refusal(&log_room, silence)))),
+        }
         roster::set_topic(transaction, &log_room, topic)?;
         Ok(Outcome {
             answer: Ok(Reply::Done),
-            commit: Some(Commit::Topic {
+            commits: vec![Commit::Topic {
                 room: room.clone(),
                 user: user.clone(),
                 topic: topic.to_owned(),
-            }),
+            }],
         })
     }
 }
@@ -204,15 +359,32 @@ impl Store for ServerStore {
                 }
             }
             Change::Join { room, user } => self.join(transaction, room, user),
-            Change::Leave { room, user } => {
-                let left = roster::leave(transaction, &Room::Federated(room.clone()), user)?;
-                Ok(Outcome {
-                    answer: Ok(Reply::Done),
-                    commit: left.then(|| Commit::Left {
-                        room: room.clone(),
-                        user: user.clone(),
-                    }),
-                })
+            Change::Leave { room, user } => self.leave(transaction, room, user),
+            Change::Govern {
+                room,
+                user,
+                id,
+                act,
+            } => {
+                let deed = Deed {
+                    room,
+                    actor: user,
+                    id: *id,
+                    act,
+                };
+                self.govern(transaction, deed)
+            }
+            Change::AskForReader { room, host } => {
+                let found = charters::has_reader(transaction, room, host)?;
+                Ok(Outcome::quiet(if found {
+                    Ok(Reply::Done)
+                } else {
+                    Err(Refusal::NoReader { room: room.clone() })
+                }))
+            }
+            Change::Prune => {
+                self.retention.look();
+                Ok(Outcome::quiet(Ok(Reply::Done)))
             }
             Change::SetTopic { room, user, topic } => {
                 self.set_topic(transaction, room, user, topic)
@@ -225,7 +397,7 @@ impl Store for ServerStore {
         let mut commits = Vec::with_capacity(done.len());
         for (submission, outcome) in done {
             submission.ticket.answer(outcome.answer);
-            commits.extend(outcome.commit);
+            commits.extend(outcome.commits);
         }
         let messages = commits
             .iter()
@@ -242,8 +414,36 @@ impl Store for ServerStore {
         }
     }
 
+    fn chore(&self) -> Chore {
+        self.retention.chore()
+    }
+
+    fn do_chore(&mut self, transaction: &Connection) -> Result<(), StoreError> {
+        let (epochs, now) = ([self.log.epoch()], Timestamp::from(SystemTime::now()));
+        let nothing_else = |_| Ok(());
+        if self
+            .retention
+            .advance(transaction, &epochs, now, nothing_else)?
+        {
+            // What the log knows of its rooms stays as it is: each keeps its newest message.
+            self.log.note_pruned();
+        }
+        Ok(())
+    }
+
+    fn chore_done(&mut self, result: Result<(), StoreError>) {
+        if result.is_err() {
+            self.retention.failed();
+        }
+    }
+
+    fn take_traces(&mut self) -> bool {
+        std::mem::take(&mut self.traces)
+    }
+
     fn rolled_back(&mut self, commands: Vec<Submission>, error: &StoreError) {
         self.log.forget();
+        self.governor.forget();
         self.stats
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -266,6 +466,14 @@ fn count_created(transaction: &Connection, host: &HostName) -> Result<(), StoreE
         )?
         .execute([host.as_str()])?;
     Ok(())
+}
+
+fn refusal(room: &Room, silence: Silence) -> Refusal {
+    let room = room.clone();
+    match silence {
+        Silence::NotOpen => Refusal::NotOpen { room },
+        Silence::Denied(denied) => Refusal::Denied { room, denied },
+    }
 }
 
 fn too_many_rooms() -> Refusal {
@@ -291,7 +499,7 @@ mod tests {
     use super::*;
     use crate::{lane::Lane, reply::Ticket};
     use protocol::{Content, Epoch, MessageId};
-    use room_log::BASE_SCHEMA;
+    use room_log::{BASE_SCHEMA, GOVERNANCE_SCHEMA};
     use tokio::sync::oneshot;
 
     struct Rig {
@@ -312,6 +520,7 @@ mod tests {
             connection
                 .execute_batch(super::super::sqlite::CREATED_SCHEMA)
                 .unwrap();
+            connection.execute_batch(GOVERNANCE_SCHEMA).unwrap();
             let (sender, commits) = mpsc::channel(100);
             let log = RoomLog::new(Epoch::new(), MAX_ROOMS);
             Self {

@@ -183,7 +183,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Agent<S> {
         appended(self.ask(Request::Append { attempt, message }).await)
     }
 
-    /// Follows `room` from its beginning.
+    /// Follows `room` from its beginning, as a host that somebody of is in it.
     pub(crate) async fn subscribe(&mut self, room: &str) -> Result<Reply, Refusal> {
         self.subscribe_after(room, Seq::START, None).await
     }
@@ -194,8 +194,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Agent<S> {
         after: Seq,
         after_id: Option<MessageId>,
     ) -> Result<Reply, Refusal> {
+        let room = self::room(room);
+        if let Room::Federated(room) = room.clone() {
+            // In one breath with what follows, as agents do it.
+            let nick = "reader".parse().unwrap();
+            self.send(Request::Join { room, nick }).await;
+        }
         self.ask(Request::Subscribe {
-            room: self::room(room),
+            room,
             after,
             after_id,
         })

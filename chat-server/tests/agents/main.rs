@@ -2,6 +2,7 @@
 
 mod appending;
 mod following;
+mod governing;
 mod harness;
 mod lifecycle;
 mod people;

@@ -119,7 +119,10 @@ async fn members_come_and_go_and_followers_are_told() {
     ));
     assert_eq!(
         who(&mut bee, "#ops").await,
-        [("bob@bee".to_owned(), Availability::Offline)]
+        [
+            ("bob@bee".to_owned(), Availability::Offline),
+            ("reader@bee".to_owned(), Availability::Offline)
+        ]
     );
 }
 
@@ -138,14 +141,20 @@ async fn presence_ends_with_the_agents_connection() {
         assert_eq!(told(&mut bee).await, (user.clone(), availability));
         assert_eq!(
             who(&mut bee, "#ops").await,
-            [("alice@ada".to_owned(), availability)]
+            [
+                ("alice@ada".to_owned(), availability),
+                ("reader@bee".to_owned(), Availability::Offline)
+            ]
         );
     }
     drop(ada);
     assert_eq!(told(&mut bee).await, (user, Availability::Offline));
     assert_eq!(
         who(&mut bee, "#ops").await,
-        [("alice@ada".to_owned(), Availability::Offline)]
+        [
+            ("alice@ada".to_owned(), Availability::Offline),
+            ("reader@bee".to_owned(), Availability::Offline)
+        ]
     );
 }
 

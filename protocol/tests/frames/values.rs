@@ -8,6 +8,7 @@ use protocol::{
     Availability, Committed, ConsumerName, Content, Cursor, Direct, EncodedBody, Epoch,
     FederatedRoom, HostName, LocalRoom, Member, MessageId, Nick, Outgoing, RequestId, Room, Seq,
     Timestamp, UserName,
+    governance::{Act, Denied, Keep, Mode, Rank, Subject},
 };
 use tokio_util::bytes::Bytes;
 
@@ -98,8 +99,60 @@ pub(crate) fn content() -> impl Strategy<Value = Content> {
         1 => message_id().prop_map(|of| Content::Delete { of }),
         1 => (message_id(), text(), any::<bool>())
             .prop_map(|(to, emoji, on)| Content::React { to, emoji, on }),
+        1 => act().prop_map(Content::Act),
+        1 => Just(Content::Erased),
         1 => (0..=protocol::limits::MAX_BODY_BYTES)
             .prop_map(|len| Content::Text("x".repeat(len))),
+    ]
+}
+
+pub(crate) fn act() -> impl Strategy<Value = Act> {
+    let mode = || {
+        prop_oneof![
+            Just(Mode::Public),
+            Just(Mode::InviteOnly),
+            Just(Mode::ReadOnly)
+        ]
+    };
+    let subject = || {
+        prop_oneof![
+            user().prop_map(Subject::User),
+            host().prop_map(Subject::Host)
+        ]
+    };
+    let keep = (maybe(any::<u64>()), maybe(any::<u64>()));
+    prop_oneof![
+        (mode(), vec(user(), 0..4)).prop_map(|(mode, members)| Act::Opened { mode, members }),
+        (mode(), vec(user(), 0..4)).prop_map(|(mode, members)| Act::Mode { mode, members }),
+        user().prop_map(|user| Act::Invite { user }),
+        user().prop_map(|user| Act::Kick { user }),
+        subject().prop_map(|subject| Act::Ban { subject }),
+        subject().prop_map(|subject| Act::Unban { subject }),
+        user().prop_map(|user| Act::Mute { user }),
+        user().prop_map(|user| Act::Unmute { user }),
+        user().prop_map(|user| Act::Promote {
+            user,
+            rank: Rank::Owner
+        }),
+        user().prop_map(|user| Act::Demote { user }),
+        keep.prop_map(|(max_age_seconds, max_messages)| Act::Retention {
+            keep: Keep {
+                max_age_seconds,
+                max_messages
+            }
+        }),
+        vec(message_id(), 0..4).prop_map(|messages| Act::Erase { messages }),
+        Just(Act::Left),
+    ]
+}
+
+pub(crate) fn denied() -> impl Strategy<Value = Denied> {
+    let ask = || vec(user(), 0..4);
+    prop_oneof![
+        Just(Denied::Nobodys),
+        ask().prop_map(|ask| Denied::NeedsOwner { ask }),
+        (user(), ask()).prop_map(|(user, ask)| Denied::Muted { user, ask }),
+        text().prop_map(|reason| Denied::Senseless { reason }),
     ]
 }
 

@@ -35,6 +35,8 @@ fn committed() -> String {
 fn add_shared(table: &mut Table) {
     table.variants("Content", samples::contents(), identity);
     table.variants("Availability", samples::availabilities(), identity);
+    table.variants("Act", samples::acts(), identity);
+    table.variants("Denied", samples::denials(), identity);
 }
 
 fn add_federation(table: &mut Table) {

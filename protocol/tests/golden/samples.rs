@@ -3,7 +3,9 @@
 use protocol::{
     AgentId, Availability, Committed, ConsumerName, Content, Cursor, Direct, Epoch, FederatedRoom,
     HostName, Invitation, KeyFingerprint, Member, MessageId, Nick, Outgoing, RequestId, Room, Seq,
-    Timestamp, UserName, admin, federation, local,
+    Timestamp, UserName, admin, federation,
+    governance::{Act, Charter, Denied, Keep, Mode, Rank, Subject},
+    local,
 };
 
 pub(crate) const REQUEST: RequestId = RequestId(7);
@@ -81,7 +83,90 @@ fn members() -> Vec<Member> {
     ]
 }
 
-pub(crate) fn contents() -> [Content; 6] {
+pub(crate) fn acts() -> Vec<Act> {
+    let user = || user("bob@bee");
+    vec![
+        Act::Opened {
+            mode: Mode::InviteOnly,
+            members: vec![user()],
+        },
+        Act::Mode {
+            mode: Mode::ReadOnly,
+            members: Vec::new(),
+        },
+        Act::Invite { user: user() },
+        Act::Kick { user: user() },
+        Act::Ban {
+            subject: Subject::User(user()),
+        },
+        Act::Unban {
+            subject: Subject::Host(host("bee")),
+        },
+        Act::Mute { user: user() },
+        Act::Unmute { user: user() },
+        Act::Promote {
+            user: user(),
+            rank: Rank::Moderator,
+        },
+        Act::Demote { user: user() },
+        Act::Retention {
+            keep: Keep {
+                max_age_seconds: Some(86_400),
+                max_messages: None,
+            },
+        },
+        Act::Erase {
+            messages: vec![id()],
+        },
+        Act::Left,
+    ]
+}
+
+pub(crate) fn denials() -> Vec<Denied> {
+    let (user, ask) = (|| user("bob@bee"), || vec![user("alice@ada")]);
+    vec![
+        Denied::Nobodys,
+        Denied::NeedsOwner { ask: ask() },
+        Denied::NeedsModerator { ask: ask() },
+        Denied::NotBelow {
+            user: user(),
+            rank: Rank::Owner,
+            ask: ask(),
+        },
+        Denied::LastOwner { user: user() },
+        Denied::OpenToAll,
+        Denied::NotIn { user: user() },
+        Denied::Banned {
+            user: user(),
+            ask: ask(),
+        },
+        Denied::Muted {
+            user: user(),
+            ask: ask(),
+        },
+        Denied::ReadOnly { ask: ask() },
+        Denied::Kicked { user: user() },
+        Denied::TooMany {
+            what: "bans".to_owned(),
+            max: 512,
+        },
+        Denied::Senseless {
+            reason: "name the messages to erase".to_owned(),
+        },
+        Denied::Exists,
+    ]
+}
+
+fn charter() -> Charter {
+    let mut charter =
+        Charter::open(&user("alice@ada"), Mode::InviteOnly, &[user("carl@cat")]).unwrap();
+    for act in &acts()[2..] {
+        let _as_far_as_it_goes = charter.apply(&user("alice@ada"), act);
+    }
+    charter
+}
+
+pub(crate) fn contents() -> [Content; 8] {
     [
         text(),
         Content::Action("waves".to_owned()),
@@ -99,6 +184,8 @@ pub(crate) fn contents() -> [Content; 6] {
             emoji: "\u{1f44d}".to_owned(),
             on: true,
         },
+        Content::Act(Act::Left),
+        Content::Erased,
     ]
 }
 
@@ -193,6 +280,21 @@ pub(crate) fn federation_requests() -> Vec<federation::Request> {
             invitation: Invitation::from_bytes([0x1f; 16]),
         },
         Request::NextKey { key: key() },
+        Request::Govern {
+            room: room("#ops"),
+            nick: nick("alice"),
+            id: id(),
+            act: Act::Left,
+        },
+        Request::RoomsFor {
+            nick: nick("alice"),
+            after: Some(ops()),
+        },
+        Request::WhoFor {
+            room: ops(),
+            nick: nick("alice"),
+            after: None,
+        },
     ]
 }
 
@@ -326,6 +428,12 @@ pub(crate) fn federation_refusals() -> Vec<federation::Refusal> {
         Refusal::Revoked,
         Refusal::TlsRequired,
         Refusal::NoKey,
+        Refusal::Denied {
+            room: room("#ops"),
+            denied: Denied::OpenToAll,
+        },
+        Refusal::NotOpen { room: room("#ops") },
+        Refusal::NoReader { room: room("#ops") },
     ]
 }
 
@@ -464,6 +572,12 @@ pub(crate) fn local_requests() -> Vec<local::Request> {
             query: SearchQuery::default(),
             after: Some(SearchMark(301)),
         },
+        Request::Govern {
+            room: room("&lobby"),
+            id: id(),
+            act: Act::Left,
+        },
+        Request::Charter { room: room("#ops") },
     ]
 }
 
@@ -536,6 +650,9 @@ pub(crate) fn local_replies() -> Vec<local::Reply> {
                 body: text().encode().unwrap(),
             }],
             next: Some(SearchMark(302)),
+        },
+        Reply::Charter {
+            charter: Some(Box::new(charter())),
         },
     ]
 }
@@ -659,6 +776,18 @@ pub(crate) fn local_refusals() -> Vec<local::Refusal> {
             given: Seq::new(10),
             head: Seq::new(5),
         },
+        Refusal::Denied {
+            room: room("&lobby"),
+            denied: Denied::OpenToAll,
+        },
+        Refusal::NotOpen {
+            room: room("&lobby"),
+        },
+        Refusal::Removed {
+            room: room("#ops"),
+            user: user("bob@bee"),
+        },
+        Refusal::NoSuchRoom { room: room("#ops") },
     ]
 }
 

@@ -1,14 +1,14 @@
 //! A database in a temporary directory, and messages to put there.
 
 use protocol::{Committed, Content, EncodedBody, Epoch, MessageId, Outgoing, Room, Seq, Timestamp};
-use room_log::{Appended, Application, BASE_SCHEMA, Database, RoomLog};
+use room_log::{Appended, Application, BASE_SCHEMA, Database, GOVERNANCE_SCHEMA, RoomLog};
 use rusqlite::Connection;
 use tempfile::TempDir;
 
 pub(crate) const TEST: Application = Application {
     name: "test",
     id: 0x7465_7374,
-    migrations: &[BASE_SCHEMA],
+    migrations: &[BASE_SCHEMA, GOVERNANCE_SCHEMA],
 };
 
 /// A database that goes away with its directory.

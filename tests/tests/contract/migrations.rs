@@ -15,7 +15,7 @@ use chat_agent::{
         search::{self, Reader},
     },
 };
-use chat_server::log::{Log, SqliteLog, append_all};
+use chat_server::log::{Asker, Log, SqliteLog, append_all};
 use protocol::{
     AgentId, Content, Epoch, FederatedRoom, HostName, MessageId, Outgoing, Room, Seq,
     ServerAddress, Timestamp, UserName, federation::Reply, local::SearchQuery,
@@ -24,19 +24,21 @@ use room_log::{Chore, Database, Store, log, roster};
 use rusqlite::{Connection, params};
 use std::{collections::BTreeSet, fs, path::Path, sync::Arc};
 
-const AGENT: [&str; 6] = [
+const AGENT: [&str; 7] = [
     include_str!("schema/agent-1.sql"),
     include_str!("schema/agent-2.sql"),
     include_str!("schema/agent-3.sql"),
     include_str!("schema/agent-4.sql"),
     include_str!("schema/agent-5.sql"),
     include_str!("schema/agent-6.sql"),
+    include_str!("schema/agent-7.sql"),
 ];
 
-const SERVER: [&str; 3] = [
+const SERVER: [&str; 4] = [
     include_str!("schema/server-1.sql"),
     include_str!("schema/server-2.sql"),
     include_str!("schema/server-3.sql"),
+    include_str!("schema/server-4.sql"),
 ];
 
 const SERVER_ID: i32 = 0x6368_7473;
@@ -259,7 +261,11 @@ async fn a_servers_file_of_any_version_opens_with_all_it_holds() {
         let members = log.members(&ops, None).await.unwrap().unwrap();
         assert_eq!(members.entries, [alice()]);
         assert_eq!(
-            log.rooms(None).await.unwrap().entries[0].topic,
+            log.rooms(&Asker::User(alice()), None)
+                .await
+                .unwrap()
+                .entries[0]
+                .topic,
             "on call: bob"
         );
         let bee = HostName::parse("bee").unwrap();

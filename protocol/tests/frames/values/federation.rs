@@ -1,8 +1,8 @@
 //! Random values of the vocabulary of agents and servers.
 
 use super::{
-    availability, committed, direct, epoch, federated_room, host, maybe, members, message_id, nick,
-    outgoing, request_id, room, seq, text, user,
+    act, availability, committed, denied, direct, epoch, federated_room, host, maybe, members,
+    message_id, nick, outgoing, request_id, room, seq, text, user,
 };
 use proptest::{collection::vec, prelude::*, result::maybe_ok};
 use protocol::{
@@ -61,6 +61,19 @@ fn request() -> impl Strategy<Value = Request> {
             invitation: Invitation::from_bytes(bits),
         }),
         key().prop_map(|key| Request::NextKey { key }),
+        (room(), nick(), message_id(), act()).prop_map(|(room, nick, id, act)| Request::Govern {
+            room,
+            nick,
+            id,
+            act
+        }),
+        (nick(), maybe(federated_room()))
+            .prop_map(|(nick, after)| Request::RoomsFor { nick, after }),
+        (federated_room(), nick(), maybe(user())).prop_map(|(room, nick, after)| Request::WhoFor {
+            room,
+            nick,
+            after
+        }),
     ]
 }
 
@@ -154,6 +167,9 @@ pub(crate) fn refusal() -> impl Strategy<Value = Refusal> {
         text().prop_map(|reason| Refusal::Unavailable { reason }),
         text().prop_map(|reason| Refusal::Unreadable { reason }),
         enrolment_refusal(),
+        (room(), denied()).prop_map(|(room, denied)| Refusal::Denied { room, denied }),
+        room().prop_map(|room| Refusal::NotOpen { room }),
+        room().prop_map(|room| Refusal::NoReader { room }),
     ]
 }
 

@@ -1,10 +1,11 @@
 //! Random values of the vocabulary of terminals and agents.
 
 use super::{
-    availability, committed, consumer, content, cursor, epoch, federation, maybe, members,
-    message_id, nick, outgoing, request_id, room, seq, text, time, user,
+    act, availability, committed, consumer, content, cursor, denied, epoch, federation, maybe,
+    members, message_id, nick, outgoing, request_id, room, seq, text, time, user,
 };
 use proptest::{collection::vec, prelude::*, result::maybe_ok};
+use protocol::governance::{Charter, Mode};
 use protocol::local::{
     AgentFrame, Author, Delivery, Event, From, Hit, LinkStatus, Refusal, Reply, Request, RoomInfo,
     SearchMark, SearchQuery, Status, TerminalFrame,
@@ -81,6 +82,8 @@ fn position() -> impl Strategy<Value = Request> {
             query,
             after: after.map(SearchMark),
         }),
+        (room(), message_id(), act()).prop_map(|(room, id, act)| Request::Govern { room, id, act }),
+        room().prop_map(|room| Request::Charter { room }),
     ]
 }
 
@@ -151,6 +154,11 @@ fn reply() -> impl Strategy<Value = Reply> {
         (vec(outgoing(), 0..3), maybe(any::<u64>())).prop_map(|(messages, next)| Reply::Pending {
             messages,
             next: next.map(SearchMark),
+        }),
+        maybe((user(), vec(user(), 0..4))).prop_map(|found| Reply::Charter {
+            charter: found.map(|(owner, members)| {
+                Box::new(Charter::open(&owner, Mode::InviteOnly, &members).unwrap())
+            }),
         }),
     ]
 }
@@ -283,6 +291,10 @@ fn refusal_of_a_session() -> impl Strategy<Value = Refusal> {
         any::<u32>().prop_map(|seconds| Refusal::TimedOut { seconds }),
         Just(Refusal::ShuttingDown),
         text().prop_map(|reason| Refusal::Unreadable { reason }),
+        (room(), denied()).prop_map(|(room, denied)| Refusal::Denied { room, denied }),
+        room().prop_map(|room| Refusal::NotOpen { room }),
+        (room(), user()).prop_map(|(room, user)| Refusal::Removed { room, user }),
+        room().prop_map(|room| Refusal::NoSuchRoom { room }),
         (any::<u32>(), any::<u32>()).prop_map(|(uid, owner)| Refusal::NotOwner { uid, owner }),
         (room(), seq(), seq()).prop_map(|(room, given, head)| Refusal::CursorAhead {
             room,

@@ -4,7 +4,7 @@ use super::{
     Backing,
     running::{Running, federated, room, says, user},
 };
-use chat_server::log::{Change, Commit};
+use chat_server::log::{Asker, Change, Commit};
 use protocol::{
     FederatedRoom, HostName, Outgoing, Room, Seq, UserName,
     federation::{Refusal, Reply, RoomInfo, TooMany},
@@ -131,7 +131,8 @@ async fn rooms<B: Backing>(running: &Running<B>) -> Vec<RoomInfo> {
     let mut found: Vec<RoomInfo> = Vec::new();
     loop {
         let after = found.last().map(|info| info.room.clone());
-        let page = running.log.rooms(after.as_ref()).await.unwrap();
+        let asker = Asker::Host(HostName::parse("ada").unwrap());
+        let page = running.log.rooms(&asker, after.as_ref()).await.unwrap();
         assert!(page.entries.len() <= MAX_PAGE_ENTRIES);
         assert!(!(page.more && page.entries.is_empty()));
         found.extend(page.entries);
