@@ -1,8 +1,8 @@
 //! What sessions, link and writer thread share: who is here, what they follow, how things are.
 //!
-//! There are three `std::sync::Mutex`es, each held for a few lines and never across an await:
+//! There are four `std::sync::Mutex`es, each held for a few lines and never across an await:
 //! `people`, under which the server's epoch, the [`Feed`] and a session's [`Outbound`] are used
-//! too, in this order; `server_epoch` and `problems`, under which nothing else is.
+//! too, in this order; `server_epoch`, `problems` and `vouched`, under which nothing else is.
 //!
 //! The link learns of changes by comparing what is with what it has told the server, so nothing is
 //! lost however fast things change.
@@ -15,7 +15,8 @@ use crate::{
 };
 use following::Directs;
 use protocol::{
-    AgentId, Availability, Committed, Epoch, HostName, Member, Nick, Room, ServerAddress, UserName,
+    AgentId, Availability, Committed, Epoch, HostName, Member, Nick, Room, Seq, ServerAddress,
+    UserName,
     local::{AgentFrame, Event, LinkStatus, Refusal},
 };
 use room_log::{Feed, Outbound, ReaderId};
@@ -44,6 +45,8 @@ pub struct Hub {
     servers: watch::Sender<Vec<ServerAddress>>,
     link: watch::Sender<LinkStatus>,
     problems: Mutex<BTreeMap<&'static str, String>>,
+    /// Up to where in its log the server has let somebody of this host into a room.
+    vouched: Mutex<HashMap<(Room, Nick), Seq>>,
 }
 
 #[derive(Debug, Default)]
@@ -143,6 +146,7 @@ impl Hub {
             servers: watch::Sender::new(identity.servers.clone()),
             link: watch::Sender::new(LinkStatus::LocalOnly),
             problems: Mutex::default(),
+            vouched: Mutex::default(),
         }
     }
 
@@ -267,6 +271,7 @@ impl Hub {
 
     /// The replica belongs to another life of the server's log now.
     pub(crate) fn begin_epoch(&self, epoch: Epoch) {
+        lock(&self.vouched).clear();
         *lock(&self.server_epoch) = epoch;
         self.feed.restart(
             |room| !room.is_local_to(&self.host),
@@ -277,6 +282,17 @@ impl Hub {
                 })
             },
         );
+    }
+
+    /// The server has let `nick` into `room`, whose newest message was `head`.
+    pub(crate) fn vouch(&self, room: Room, nick: Nick, head: Seq) {
+        lock(&self.vouched).insert((room, nick), head);
+    }
+
+    /// Up to where in its log the server has let `nick` into `room`, if it has.
+    pub(crate) fn vouched(&self, room: &Room, nick: &Nick) -> Option<Seq> {
+        let key = (room.clone(), nick.clone());
+        lock(&self.vouched).get(&key).copied()
     }
 
     /// Whether `nick` is a member of `room`.
@@ -339,6 +355,7 @@ impl Hub {
         departure: Option<DepartureNumber>,
         reason: &Refusal,
     ) {
+        lock(&self.vouched).remove(&(room.clone(), user.nick.clone()));
         let mut people = lock(&self.people);
         people.last_departure = people.last_departure.max(departure.unwrap_or_default());
         if let Some(members) = people.members.get_mut(room) {

@@ -4,7 +4,7 @@ pub mod server;
 
 use crate::{duration, since::Since};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use protocol::{ConsumerName, Cursor, MessageId, Target, local::Author};
+use protocol::{ConsumerName, Cursor, MessageId, Target, governance::Mode, local::Author};
 use regex::Regex;
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
@@ -19,7 +19,7 @@ Commands, each with a --help of its own:
   tail, history        Print messages as they come; a room's last ones
   search               Find messages
   rooms, who, topic    List rooms; who is in one; show or set what it is about
-  join, leave          Join rooms, or federate this host with a server; end that
+  join, leave, room    Join rooms or a server; end that; decide who may do what
   status, pending      Show how agent and link are; what you said that waits
   wait, request        Wait for a message; for the reply to one
   exec, bot, mount     Post a command's output; let one answer; rooms as files
@@ -133,6 +133,12 @@ pub enum Verb {
     Leave(LeaveArgs),
     /// Show or set a room's topic
     Topic(TopicArgs),
+    /// Decide who reads and writes in a room
+    ///
+    /// Whoever made a room may do this, and whom they promote. Each change stands in the room's log,
+    /// where all see it. USER is nick, on this host, or nick@host; *@host is everybody of a host.
+    /// For #rooms the server is needed. Exit code 77 if you may not do that; it is said who may.
+    Room(RoomArgs),
     /// Find messages
     ///
     /// Searches what this host has of the rooms you are in and of your own conversations. A message
@@ -541,6 +547,213 @@ pub struct TopicArgs {
     /// Which agent, as whom.
     #[command(flatten)]
     pub connection: Connection,
+}
+
+/// `chat room`
+#[derive(Debug, Args)]
+pub struct RoomArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: RoomVerb,
+    /// Do it once under KEY, however often it is retried
+    #[arg(long, value_name = "KEY", global = true)]
+    pub id: Option<String>,
+    /// Print one JSON object
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+/// What `chat room` can do.
+#[derive(Debug, Subcommand)]
+pub enum RoomVerb {
+    /// Make a room of your own, and join it
+    Create {
+        /// Which #room or &room; it must not exist yet
+        room: Target,
+        /// Who reads and writes there
+        #[arg(long, value_enum, default_value_t = RoomMode::Public)]
+        mode: RoomMode,
+        /// Which agent, as whom.
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Say who reads and writes
+    Mode {
+        /// Which #room or &room
+        room: Target,
+        /// Who; whoever is in a room that becomes invite-only stays
+        #[arg(value_enum)]
+        mode: RoomMode,
+        /// Which agent, as whom.
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Let somebody into an invite-only room
+    Invite {
+        /// Which #room or &room
+        room: Target,
+        /// Whom: nick or nick@host
+        user: String,
+        /// Which agent, as whom.
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Take somebody out; into a public room they may come back
+    Kick {
+        /// Which #room or &room
+        room: Target,
+        /// Whom: nick or nick@host
+        user: String,
+        /// Which agent, as whom.
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Take somebody out for good, or everybody of a host
+    Ban {
+        /// Which #room or &room
+        room: Target,
+        /// Whom: nick, nick@host, or *@host
+        who: String,
+        /// Which agent, as whom.
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// End a ban
+    Unban {
+        /// Which #room or &room
+        room: Target,
+        /// Whose: nick, nick@host, or *@host
+        who: String,
+        /// Which agent, as whom.
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Let somebody read and say nothing
+    Mute {
+        /// Which #room or &room
+        room: Target,
+        /// Whom: nick or nick@host
+        user: String,
+        /// Which agent, as whom.
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Let them speak again
+    Unmute {
+        /// Which #room or &room
+        room: Target,
+        /// Whom: nick or nick@host
+        user: String,
+        /// Which agent, as whom.
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Make somebody a moderator, or an owner
+    Promote {
+        /// Which #room or &room
+        room: Target,
+        /// Whom: nick or nick@host
+        user: String,
+        /// An owner, not a moderator
+        #[arg(long)]
+        owner: bool,
+        /// Which agent, as whom.
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Make a moderator or owner a member again
+    Demote {
+        /// Which #room or &room
+        room: Target,
+        /// Whom: nick or nick@host
+        user: String,
+        /// Which agent, as whom.
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Say how long messages are kept, and how many; all for ever without either
+    Retention {
+        /// Which #room or &room
+        room: Target,
+        /// For so long: 90s, 30m, 2h, 7d
+        #[arg(long, value_name = "TIME", value_parser = duration::parse)]
+        age: Option<Duration>,
+        /// The newest so many
+        #[arg(long, value_name = "N")]
+        count: Option<u64>,
+        /// Which agent, as whom.
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Overwrite what messages say, wherever it is kept: your own, or anybody's as a moderator
+    Erase {
+        /// Where: #room, &room, nick or nick@host
+        room: Target,
+        /// Their "id"s, as --json prints them
+        #[arg(required = true, value_name = "ID")]
+        messages: Vec<MessageId>,
+        /// Which agent, as whom.
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Show who may do what
+    Show {
+        /// Which #room or &room that you are in
+        room: Target,
+        /// Which agent, as whom.
+        #[command(flatten)]
+        connection: Connection,
+    },
+}
+
+macro_rules! of_every_verb {
+    ($field:ident: $type:ty, $doc:literal) => {
+        #[doc = $doc]
+        #[must_use]
+        pub const fn $field(&self) -> &$type {
+            match self {
+                Self::Create { $field, .. }
+                | Self::Mode { $field, .. }
+                | Self::Invite { $field, .. }
+                | Self::Kick { $field, .. }
+                | Self::Ban { $field, .. }
+                | Self::Unban { $field, .. }
+                | Self::Mute { $field, .. }
+                | Self::Unmute { $field, .. }
+                | Self::Promote { $field, .. }
+                | Self::Demote { $field, .. }
+                | Self::Retention { $field, .. }
+                | Self::Erase { $field, .. }
+                | Self::Show { $field, .. } => $field,
+            }
+        }
+    };
+}
+
+impl RoomVerb {
+    of_every_verb!(room: Target, "Which room it is about.");
+    of_every_verb!(connection: Connection, "Which agent, as whom.");
+}
+
+/// Who reads and writes in a room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum RoomMode {
+    /// Everybody
+    Public,
+    /// Those who were invited; nobody else learns of it
+    InviteOnly,
+    /// Everybody reads, owners and moderators write
+    ReadOnly,
+}
+
+impl From<RoomMode> for Mode {
+    fn from(mode: RoomMode) -> Self {
+        match mode {
+            RoomMode::Public => Self::Public,
+            RoomMode::InviteOnly => Self::InviteOnly,
+            RoomMode::ReadOnly => Self::ReadOnly,
+        }
+    }
 }
 
 /// `chat search`

@@ -42,6 +42,8 @@ pub enum Command {
     Who(Option<Target>),
     /// Show the current room's topic, or set it.
     Topic(Option<String>),
+    /// Change who may do what in the current room: the verb of `chat room`, and whom or what.
+    Govern(&'static str, String),
     /// Which rooms are there?
     Rooms,
     /// Show the newest so many messages of the current room again.
@@ -95,7 +97,7 @@ pub enum CommandError {
 }
 
 /// Name, how it is written, what it does.
-const COMMANDS: [(&str, &str, &str); 25] = [
+const COMMANDS: [(&str, &str, &str); 33] = [
     (
         "join",
         "/join ROOM",
@@ -144,6 +146,18 @@ const COMMANDS: [(&str, &str, &str); 25] = [
         "/search WORDS",
         "find messages; also room:R from:W since:T before:T",
     ),
+    (
+        "invite",
+        "/invite WHO",
+        "let somebody into an invite-only room",
+    ),
+    ("kick", "/kick WHO", "take somebody out of this room"),
+    ("ban", "/ban WHO", "take nick@host or *@host out for good"),
+    ("unban", "/unban WHO", "end that"),
+    ("mute", "/mute WHO", "let somebody say nothing here"),
+    ("unmute", "/unmute WHO", "end that"),
+    ("mode", "/mode MODE", "public, invite-only or read-only"),
+    ("mod", "/mod WHO", "make somebody a moderator"),
     ("nick", "/nick NAME", "go on under another name"),
     ("away", "/away", "show as away until /back"),
     ("back", "/back", "show as here again"),
@@ -233,6 +247,9 @@ pub fn parse(line: &str) -> Result<Command, CommandError> {
         "editor" => Command::Editor(argument.to_owned()),
         "who" => Command::Who(given.map(room).transpose()?),
         "topic" => Command::Topic(given.map(str::to_owned)),
+        "invite" | "kick" | "ban" | "unban" | "mute" | "unmute" | "mode" | "mod" => {
+            Command::Govern(name, text()?)
+        }
         "rooms" => Command::Rooms,
         "history" => Command::History(given.map_or(Ok(HISTORY), |text| {
             let number = text.parse().ok().filter(|n| (1..=1000).contains(n));
@@ -387,6 +404,7 @@ mod tests {
             ),
             ("/topic", Command::Topic(None)),
             ("/topic on fire", Command::Topic(Some("on fire".to_owned()))),
+            ("/kick bob", Command::Govern("kick", "bob".to_owned())),
             ("/rooms", Command::Rooms),
             ("/history", Command::History(20)),
             ("/history 5", Command::History(5)),
@@ -432,6 +450,7 @@ mod tests {
             ("/delete that", "/delete [^N]"),
             ("/nick a b", "/nick NAME"),
             ("/set bell", "/set [NAME VALUE]"),
+            ("/mute", "/mute WHO"),
         ] {
             let error = parse(typed).unwrap_err().to_string();
             assert!(error.contains(part), "{error}");

@@ -12,6 +12,7 @@ use crate::{
 use protocol::{
     Committed, Content, Epoch, KeyFingerprint, MessageId, Outgoing, Room, Seq, Timestamp, UserName,
     admin::{AgentInfo, InvitationInfo, InvitationState},
+    governance::{Act, Charter, Mode, Rank},
     local::{Delivery, LinkStatus, RoomInfo, Status},
 };
 use serde::Serialize;
@@ -42,6 +43,23 @@ enum Line<'a> {
     Topic {
         room: String,
         topic: &'a str,
+    },
+    Act(Event),
+    Governed {
+        id: String,
+        room: String,
+        seq: Option<u64>,
+    },
+    Charter {
+        room: String,
+        mode: String,
+        owners: Vec<String>,
+        moderators: Vec<String>,
+        members: Vec<String>,
+        banned: Vec<String>,
+        muted: Vec<String>,
+        max_age_seconds: Option<u64>,
+        max_messages: Option<u64>,
     },
     Room {
         room: String,
@@ -131,8 +149,30 @@ struct Event {
     emoji: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     on: Option<bool>,
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    act: Option<Deed>,
     #[serde(skip_serializing_if = "Option::is_none")]
     live: Option<bool>,
+}
+
+/// What was done to a room.
+#[derive(Default, Serialize)]
+struct Deed {
+    act: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mode: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    members: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rank: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_age_seconds: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_messages: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    erased: Option<Vec<String>>,
 }
 
 #[derive(Serialize)]
@@ -241,6 +281,15 @@ fn event(message: &Committed, me: &UserName, cursor: String, live: Option<bool>)
             on: Some(on),
             ..event
         }),
+        Ok(Content::Act(act)) => Line::Act(Event {
+            act: Some(deed(&act)),
+            ..event
+        }),
+        Ok(Content::Erased) => Line::Message(Event {
+            body: Some(None),
+            kind: Some("erased"),
+            ..event
+        }),
         Ok(_) => unreadable(
             "this version does not know this kind of message".to_owned(),
             event,
@@ -282,6 +331,93 @@ pub fn pending(message: &Outgoing, me: &UserName) -> String {
 pub fn topic(room: &Room, topic: &str, me: &UserName) -> String {
     let room = room.seen_by(me);
     text(&Line::Topic { room, topic })
+}
+
+fn deed(act: &Act) -> Deed {
+    let with = |act, user: String| Deed {
+        act,
+        user: Some(user),
+        ..Deed::default()
+    };
+    let mode = |act, mode: &Mode, members: &[UserName]| Deed {
+        act,
+        mode: Some(mode.to_string()),
+        members: (*mode == Mode::InviteOnly).then(|| texts(members.iter())),
+        ..Deed::default()
+    };
+    match act {
+        Act::Opened { mode: to, members } => mode("opened", to, members),
+        Act::Mode { mode: to, members } => mode("mode", to, members),
+        Act::Invite { user } => with("invite", user.to_string()),
+        Act::Kick { user } => with("kick", user.to_string()),
+        Act::Ban { subject } => with("ban", subject.to_string()),
+        Act::Unban { subject } => with("unban", subject.to_string()),
+        Act::Mute { user } => with("mute", user.to_string()),
+        Act::Unmute { user } => with("unmute", user.to_string()),
+        Act::Promote { user, rank } => Deed {
+            rank: Some(rank.to_string()),
+            ..with("promote", user.to_string())
+        },
+        Act::Demote { user } => with("demote", user.to_string()),
+        Act::Retention { keep } => Deed {
+            act: "retention",
+            max_age_seconds: keep.max_age_seconds,
+            max_messages: keep.max_messages,
+            ..Deed::default()
+        },
+        Act::Erase { messages } => Deed {
+            act: "erase",
+            erased: Some(texts(messages.iter())),
+            ..Deed::default()
+        },
+        Act::Left => Deed {
+            act: "left",
+            ..Deed::default()
+        },
+        _ => Deed {
+            act: "unknown",
+            ..Deed::default()
+        },
+    }
+}
+
+fn texts<T: ToString>(values: impl Iterator<Item = T>) -> Vec<String> {
+    values.map(|value| value.to_string()).collect()
+}
+
+/// What came of an act: `None` if it changed nothing.
+#[must_use]
+pub fn governed(id: MessageId, room: &Room, state: Option<Delivery>, me: &UserName) -> String {
+    let seq = match state {
+        Some(Delivery::Committed { seq, .. }) => Some(seq.number()),
+        _ => None,
+    };
+    text(&Line::Governed {
+        id: id.to_string(),
+        room: room.seen_by(me),
+        seq,
+    })
+}
+
+/// Who may do what in a room.
+#[must_use]
+pub fn charter(room: &Room, charter: Option<&Charter>, me: &UserName) -> String {
+    let of = |rank: Rank| {
+        let people = charter.into_iter().flat_map(Charter::people);
+        texts(people.filter(|(_, one)| *one == rank).map(|(user, _)| user))
+    };
+    let keep = charter.map(Charter::keep).unwrap_or_default();
+    text(&Line::Charter {
+        room: room.seen_by(me),
+        mode: charter.map(Charter::mode).unwrap_or_default().to_string(),
+        owners: of(Rank::Owner),
+        moderators: of(Rank::Moderator),
+        members: of(Rank::Member),
+        banned: texts(charter.into_iter().flat_map(Charter::banned)),
+        muted: texts(charter.into_iter().flat_map(Charter::muted)),
+        max_age_seconds: keep.max_age_seconds,
+        max_messages: keep.max_messages,
+    })
 }
 
 /// The cursor after `seq` in a room read alone.

@@ -149,6 +149,9 @@ fn client(cli: &Cli) -> Result<ExitCode, Failure> {
             Some(Verb::Join(args)) => verbs::join::run(&settings(&args.connection)?, args).await,
             Some(Verb::Leave(args)) => verbs::leave::run(&settings(&args.connection)?, args).await,
             Some(Verb::Topic(args)) => verbs::topic::run(&settings(&args.connection)?, args).await,
+            Some(Verb::Room(args)) => {
+                verbs::room::run(&settings(args.verb.connection())?, args).await
+            }
             Some(Verb::Search(args)) => {
                 verbs::search::run(&settings(&args.connection)?, args).await
             }

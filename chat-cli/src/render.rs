@@ -4,10 +4,12 @@
 //! characters that a terminal would obey, or that make text look other than it is, become
 //! visible escapes such as `\x1b`.
 
+mod act;
 mod colour;
 mod message;
 mod wrap;
 
+pub use act::{act, keep};
 pub use colour::mentions;
 pub use message::{NARROW, Quote, Setting, excerpt};
 

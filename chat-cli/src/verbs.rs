@@ -13,6 +13,7 @@ pub mod mount;
 pub mod pending;
 pub mod reply;
 pub mod request;
+pub mod room;
 pub mod rooms;
 pub mod search;
 pub mod send;

@@ -192,32 +192,38 @@ impl Governor {
         let mut done = Done::default();
         // The charter as it was, or as the first act makes it, and what says so.
         let mut first = None;
-        let before = match (current, opening) {
-            (Some(_), Some(_)) => return Ok(Governed::Denied(Denied::Exists)),
-            (Some(charter), None) => Some(charter),
-            (None, _) if erasing => None,
-            (None, opening) => {
-                if exists && let Some(denied) = not_founder(transaction, room, actor, opening)? {
-                    return Ok(Governed::Denied(denied));
+        let before = 'before: {
+            match (current, opening) {
+                (Some(_), Some(_)) => return Ok(Governed::Denied(Denied::Exists)),
+                (Some(charter), None) => Some(charter),
+                (None, opening) => {
+                    if exists && let Some(denied) = not_founder(transaction, room, actor, opening)?
+                    {
+                        if !erasing {
+                            return Ok(Governed::Denied(denied));
+                        }
+                        // Their own words are everybody's to erase.
+                        break 'before None;
+                    }
+                    if log.ensure_room(transaction, room)?.is_none() {
+                        return Ok(Governed::TooManyRooms);
+                    }
+                    let mode = opening.unwrap_or_default();
+                    let members = present(transaction, room, mode)?;
+                    let opened = match Charter::open(actor, mode, &members) {
+                        Ok(opened) => opened,
+                        Err(denied) => return Ok(Governed::Denied(denied)),
+                    };
+                    let act = Act::Opened { mode, members };
+                    if opening.is_some() {
+                        let written = write(transaction, log, room, actor, id, act, now)?;
+                        self.keep(transaction, room, opened)?;
+                        done.committed.push(written);
+                        return Ok(Governed::Done(done));
+                    }
+                    first = Some(act);
+                    Some(Arc::new(opened))
                 }
-                if log.ensure_room(transaction, room)?.is_none() {
-                    return Ok(Governed::TooManyRooms);
-                }
-                let mode = opening.unwrap_or_default();
-                let members = present(transaction, room, mode)?;
-                let opened = match Charter::open(actor, mode, &members) {
-                    Ok(opened) => opened,
-                    Err(denied) => return Ok(Governed::Denied(denied)),
-                };
-                let act = Act::Opened { mode, members };
-                if opening.is_some() {
-                    let written = write(transaction, log, room, actor, id, act, now)?;
-                    self.keep(transaction, room, opened)?;
-                    done.committed.push(written);
-                    return Ok(Governed::Done(done));
-                }
-                first = Some(act);
-                Some(Arc::new(opened))
             }
         };
         let act = match act {
@@ -306,7 +312,8 @@ impl Governor {
     }
 
     /// Takes over what a message means that another log has ordered, and that is stored here. Only
-    /// members who are stored here can be gone.
+    /// members who are stored here can be gone, and not those of whom `is_in` says that they are in
+    /// the room at some later place of the log.
     ///
     /// # Errors
     ///
@@ -316,6 +323,7 @@ impl Governor {
         transaction: &Connection,
         log: &RoomLog,
         message: &Committed,
+        is_in: impl Fn(&UserName) -> bool,
     ) -> Result<Done, StoreError> {
         let (room, actor) = (&message.room, &message.author);
         let mut done = Done::default();
@@ -362,6 +370,7 @@ impl Governor {
         match applied {
             Ok(after) => {
                 done.gone = gone(transaction, room, &after, &act)?;
+                done.gone.retain(|user| !is_in(user));
                 self.end_memberships(transaction, room, &after, &done.gone)?;
                 self.keep(transaction, room, after)?;
             }

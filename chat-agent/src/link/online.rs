@@ -432,8 +432,10 @@ impl<'l> Online<'l> {
         self.following.granted(&errand);
         self.show_refusals();
         match (errand, reply) {
-            (Errand::Join { room, .. }, Reply::Joined { topic, .. }) => {
+            (Errand::Join { room, nick }, Reply::Joined { head, topic }) => {
                 mandate::check_topic(&topic)?;
+                let federated = Room::Federated(room.clone());
+                self.link.hub.vouch(federated, nick, head);
                 self.copy_topic(room, topic);
             }
             (Errand::Leave { room, nick, up_to }, _) => self.departed(room, nick, up_to),

@@ -45,10 +45,14 @@ impl Services {
                 nick: user.nick.clone(),
             };
             // Without an answer it is asked again when there is a server.
-            if let Err(Refusal::ByServer(refusal)) = self.link.ask(request).await
-                && refusal.is_final()
-            {
-                return Err(by_server(refusal));
+            match self.link.ask(request).await {
+                Ok(federation::Reply::Joined { head, .. }) => {
+                    self.hub.vouch(room.clone(), user.nick.clone(), head);
+                }
+                Err(Refusal::ByServer(refusal)) if refusal.is_final() => {
+                    return Err(by_server(refusal));
+                }
+                Ok(_) | Err(_) => {}
             }
         }
         let (done, joined) = oneshot::channel();

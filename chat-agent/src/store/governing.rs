@@ -15,7 +15,7 @@ use room_log::{
     roster,
 };
 use rusqlite::Connection;
-use std::time::SystemTime;
+use std::{sync::Arc, time::SystemTime};
 
 /// The room that all terminals open: whoever came first is not to own it.
 const LOBBY: &str = "&lobby";
@@ -76,6 +76,15 @@ impl AgentStore {
         user: &UserName,
     ) -> Result<Option<Refusal>, StoreError> {
         let silence = self.governor.excludes(transaction, room, user)?;
+        if silence.is_some()
+            && let Some(vouched) = self.hub.vouched(room, &user.nick)
+        {
+            // The server knows better as long as the replica is behind.
+            let head = log::head(transaction, self.replica.epoch(), room)?;
+            if head.unwrap_or_default().seq < vouched {
+                return Ok(None);
+            }
+        }
         Ok(silence.map(|silence| refusal(room, silence)))
     }
 
@@ -152,7 +161,14 @@ impl AgentStore {
         transaction: &Connection,
         message: &Committed,
     ) -> Result<Vec<Gone>, StoreError> {
-        let done = self.governor.fold(transaction, &self.replica, message)?;
+        let hub = Arc::clone(&self.hub);
+        // What was before the server let somebody in is no reason to put them out.
+        let is_in = |user: &UserName| {
+            let vouched = hub.vouched(&message.room, &user.nick);
+            vouched.is_some_and(|vouched| message.seq <= vouched)
+        };
+        let replica = &self.replica;
+        let done = self.governor.fold(transaction, replica, message, is_in)?;
         let (_, gone) = self.take_effect(transaction, &message.room, done)?;
         if !gone.is_empty() {
             self.put_aside_if_unread(transaction, &message.room)?;
@@ -225,11 +241,9 @@ impl AgentStore {
         for user in &done.gone {
             gone.push(self.gone(transaction, room, user)?);
         }
-        if matches!(room, Room::Local(_)) {
-            // Whoever was kicked out of a room of this host knows it by now.
-            for user in &done.gone {
-                charters::forget_kick(transaction, room, user)?;
-            }
+        // Whoever was kicked out is told here and now.
+        for user in &done.gone {
+            charters::forget_kick(transaction, room, user)?;
         }
         Ok((done.committed, gone))
     }

@@ -14,14 +14,15 @@ use super::{
     identity::{self, Identity},
 };
 use protocol::{AgentId, Direct, Epoch, HostName, Room, UserName};
-use room_log::StoreError;
+use room_log::{StoreError, charters};
 use rusqlite::{Connection, params};
 use std::collections::BTreeMap;
 
 /// Tables with users of this host, and the column that names them. Where there is a room too, it
 /// is in `room`.
-const USERS: [(&str, &str); 6] = [
+const USERS: [(&str, &str); 7] = [
     ("members", "user"),
+    ("founders", "user"),
     ("read_markers", "user"),
     ("positions", "user"),
     ("departures", "user"),
@@ -61,6 +62,7 @@ pub fn rename_host(connection: &mut Connection, new: &HostName) -> Result<Rename
     // What waits is said by the same people, who are called otherwise now.
     authored::note_waiting(&transaction)?;
     rename.log(&transaction, found.local_epoch)?;
+    rename.charters(&transaction)?;
     identity::set_name(&transaction, AgentId::new(), new)?;
     transaction.commit()?;
     Ok(Renamed::From(old))
@@ -109,6 +111,24 @@ impl Rename<'_> {
             let room = self.room(parse_room(&name)?);
             if room.as_str() != name {
                 update.execute(params![room.as_str(), id])?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Who may do what in the rooms that this agent orders itself. Acts in their logs stay as they
+    /// were written; nobody folds them again.
+    fn charters(&self, transaction: &Connection) -> Result<(), StoreError> {
+        let mut select =
+            transaction.prepare("SELECT room FROM charters WHERE substr(room, 1, 1) = '&'")?;
+        let rooms: Vec<String> = select
+            .query_map((), |row| row.get(0))?
+            .collect::<Result<_, _>>()?;
+        for name in rooms {
+            let room = parse_room(&name)?;
+            if let Some(charter) = charters::load(transaction, &room)? {
+                let charter = charter.with_host_renamed(self.old, self.new);
+                charters::store(transaction, &room, &charter)?;
             }
         }
         Ok(())

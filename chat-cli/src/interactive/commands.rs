@@ -9,6 +9,7 @@ use crate::{
     prompt, query,
     recall::Which,
     render::{self, NARROW},
+    verbs::room,
 };
 use protocol::{
     Content, MessageId, Room,
@@ -99,6 +100,14 @@ impl Desk {
                 let request = Request::SetTopic { room: here, topic };
                 talk.ask(Question::Do("the topic was not set"), request);
             }
+            Command::Govern(verb, what) => match room::typed(verb, &what, talk.me()) {
+                Ok(act) => {
+                    let (room, id) = (here, MessageId::new());
+                    let request = Request::Govern { room, id, act };
+                    talk.ask(Question::Do("that was not done"), request);
+                }
+                Err(error) => self.note(&error.to_string()),
+            },
             Command::Rooms => talk.ask(Question::Rooms, Request::Rooms { after: None }),
             Command::History(limit) => {
                 let request = Request::History {

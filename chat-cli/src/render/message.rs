@@ -119,8 +119,11 @@ impl Style {
     ) -> String {
         let content = message.body.decode();
         let author = name_seen_by(&message.author, me);
-        let is_action = matches!(content, Ok(Content::Action(_)));
-        let name = if is_action { "*" } else { &author };
+        let name = match content {
+            Ok(Content::Action(_)) => "*",
+            Ok(Content::Act(_)) => "\u{b7}",
+            _ => &author,
+        };
         let wanted = match setting.columns {
             Some(columns) if columns < NARROW => NARROW_NAME_COLUMNS,
             _ => NAME_COLUMNS,
@@ -264,6 +267,8 @@ impl Style {
                 let verb = if *on { "" } else { "(no more) " };
                 aside(&format!("{verb}{} → {quoted}", line(emoji)))
             }
+            Content::Act(act) => aside(&super::act(act, author, me)),
+            Content::Erased => aside("(erased)"),
             _ => aside("(a kind of message that this version cannot show)"),
         }
     }

@@ -215,7 +215,9 @@ fn everything() -> Vec<Value> {
         .unwrap();
     runtime.block_on(say_all_kinds(&host));
     runtime.block_on(say_nonsense(&address));
+    govern(&mut run);
     run(&["tail", "&den", "--since", "0", "--json"]);
+    run(&["tail", "&mine", "--since", "0", "--json"]);
     run(&["tail", "#ops", "--count", "3", "--timeout", "60", "--json"]);
     run(&["history", "#ops", "--json"]);
     run(&["rooms", "--json"]);
@@ -260,13 +262,37 @@ fn printed_id(objects: &[Value]) -> String {
     objects[0]["id"].as_str().expect("an id").to_owned()
 }
 
+/// Does what can be done to a room, in `&mine`.
+fn govern(run: &mut impl FnMut(&[&str]) -> Vec<Value>) {
+    let mode = ["--mode", "invite-only"];
+    run(&["room", "create", "&mine", mode[0], mode[1], "--json"]);
+    for words in [
+        &["invite", "&mine", "bob"][..],
+        &["promote", "&mine", "bob"],
+        &["mute", "&mine", "carol@bee"],
+        &["ban", "&mine", "*@cat"],
+        &["retention", "&mine", "--age", "7d", "--count", "1000"],
+        &["show", "&mine"],
+        // Changes nothing.
+        &["mute", "&mine", "carol@bee"],
+    ] {
+        run(&[&["room"], words, &["--json"]].concat());
+    }
+    let sent = run(&["send", "&mine", "the password", "--json"]);
+    let id = sent[0]["id"].as_str().expect("an id").to_owned();
+    run(&["room", "erase", "&mine", &id, "--json"]);
+    run(&["room", "show", "&den", "--json"]);
+}
+
 /// Says what stands in a log beside plain texts, in `&den`.
 async fn say_all_kinds(host: &Host) {
     let mut stream = UnixStream::connect(host.socket()).await.unwrap();
     handshake(&mut stream, Vocabulary::Local).await.unwrap();
-    let first = MessageId::new();
+    let (first, second) = (MessageId::new(), MessageId::new());
     let text = || "hi".to_owned();
     let contents = [
+        Content::Text(text()),
+        Content::Text(text()),
         Content::Text(text()),
         Content::Action(text()),
         Content::Reply {
@@ -282,14 +308,15 @@ async fn say_all_kinds(host: &Host) {
             emoji: "👍".to_owned(),
             on: true,
         },
-        Content::Delete { of: first },
+        Content::Delete { of: second },
     ];
     let hello = local::Request::Hello {
         nick: "alice".parse().unwrap(),
         software: "tests".to_owned(),
         interactive: false,
     };
-    let ids = std::iter::once(first).chain(std::iter::repeat_with(MessageId::new));
+    let fresh = std::iter::repeat_with(MessageId::new);
+    let ids = [MessageId::new(), first, second].into_iter().chain(fresh);
     let sends = contents
         .into_iter()
         .zip(ids)

@@ -2,7 +2,7 @@
 
 use super::{Act, Denied, Keep, Mode, Rank, Subject};
 use crate::{
-    UserName,
+    HostName, UserName,
     codec::{self, CodecError},
     limits::{MAX_BANS, MAX_CHARTER_PEOPLE, MAX_MUTES},
     list::deserialize_page,
@@ -279,6 +279,28 @@ impl Charter {
             Act::Opened { .. } | Act::Erase { .. } => {}
         }
         Ok(())
+    }
+
+    /// The same for a host that has another name now.
+    #[must_use]
+    pub fn with_host_renamed(self, old: &HostName, new: &HostName) -> Self {
+        let host = |host: HostName| if host == *old { new.clone() } else { host };
+        let user = |user: UserName| UserName::new(user.nick, host(user.host));
+        let subject = |subject| match subject {
+            Subject::User(banned) => Subject::User(user(banned)),
+            Subject::Host(banned) => Subject::Host(host(banned)),
+        };
+        Self {
+            mode: self.mode,
+            people: self
+                .people
+                .into_iter()
+                .map(|(one, rank)| (user(one), rank))
+                .collect(),
+            banned: self.banned.into_iter().map(subject).collect(),
+            muted: self.muted.into_iter().map(user).collect(),
+            keep: self.keep,
+        }
     }
 
     /// The charter in its encoding, as stored.

@@ -186,6 +186,21 @@ fn senseless_acts_are_refused_with_what_is_wrong() {
     );
 }
 
+#[test]
+fn a_host_with_another_name_keeps_what_its_users_are() {
+    let mut charter = charter(Mode::InviteOnly);
+    let [bee, cow] = ["bee", "cow"].map(|name| HostName::parse(name).unwrap());
+    let mute = Act::Mute {
+        user: user("eve@bee"),
+    };
+    charter.apply(&user("olga@ada"), &mute).unwrap();
+    let charter = charter.with_host_renamed(&bee, &cow);
+    assert_eq!(charter.rank(&user("mona@cow")), Some(Rank::Moderator));
+    assert_eq!(charter.rank(&user("mona@bee")), None);
+    assert_eq!(charter.rank(&user("olga@ada")), Some(Rank::Owner));
+    assert!(charter.muted().eq([&user("eve@cow")]));
+}
+
 fn people() -> impl Strategy<Value = UserName> {
     (0..4_u8, 0..3_u8).prop_map(|(nick, host)| user(&format!("u{nick}@h{host}")))
 }

@@ -4,6 +4,7 @@ mod appending;
 mod busy;
 mod chores;
 mod delivering;
+mod ending;
 mod following;
 mod ingesting;
 mod memory;

@@ -18,6 +18,7 @@ mod offline;
 mod presence;
 mod refused;
 mod renaming;
+mod rooms;
 mod search;
 mod slow_reader;
 mod socket;
