@@ -207,8 +207,7 @@ impl AgentStore {
             Room::Local(_) => {
                 let now = Timestamp::from(SystemTime::now());
                 let log = &mut self.local;
-                let left = self.governor.left(transaction, log, room, user, now);
-                left
+                self.governor.left(transaction, log, room, user, now)
             }
             _ => {
                 self.put_aside_if_unread(transaction, room)?;

@@ -211,10 +211,8 @@ impl Charter {
             Act::Ban {
                 subject: Subject::Host(host),
             } => {
-                let there = self.people.keys().filter(|user| user.host == *host);
-                there
-                    .map(|user| self.is_below(rank, user))
-                    .collect::<Result<(), _>>()
+                let mut there = self.people.keys().filter(|user| user.host == *host);
+                there.try_for_each(|user| self.is_below(rank, user))
             }
             Act::Demote { user } => self.may_fall(user),
             _ => Ok(()),

@@ -8,7 +8,7 @@ use chat_server::{
     Lane, Ticket,
     log::{Change, Commit, Rejected, Submission},
 };
-use protocol::{Outgoing, federation::Reply};
+use protocol::{Outgoing, Room, federation::Reply};
 use std::sync::Arc;
 use tokio::sync::oneshot;
 
@@ -60,14 +60,18 @@ pub(super) async fn what_changes_nothing_comes_out_of_nowhere<B: Backing>() {
     assert!(
         matches!(
             &commits[..],
-            [Commit::Joined { .. }, Commit::Message(came), Commit::Left { .. }]
+            [Commit::Joined { .. }, Commit::Message(came), Commit::Left { .. }, Commit::Closed { .. }]
                 if came.id == message.id
         ),
         "{commits:?}"
     );
     assert_eq!(commits[0], Commit::Joined { room, user });
     let (room, user) = (ops, alice);
+    // Alice was all that the host had there.
+    let (closed, hosts) = (Room::Federated(room.clone()), vec![user.host.clone()]);
     assert_eq!(commits[2], Commit::Left { room, user });
+    let room = closed;
+    assert_eq!(commits[3], Commit::Closed { room, hosts });
 }
 
 /// Nobody takes what comes out, so the log must stop taking more; and goes on afterwards.
