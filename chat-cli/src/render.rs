@@ -15,7 +15,7 @@ pub use message::{NARROW, Quote, Setting, excerpt};
 
 use crate::refused;
 use jiff::{Timestamp as Instant, civil::Date, tz::TimeZone};
-use protocol::{Availability, Timestamp, UserName, local::LinkStatus};
+use protocol::{Availability, Timestamp, UserName, likeness, local::LinkStatus};
 use std::{borrow::Cow, fmt::Write, os::fd::AsFd};
 use unicode_width::UnicodeWidthStr;
 
@@ -179,11 +179,15 @@ pub fn bytes(number: u64) -> String {
 /// `nick` on this host, `nick@host` from elsewhere.
 #[must_use]
 pub fn name_seen_by(user: &UserName, me: &UserName) -> String {
-    if user.host == me.host {
+    let name = if user.host == me.host {
         user.nick.to_string()
     } else {
         user.to_string()
-    }
+    };
+    // Another host's agent need not be as careful with new names as one's own.
+    let is_mixed =
+        likeness::mixes_scripts(user.nick.as_str()) || likeness::mixes_scripts(user.host.as_str());
+    if is_mixed { format!("{name}(?)") } else { name }
 }
 
 /// One word for an availability.

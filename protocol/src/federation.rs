@@ -486,6 +486,14 @@ pub enum Refusal {
         /// Which room.
         room: Room,
     },
+    /// The host's name could be taken for another. Fatal.
+    #[error("host name {host} {reason}: start the agent once with `--rename-host OTHER-NAME`")]
+    Deceptive {
+        /// The name.
+        host: HostName,
+        /// What for.
+        reason: String,
+    },
 }
 
 /// Why an invitation lets nobody in.
@@ -530,6 +538,7 @@ impl Refusal {
                 | Self::NotEnrolled
                 | Self::BadInvitation { .. }
                 | Self::HostEnrolled { .. }
+                | Self::Deceptive { .. }
                 | Self::OtherHost { .. }
                 | Self::Revoked
                 | Self::TlsRequired

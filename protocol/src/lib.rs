@@ -23,6 +23,7 @@ pub mod federation;
 pub mod governance;
 mod id;
 mod key;
+pub mod likeness;
 pub mod limits;
 mod list;
 pub mod local;

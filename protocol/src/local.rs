@@ -714,6 +714,14 @@ pub enum Refusal {
         /// Which room.
         room: Room,
     },
+    /// The nick is new here, and could be taken for another. Fatal.
+    #[error("nick {nick} {reason}: choose another with --nick")]
+    Deceptive {
+        /// The nick.
+        nick: Nick,
+        /// What for.
+        reason: String,
+    },
 }
 
 fn other_epoch(room: &Room, given: Epoch, current: Epoch) -> String {
@@ -737,6 +745,7 @@ impl Refusal {
             self,
             Self::NickTaken { .. }
                 | Self::NotAllowed { .. }
+                | Self::Deceptive { .. }
                 | Self::HelloOutOfPlace
                 | Self::Malformed { .. }
                 | Self::TimedOut { .. }
@@ -751,6 +760,7 @@ impl Refusal {
             self,
             Self::NickTaken { .. }
                 | Self::NotAllowed { .. }
+                | Self::Deceptive { .. }
                 | Self::NotYours { .. }
                 | Self::NotOwner { .. }
                 | Self::Denied { .. }

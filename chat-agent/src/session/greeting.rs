@@ -102,6 +102,14 @@ impl Services {
                 nick: nick.clone(),
                 uid,
             }),
+            Ok(Claim::LooksLike(other)) => Err(Refusal::Deceptive {
+                nick: nick.clone(),
+                reason: format!("looks like {other}, which is somebody else's on this host"),
+            }),
+            Ok(Claim::Mixed) => Err(Refusal::Deceptive {
+                nick: nick.clone(),
+                reason: "mixes letters of several scripts".to_owned(),
+            }),
             Ok(Claim::TooMany) => Err(Refusal::TooMany {
                 what: "nicks of one OS user".to_owned(),
                 max: u32::try_from(MAX_NICKS_PER_UID).unwrap_or(u32::MAX),

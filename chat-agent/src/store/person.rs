@@ -1,11 +1,11 @@
 //! What the agent remembers of its host's people: nicks, read markers, unfinished departures.
 
-use protocol::{Cursor, Epoch, FederatedRoom, Nick, Room, Seq, UserName};
+use protocol::{Cursor, Epoch, FederatedRoom, Nick, Room, Seq, UserName, likeness};
 use room_log::StoreError;
 use rusqlite::{Connection, OptionalExtension, params};
 
 /// What came of claiming a nick.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Claim {
     /// It belongs to the claiming OS user, now or since before.
     Owned,
@@ -16,6 +16,10 @@ pub enum Claim {
     },
     /// The claiming OS user has too many.
     TooMany,
+    /// Somebody else here has one that looks like it.
+    LooksLike(Nick),
+    /// It mixes letters of several scripts.
+    Mixed,
 }
 
 /// Whose nick it is, if somebody's.
@@ -54,10 +58,33 @@ pub fn claim(
     if count >= limit {
         return Ok(Claim::TooMany);
     }
+    if likeness::mixes_scripts(nick.as_str()) {
+        return Ok(Claim::Mixed);
+    }
+    if let Some(other) = looks_like(transaction, nick, uid)? {
+        return Ok(Claim::LooksLike(other));
+    }
     transaction
         .prepare_cached("INSERT INTO nicks (nick, uid) VALUES (?1, ?2)")?
         .execute(params![nick.as_str(), uid])?;
     Ok(Claim::Owned)
+}
+
+/// A nick of another OS user that looks like `nick`.
+fn looks_like(connection: &Connection, nick: &Nick, uid: u32) -> Result<Option<Nick>, StoreError> {
+    let mut statement = connection.prepare_cached("SELECT nick FROM nicks WHERE uid <> ?1")?;
+    let mut rows = statement.query([uid])?;
+    while let Some(row) = rows.next()? {
+        let other: String = row.get(0)?;
+        if likeness::look_alike(nick.as_str(), &other) {
+            let bad = |_| StoreError::BadValue {
+                what: "nick",
+                value: other.clone(),
+            };
+            return Nick::parse(&other).map(Some).map_err(bad);
+        }
+    }
+    Ok(None)
 }
 
 /// Who of this host is in which `#room` and `&room`.

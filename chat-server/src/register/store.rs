@@ -5,6 +5,7 @@ use protocol::{
     HostName, KeyFingerprint, Timestamp,
     admin::{AgentInfo, AgentState, InvitationInfo, InvitationState},
     federation::{BadInvitation, Refusal},
+    likeness,
 };
 use room_log::{Application, BASE_SCHEMA, Durability, Store, StoreError};
 use rusqlite::{Connection, OptionalExtension, Row, params};
@@ -297,11 +298,34 @@ fn enrol(
     if key_of(tables, host)?.is_some_and(|other| other != key) {
         return Ok(Err(Refusal::HostEnrolled { host: host.clone() }));
     }
+    if let Some(reason) = deception(tables, host)? {
+        return Ok(Err(Refusal::Deceptive {
+            host: host.clone(),
+            reason,
+        }));
+    }
     tables
         .prepare_cached("UPDATE invitations SET uses_left = uses_left - 1 WHERE invitation = ?1")?
         .execute([invitation])?;
     put(tables, key, host, Some(invitation), now)?;
     Ok(Ok(()))
+}
+
+/// What a new name could be taken for, if it could.
+fn deception(tables: &Connection, host: &HostName) -> Result<Option<String>, StoreError> {
+    if likeness::mixes_scripts(host.as_str()) {
+        return Ok(Some("mixes letters of several scripts".to_owned()));
+    }
+    let sql = "SELECT host FROM agents WHERE revoked_at IS NULL AND host <> ?1";
+    let mut statement = tables.prepare_cached(sql)?;
+    let mut rows = statement.query([host.as_str()])?;
+    while let Some(row) = rows.next()? {
+        let other: String = row.get(0)?;
+        if likeness::look_alike(host.as_str(), &other) {
+            return Ok(Some(format!("looks like {other}, which is another host")));
+        }
+    }
+    Ok(None)
 }
 
 fn admit(

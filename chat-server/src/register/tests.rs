@@ -157,6 +157,29 @@ async fn a_host_s_name_belongs_to_one_key_and_a_key_to_one_name() {
 }
 
 #[tokio::test]
+async fn a_host_s_name_is_not_taken_for_another_s() {
+    let Kept { register, _dir } = register();
+    register
+        .invite(&invitation(1), for_anybody(9))
+        .await
+        .unwrap();
+    register
+        .enrol(key(1), host("mike"), invitation(1))
+        .await
+        .unwrap();
+    for (name, why) in [
+        ("rnike", "looks like mike"),
+        ("b\u{43e}b", "several scripts"),
+    ] {
+        let refused = register.enrol(key(2), host(name), invitation(1)).await;
+        let refused = refused.unwrap_err().to_string();
+        assert!(refused.contains(why), "{refused}");
+    }
+    let (invitations, _) = register.invitations(None).await.unwrap();
+    assert_eq!(invitations[0].uses_left, 8);
+}
+
+#[tokio::test]
 async fn a_revoked_host_is_let_in_no_more_until_it_is_invited_again() {
     let Kept { register, _dir } = register();
     register

@@ -434,6 +434,10 @@ pub(crate) fn federation_refusals() -> Vec<federation::Refusal> {
         },
         Refusal::NotOpen { room: room("#ops") },
         Refusal::NoReader { room: room("#ops") },
+        Refusal::Deceptive {
+            host: host("ada"),
+            reason: "looks like adam".to_owned(),
+        },
     ]
 }
 
@@ -788,6 +792,10 @@ pub(crate) fn local_refusals() -> Vec<local::Refusal> {
             user: user("bob@bee"),
         },
         Refusal::NoSuchRoom { room: room("#ops") },
+        Refusal::Deceptive {
+            nick: nick("mike"),
+            reason: "looks like mikey".to_owned(),
+        },
     ]
 }
 

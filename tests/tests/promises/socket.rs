@@ -316,10 +316,13 @@ fn users_of_one_group_share_an_agent_but_not_their_nicks() {
         guest.send("&den", "ours");
         assert_eq!(alice.read_all("&den").len(), 2);
 
-        let thief = host.terminal("alice").in_place(member);
-        let refused = thief.run(["send", "&den", "stolen"]).expect_code(77);
-        assert!(refused.stderr.contains("alice"), "{refused:?}");
-        assert!(refused.stderr.contains("--nick"), "{refused:?}");
+        // Neither hers nor one that looks like it.
+        for nick in ["alice", "Alice", "a1ice", "\u{430}lice"] {
+            let thief = host.terminal(nick).in_place(member.clone());
+            let refused = thief.run(["send", "&den", "stolen"]).expect_code(77);
+            assert!(refused.stderr.contains(nick), "{refused:?}");
+            assert!(refused.stderr.contains("--nick"), "{refused:?}");
+        }
         let outsider = host.terminal("eve").in_place(place.as_uid(NOBODY, None));
         outsider
             .run(["send", "&den", "no", "--timeout", "1"])

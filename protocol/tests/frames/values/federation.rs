@@ -170,6 +170,7 @@ pub(crate) fn refusal() -> impl Strategy<Value = Refusal> {
         (room(), denied()).prop_map(|(room, denied)| Refusal::Denied { room, denied }),
         room().prop_map(|room| Refusal::NotOpen { room }),
         room().prop_map(|room| Refusal::NoReader { room }),
+        (host(), text()).prop_map(|(host, reason)| Refusal::Deceptive { host, reason }),
     ]
 }
 
