@@ -285,6 +285,12 @@ impl Register {
         self.writer.fatal()
     }
 
+    /// Waits until the file is closed; the last handle must be this one.
+    #[cfg(test)]
+    async fn close(self) {
+        self.writer.finish().await;
+    }
+
     async fn write<T>(
         &self,
         command: impl FnOnce(oneshot::Sender<Result<T, Rejected>>) -> Command,

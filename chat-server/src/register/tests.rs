@@ -294,6 +294,7 @@ async fn what_was_decided_outlives_the_server() {
             .enrol(key(1), host("ada"), invitation(1))
             .await
             .unwrap();
+        register.close().await;
     }
     let register = Register::open(dir.path()).unwrap();
     assert_eq!(register.admit(&peer(1), &host("ada")).await, Ok(()));
