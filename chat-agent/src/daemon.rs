@@ -320,6 +320,7 @@ impl Agent<'_> {
         } = files;
         let listener = tokio::net::UnixListener::from_std(listener)?;
         let hub = Arc::new(Hub::new(&identity, self.config.outbox_limit_bytes.value));
+        hub.set_authorities(self.config.tls_ca.value.is_some());
         restore(&hub, &connection)?;
         let readers = Readers::new(database);
         let writer = Writer::spawn(connection, AgentStore::new(Arc::clone(&hub)))

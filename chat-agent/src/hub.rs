@@ -24,7 +24,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 use tokio::sync::{Notify, watch};
@@ -43,6 +43,8 @@ pub struct Hub {
     roll_version: AtomicU64,
     outbox: OutboxGauge,
     servers: watch::Sender<Vec<ServerAddress>>,
+    /// Whether the settings name somebody who vouches for servers.
+    authorities: AtomicBool,
     link: watch::Sender<LinkStatus>,
     problems: Mutex<BTreeMap<&'static str, String>>,
     /// Up to where in its log the server has let somebody of this host into a room.
@@ -144,6 +146,7 @@ impl Hub {
                 grew: Notify::new(),
             },
             servers: watch::Sender::new(identity.servers.clone()),
+            authorities: AtomicBool::new(false),
             link: watch::Sender::new(LinkStatus::LocalOnly),
             problems: Mutex::default(),
             vouched: Mutex::default(),
@@ -202,6 +205,15 @@ impl Hub {
         self.servers.subscribe()
     }
 
+    /// Whether a server that is named without a key may be known by its certificate.
+    pub(crate) fn has_authorities(&self) -> bool {
+        self.authorities.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_authorities(&self, there: bool) {
+        self.authorities.store(there, Ordering::Relaxed);
+    }
+
     /// The connection to the server.
     #[must_use]
     pub fn link(&self) -> watch::Receiver<LinkStatus> {
@@ -214,6 +226,15 @@ impl Hub {
 
     pub(crate) fn set_servers(&self, servers: Vec<ServerAddress>) {
         self.servers.send_replace(servers);
+    }
+
+    /// The same servers, with what was learned of them: nobody is told if that is nothing.
+    pub(crate) fn learn_servers(&self, servers: Vec<ServerAddress>) {
+        self.servers.send_if_modified(|known| {
+            let changed = *known != servers;
+            *known = servers;
+            changed
+        });
     }
 
     /// Says what does not work; replaces what was said under the same topic.

@@ -323,9 +323,8 @@ impl Link {
             }
         };
         let learned = learned(server, stream.server_key());
-        if learned != *server {
-            self.learn(server, learned.clone());
-        }
+        // Also if nothing is new: it may have been another's turn meanwhile.
+        self.learn(server, learned.clone());
         if learned.trust == ServerTrust::Plaintext {
             let problem = format!(
                 "nothing is encrypted between this host and {}, and anybody could be that server \

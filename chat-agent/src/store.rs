@@ -26,7 +26,7 @@ use identity::NO_EPOCH;
 use index::Indexing;
 use outbox::Usage;
 use protocol::{
-    Committed, Epoch, Outgoing, Room, Timestamp, UserName,
+    Committed, Epoch, Outgoing, Room, ServerAddress, ServerTrust, Timestamp, UserName,
     limits::{
         MAX_DIRECTS_PER_USER, MAX_NICKS_PER_UID, MAX_POSITIONS_PER_USER, MAX_ROOMS,
         MAX_ROOMS_PER_USER,
@@ -434,7 +434,17 @@ impl Store for AgentStore {
             Command::Configure { servers } => {
                 return identity::configure(transaction, servers).map(Outcome::Configured);
             }
-            Command::SetServers { servers, .. } => identity::set_servers(transaction, servers)?,
+            Command::SetServers { servers, .. } => {
+                let servers = identity::recognise(transaction, servers)?;
+                let is_unknown = |server: &&ServerAddress| server.trust == ServerTrust::Authority;
+                if !self.hub.has_authorities()
+                    && let Some(unknown) = servers.iter().find(is_unknown)
+                {
+                    return Ok(Outcome::Unknown(unknown.place().to_owned()));
+                }
+                identity::set_servers(transaction, &servers)?;
+                return Ok(Outcome::Learned(servers));
+            }
             Command::Learn { server, learned } => {
                 let servers = identity::learn(transaction, server, learned)?;
                 return Ok(Outcome::Learned(servers));
@@ -660,8 +670,16 @@ impl AgentStore {
             (Command::Configure { servers }, Outcome::Configured(true)) => {
                 hub.set_servers(servers);
             }
-            (Command::Learn { .. }, Outcome::Learned(servers)) => hub.set_servers(servers),
-            (Command::SetServers { servers, answer }, _) => {
+            (Command::Learn { .. }, Outcome::Learned(servers)) => hub.learn_servers(servers),
+            (Command::SetServers { answer, .. }, Outcome::Unknown(place)) => {
+                answer.give(Err(Refusal::BadText {
+                    reason: format!(
+                        "no key of {place} is known here: paste the whole line that `chat server \
+                         invite` prints there (nothing was changed)"
+                    ),
+                }));
+            }
+            (Command::SetServers { answer, .. }, Outcome::Learned(servers)) => {
                 hub.set_servers(servers);
                 answer.give(Ok(Reply::Done));
             }

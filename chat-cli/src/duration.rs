@@ -5,7 +5,7 @@ use thiserror::Error;
 
 /// Why a text is no duration.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("{0:?} is no duration: write 30 or 30s, 2m, 1h")]
+#[error("{0:?} is no duration: write 30 or 30s, 2m, 1h, 7d")]
 pub struct DurationError(String);
 
 /// A whole number of seconds, or of what the letter behind it says: `s`, `m`, `h` or `d`.

@@ -112,7 +112,7 @@ impl FromStr for Invitation {
             what: "invitation",
             chars: Self::CHARS,
             // It may be a secret with a slip in it.
-            value: format!("{} characters", text.chars().count()),
+            value: format!("(hidden, {} characters)", text.chars().count()),
         })
     }
 }

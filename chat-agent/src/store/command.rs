@@ -252,6 +252,8 @@ pub enum Outcome {
     Configured(bool),
     /// The servers to try, as they are known now.
     Learned(Vec<ServerAddress>),
+    /// Of `SetServers`: nothing tells whether what answers at this place is the right server.
+    Unknown(String),
     /// Of commands that have nothing to report.
     Done,
 }

@@ -1,11 +1,14 @@
 //! Who this agent is, and which servers it remembers.
 
-use protocol::{AgentId, Epoch, HostName, ServerAddress};
+use protocol::{AgentId, Epoch, HostName, ServerAddress, ServerTrust};
 use room_log::StoreError;
 use rusqlite::{Connection, OptionalExtension, params};
 
 /// The life of the server's log before any server was met.
 pub const NO_EPOCH: Epoch = Epoch::from_bytes([0; 8]);
+
+/// Servers whose keys are remembered. When there are more, the one met longest ago is forgotten.
+const MAX_MET: usize = 64;
 
 /// What a state directory says of the agent it belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -124,6 +127,40 @@ pub fn set_servers(transaction: &Connection, servers: &[ServerAddress]) -> Resul
     put(transaction, "servers", join(servers).as_bytes())
 }
 
+/// The servers that somebody named, with what is known of them: one that is named without a key is
+/// known by the key it had when this host was connected with it.
+///
+/// # Errors
+///
+/// [`StoreError`].
+pub fn recognise(
+    connection: &Connection,
+    servers: &[ServerAddress],
+) -> Result<Vec<ServerAddress>, StoreError> {
+    let met = parse_servers(&text(connection, "met_servers")?.unwrap_or_default())?;
+    let recognised = servers.iter().map(|server| {
+        let met = met.iter().find(|met| met.place() == server.place());
+        match (&server.trust, met) {
+            (ServerTrust::Authority, Some(met)) => met.clone(),
+            _ => server.clone(),
+        }
+    });
+    Ok(recognised.collect())
+}
+
+/// Remembers the key of a server that let this host in, also when others are tried instead of it.
+fn meet(transaction: &Connection, server: &ServerAddress) -> Result<(), StoreError> {
+    if !matches!(server.trust, ServerTrust::Key { .. }) {
+        return Ok(());
+    }
+    let mut met = parse_servers(&text(transaction, "met_servers")?.unwrap_or_default())?;
+    met.retain(|other| other.place() != server.place());
+    met.push(server.clone());
+    let surplus = met.len().saturating_sub(MAX_MET);
+    met.drain(..surplus);
+    put(transaction, "met_servers", join(&met).as_bytes())
+}
+
 /// Remembers `server` as `learned`, if it is among the servers to try; returns these.
 ///
 /// # Errors
@@ -139,6 +176,7 @@ pub fn learn(
         known.clone_from(learned);
     }
     set_servers(transaction, &servers)?;
+    meet(transaction, learned)?;
     Ok(servers)
 }
 

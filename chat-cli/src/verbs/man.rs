@@ -48,9 +48,18 @@ fn pages() -> io::Result<Vec<Page>> {
     let mut pages = vec![page(&command)?];
     exit_codes().to_writer(&mut pages[0].text)?;
     for verb in command.get_subcommands() {
-        pages.push(page(verb)?);
+        add(verb, &mut pages)?;
     }
     Ok(pages)
+}
+
+/// A page for `command`, and one for each of the words behind it.
+fn add(command: &clap::Command, pages: &mut Vec<Page>) -> io::Result<()> {
+    pages.push(page(command)?);
+    command
+        .get_subcommands()
+        .filter(|word| word.get_name() != "help")
+        .try_for_each(|word| add(word, pages))
 }
 
 fn page(command: &clap::Command) -> io::Result<Page> {

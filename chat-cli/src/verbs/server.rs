@@ -149,7 +149,15 @@ async fn revoke(args: &RevokeArgs) -> Result<(), Failure> {
         (None, Some(invitation)) => Request::RevokeInvitation { invitation },
         (None, None) => return Err(Failure::usage("name a host, or an --invitation")),
     };
-    server.ask(request).await.map(drop)
+    server.ask(request).await?;
+    match &args.host {
+        Some(host) => say(&format!(
+            "{host} is let in no more, nor is anybody by the invitation it came with; others may be \
+             open: `chat server invitations`"
+        )),
+        None => say("the invitation lets nobody in any more"),
+    }
+    Ok(())
 }
 
 async fn rotate_key(args: &RotateKeyArgs) -> Result<(), Failure> {
@@ -173,9 +181,14 @@ async fn rotate_key(args: &RotateKeyArgs) -> Result<(), Failure> {
     let line = if args.now {
         format!("the key is now {key}")
     } else {
+        let others = if connected < enrolled {
+            " once the others were, too"
+        } else {
+            ""
+        };
         say(&format!(
             "{connected} of {enrolled} hosts are connected and have been told; take it into use \
-             with `chat server rotate-key --now` once the others were, too"
+             with `chat server rotate-key --now`{others}"
         ));
         format!("the next key is {key}")
     };

@@ -143,3 +143,23 @@ fn where_no_server_runs_is_said() {
         assert!(stderr(&asked).contains("no server answers"), "{asked:?}");
     }
 }
+
+#[test]
+fn a_server_that_was_met_is_known_by_its_key_and_one_that_was_not_replaces_nothing() {
+    let (host, server) = (Host::new(), Server::start());
+    let joined = host.run(&["join", &server.link]);
+    assert_eq!(joined.status.code(), Some(0), "{}", stderr(&joined));
+    let mistyped = host.run(&["join", "typo.invalid"]);
+    assert_eq!(mistyped.status.code(), Some(1), "{}", stderr(&mistyped));
+    assert!(
+        stderr(&mistyped).contains("no key of typo.invalid"),
+        "{mistyped:?}"
+    );
+    let status = json(&host.run(&["status", "--json"]));
+    assert_eq!(status[0]["link"]["server"], server.address.as_str());
+
+    let left = host.run(&["leave"]);
+    assert_eq!(left.status.code(), Some(0), "{}", stderr(&left));
+    let joined = host.run(&["join", &server.address]);
+    assert_eq!(joined.status.code(), Some(0), "{}", stderr(&joined));
+}

@@ -264,7 +264,7 @@ fn a_member_of_the_group_cannot_take_the_whole_host_elsewhere() {
         let place = public_place(&sandbox).as_uid(NOBODY, Some(GROUP));
         let host = shared_host(&sandbox);
         let guest = host.terminal("guest-54322").in_place(place);
-        let server = "127.0.0.1:9".to_owned();
+        let server = "plain://127.0.0.1:9".to_owned();
         let federate = Request::Federate {
             servers: vec![server.clone()],
         };
@@ -276,7 +276,7 @@ fn a_member_of_the_group_cannot_take_the_whole_host_elsewhere() {
             assert!(refused.stderr.contains("uid 0"), "who may? {refused:?}");
         }
         let link = format!("{:?}", owner.status().link);
-        assert!(link.contains(&server), "{link}");
+        assert!(link.contains("127.0.0.1:9"), "{link}");
         assert_eq!(owner.ask(Request::Defederate), Ok(Reply::Done));
     });
 }
