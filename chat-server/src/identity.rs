@@ -1,6 +1,9 @@
 //! From an accepted connection to what is known of who is behind it.
 
-use crate::{keys::Keys, register::Register};
+use crate::{
+    keys::Keys,
+    register::{Admitted, Register},
+};
 use protocol::{
     HandshakeError, HostName, Invitation, KeyFingerprint, Preface, Vocabulary,
     federation::{Event, Refusal},
@@ -8,7 +11,10 @@ use protocol::{
 };
 use std::{io, sync::Arc};
 use thiserror::Error;
-use tokio::{io::AsyncWriteExt, net::TcpStream};
+use tokio::{
+    io::{AsyncWriteExt, copy, sink},
+    net::TcpStream,
+};
 use tokio_rustls::server::TlsStream;
 use trust::Peer;
 
@@ -47,7 +53,8 @@ pub(crate) enum DoorError {
 }
 
 impl Identity {
-    /// Lets the agent in with an invitation.
+    /// Lets the agent in with an invitation. Returns the name that its key had before, if that
+    /// is another one: nobody may speak under it any more.
     ///
     /// # Errors
     ///
@@ -56,7 +63,7 @@ impl Identity {
         &self,
         host: HostName,
         invitation: Invitation,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Option<HostName>, Refusal> {
         match self {
             Self::Plaintext => Err(Refusal::NoKey),
             Self::Key(peer, register) => register.enrol(peer.key, host, invitation).await,
@@ -68,9 +75,9 @@ impl Identity {
     /// # Errors
     ///
     /// The [`Refusal`] to answer.
-    pub(crate) async fn admit(&self, host: &HostName) -> Result<(), Refusal> {
+    pub(crate) async fn admit(&self, host: &HostName) -> Result<Admitted, Refusal> {
         match self {
-            Self::Plaintext => Ok(()),
+            Self::Plaintext => Ok(Admitted::AsBefore),
             Self::Key(peer, register) => register.admit(peer, host).await,
         }
     }
@@ -87,11 +94,11 @@ impl Identity {
     ) -> Result<(), Refusal> {
         match self {
             Self::Plaintext => Err(Refusal::NoKey),
-            Self::Key(_, register) => register.note_next_key(host, next).await,
+            Self::Key(peer, register) => register.note_next_key(host, peer.key, next).await,
         }
     }
 
-    /// Changes with every host that is let in no more.
+    /// Changes with every host or key that is let in no more.
     pub(crate) fn revocations(&self) -> u64 {
         match self {
             Self::Plaintext => 0,
@@ -133,7 +140,11 @@ async fn refuse_plaintext(stream: &mut TcpStream) {
     let told = async {
         handshake(stream, Vocabulary::Federation).await?;
         stream.write_all(&closing).await?;
-        stream.shutdown().await.map_err(HandshakeError::from)
+        stream.shutdown().await?;
+        // Closing with its hello unread would make the kernel throw the reason away.
+        copy(stream, &mut sink())
+            .await
+            .map_err(HandshakeError::from)
     };
     if let Err(error) = told.await {
         tracing::debug!(%error, "an agent without TLS did not hear why it is turned away");

@@ -4,6 +4,7 @@ use crate::{
     identity::Identity,
     inbound::{Inbound, Received},
     query::LogPages,
+    register::Admitted,
     reply::{Answer, PendingReply, event_frame},
     router::{Handle, HostInUse},
     rules,
@@ -122,8 +123,15 @@ where
             Arc::clone(&line.outbound),
             received.in_flight,
         );
-        reply.answer(enrolled.clone().map(|()| Reply::Done));
-        enrolled.map_err(OpenError::Refused)?;
+        reply.answer(enrolled.clone().map(|_| Reply::Done));
+        if let Some(before) = enrolled.map_err(OpenError::Refused)? {
+            let reason = Refusal::OtherHost {
+                enrolled: host.clone(),
+                given: before.clone(),
+            };
+            service.router().close(&before, reason);
+            info!(%before, "its key has another name now");
+        }
         info!(%host, "enrolled");
         received = line.inbound.next().await?.ok_or(OpenError::Closed)?;
     }
@@ -203,7 +211,10 @@ async fn enter(
     };
     rules::software(&handle.software)?;
     let revocations = identity.revocations();
-    identity.admit(&handle.host).await?;
+    if identity.admit(&handle.host).await? == Admitted::WithNextKey {
+        // Whoever has only the key before.
+        service.router().close(&handle.host, Refusal::Replaced);
+    }
     service.router().enter(&handle).map_err(in_use)?;
     // From here on a revocation finds the connection; one before is found here.
     if identity.revocations() != revocations

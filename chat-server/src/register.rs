@@ -21,6 +21,7 @@ use std::{
     },
     time::SystemTime,
 };
+pub(crate) use store::Admitted;
 use store::{Command, RegisterStore, Rejected};
 use thiserror::Error;
 use tokio::sync::oneshot;
@@ -112,7 +113,8 @@ impl Register {
         })
     }
 
-    /// Lets the agent with `key` in as `host`, also if it is in already.
+    /// Lets the agent with `key` in as `host`, also if it is in already. Returns the name that
+    /// the key gave up for it: nobody may speak under that one any more.
     ///
     /// # Errors
     ///
@@ -122,7 +124,7 @@ impl Register {
         key: KeyFingerprint,
         host: HostName,
         invitation: Invitation,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Option<HostName>, Refusal> {
         let digest = invitation.digest();
         let written = self.write(|answer| Command::Enrol {
             key,
@@ -131,7 +133,11 @@ impl Register {
             now: now(),
             answer,
         });
-        written.await.map_err(RegisterError::into_refusal)
+        let gave_up = written.await.map_err(RegisterError::into_refusal)?;
+        if gave_up.is_some() {
+            self.revocations.fetch_add(1, Ordering::SeqCst);
+        }
+        Ok(gave_up)
     }
 
     /// Whether the agent behind `peer` may speak for `host`.
@@ -139,7 +145,7 @@ impl Register {
     /// # Errors
     ///
     /// The [`Refusal`] to answer.
-    pub(crate) async fn admit(&self, peer: &Peer, host: &HostName) -> Result<(), Refusal> {
+    pub(crate) async fn admit(&self, peer: &Peer, host: &HostName) -> Result<Admitted, Refusal> {
         let (key, wanted) = (peer.key, host.clone());
         let found = self
             .readers
@@ -148,13 +154,17 @@ impl Register {
         let found = found.map_err(|error| RegisterError::from(error).into_refusal())?;
         match found {
             Some(entry) if entry.revoked => return Err(Refusal::Revoked),
-            Some(entry) if entry.host == wanted && entry.is_current => return Ok(()),
+            Some(entry) if entry.host == wanted && entry.is_current => {
+                return Ok(Admitted::AsBefore);
+            }
             Some(entry) if entry.host != wanted && entry.is_current => {
                 return Err(Refusal::OtherHost {
                     enrolled: entry.host,
                     given: wanted,
                 });
             }
+            // Strangers do not keep the writer busy.
+            None if !peer.vouched.contains(host) => return Err(Refusal::NotEnrolled),
             _ => {}
         }
         let vouched = peer.vouched.contains(host);
@@ -165,10 +175,15 @@ impl Register {
             now: now(),
             answer,
         });
-        written.await.map_err(RegisterError::into_refusal)
+        let admitted = written.await.map_err(RegisterError::into_refusal)?;
+        if admitted == Admitted::WithNextKey {
+            self.revocations.fetch_add(1, Ordering::SeqCst);
+        }
+        Ok(admitted)
     }
 
-    /// Lets the agent of `host` come with `next` too, and with it alone once it did.
+    /// Lets the agent of `host`, which has `key`, come with `next` too, and with it alone once it
+    /// did.
     ///
     /// # Errors
     ///
@@ -176,9 +191,15 @@ impl Register {
     pub(crate) async fn note_next_key(
         &self,
         host: HostName,
+        key: KeyFingerprint,
         next: KeyFingerprint,
     ) -> Result<(), Refusal> {
-        let written = self.write(|answer| Command::NextKey { host, next, answer });
+        let written = self.write(|answer| Command::NextKey {
+            host,
+            key,
+            next,
+            answer,
+        });
         written.await.map_err(RegisterError::into_refusal)
     }
 
@@ -226,7 +247,7 @@ impl Register {
         Ok(())
     }
 
-    /// Changes with every host that is let in no more: whoever was admitted before must be asked
+    /// Changes with every host or key that is let in no more: whoever was admitted before must be asked
     /// about again once others can find them.
     pub(crate) fn revocations(&self) -> u64 {
         self.revocations.load(Ordering::SeqCst)

@@ -62,7 +62,7 @@ pub(super) enum Command {
         host: HostName,
         invitation: [u8; 32],
         now: Timestamp,
-        answer: Answer<()>,
+        answer: Answer<Option<HostName>>,
     },
     Admit {
         key: KeyFingerprint,
@@ -70,10 +70,12 @@ pub(super) enum Command {
         /// Whether an authority vouches that this key is this host's.
         vouched: bool,
         now: Timestamp,
-        answer: Answer<()>,
+        answer: Answer<Admitted>,
     },
     NextKey {
         host: HostName,
+        /// The key of whoever says so.
+        key: KeyFingerprint,
         next: KeyFingerprint,
         answer: Answer<()>,
     },
@@ -99,6 +101,9 @@ pub(super) enum Command {
 pub(super) enum Outcome {
     Done,
     Invited(u32),
+    /// Let in, and the name that the key gave up for it.
+    Enrolled(Option<HostName>),
+    Admitted(Admitted),
     Rejected(Rejected),
 }
 
@@ -131,15 +136,23 @@ impl Store for RegisterStore {
                 invitation,
                 now,
                 ..
-            } => Ok(enrol(tables, *key, host, invitation, *now)?.into()),
+            } => Ok(match enrol(tables, *key, host, invitation, *now)? {
+                Ok(gave_up) => Outcome::Enrolled(gave_up),
+                Err(refusal) => Outcome::Rejected(Rejected::Refused(refusal)),
+            }),
             Command::Admit {
                 key,
                 host,
                 vouched,
                 now,
                 ..
-            } => Ok(admit(tables, *key, host, *vouched, *now)?.into()),
-            Command::NextKey { host, next, .. } => Ok(next_key(tables, host, *next)?.into()),
+            } => Ok(match admit(tables, *key, host, *vouched, *now)? {
+                Ok(admitted) => Outcome::Admitted(admitted),
+                Err(refusal) => Outcome::Rejected(Rejected::Refused(refusal)),
+            }),
+            Command::NextKey {
+                host, key, next, ..
+            } => Ok(next_key(tables, host, *key, *next)?.into()),
             Command::Invite {
                 digest, new, now, ..
             } => invite(tables, digest, new, *now).map(Outcome::Invited),
@@ -185,15 +198,23 @@ fn answer(command: Command, outcome: Outcome) {
         Command::Invite { answer, .. } => drop(answer.send(match outcome {
             Outcome::Invited(invitation) => Ok(invitation),
             Outcome::Rejected(rejected) => Err(rejected),
-            Outcome::Done => Err(Rejected::Missing),
+            _ => Err(Rejected::Missing),
         })),
-        Command::Enrol { answer, .. }
-        | Command::Admit { answer, .. }
-        | Command::NextKey { answer, .. }
+        Command::Enrol { answer, .. } => drop(answer.send(match outcome {
+            Outcome::Enrolled(gave_up) => Ok(gave_up),
+            Outcome::Rejected(rejected) => Err(rejected),
+            _ => Err(Rejected::Missing),
+        })),
+        Command::Admit { answer, .. } => drop(answer.send(match outcome {
+            Outcome::Admitted(admitted) => Ok(admitted),
+            Outcome::Rejected(rejected) => Err(rejected),
+            _ => Err(Rejected::Missing),
+        })),
+        Command::NextKey { answer, .. }
         | Command::RevokeInvitation { answer, .. }
         | Command::RevokeAgent { answer, .. } => drop(answer.send(match outcome {
             Outcome::Rejected(rejected) => Err(rejected),
-            Outcome::Done | Outcome::Invited(_) => Ok(()),
+            _ => Ok(()),
         })),
     }
 }
@@ -203,6 +224,15 @@ const fn found(changed: usize) -> Outcome {
         0 => Outcome::Rejected(Rejected::Missing),
         _ => Outcome::Done,
     }
+}
+
+/// How somebody was let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Admitted {
+    /// With a key that counts, or that an authority vouches for.
+    AsBefore,
+    /// With the key that was announced: the one before counts no more.
+    WithNextKey,
 }
 
 /// What is known of a key.
@@ -257,13 +287,14 @@ fn enrol(
     host: &HostName,
     digest: &[u8; 32],
     now: Timestamp,
-) -> Result<Result<(), Refusal>, StoreError> {
-    // A retry, or a line that was pasted twice, costs no invitation.
-    if let Some(entry) = find(tables, key)?
-        && entry.host == *host
-        && !entry.revoked
-    {
-        return Ok(Ok(()));
+) -> Result<Result<Option<HostName>, Refusal>, StoreError> {
+    let entry = find(tables, key)?;
+    let mut gave_up = None;
+    match entry {
+        // A retry, or a line that was pasted twice, costs no invitation.
+        Some(entry) if entry.host == *host && !entry.revoked => return Ok(Ok(None)),
+        Some(entry) if entry.is_current && !entry.revoked => gave_up = Some(entry.host),
+        _ => {}
     }
     let sql = "SELECT invitation, host, uses_left, expires_at, revoked FROM invitations
                WHERE digest = ?1";
@@ -308,7 +339,7 @@ fn enrol(
         .prepare_cached("UPDATE invitations SET uses_left = uses_left - 1 WHERE invitation = ?1")?
         .execute([invitation])?;
     put(tables, key, host, Some(invitation), now)?;
-    Ok(Ok(()))
+    Ok(Ok(gave_up))
 }
 
 /// What a new name could be taken for, if it could.
@@ -334,7 +365,7 @@ fn admit(
     host: &HostName,
     vouched: bool,
     now: Timestamp,
-) -> Result<Result<(), Refusal>, StoreError> {
+) -> Result<Result<Admitted, Refusal>, StoreError> {
     match find(tables, key)? {
         Some(entry) if entry.revoked => return Ok(Err(Refusal::Revoked)),
         Some(entry) if entry.host != *host => {
@@ -343,13 +374,13 @@ fn admit(
                 given: host.clone(),
             }));
         }
-        Some(entry) if entry.is_current => return Ok(Ok(())),
+        Some(entry) if entry.is_current => return Ok(Ok(Admitted::AsBefore)),
         Some(entry) => {
             // It came with the key that it had announced.
             tables
                 .prepare_cached("UPDATE agents SET key = ?2, next_key = NULL WHERE key = ?1")?
                 .execute(params![entry.current.to_bytes(), key.to_bytes()])?;
-            return Ok(Ok(()));
+            return Ok(Ok(Admitted::WithNextKey));
         }
         None => {}
     }
@@ -370,7 +401,7 @@ fn admit(
         .prepare_cached("DELETE FROM agents WHERE host = ?1 AND revoked_at IS NULL")?
         .execute([host.as_str()])?;
     put(tables, key, host, None, now)?;
-    Ok(Ok(()))
+    Ok(Ok(Admitted::AsBefore))
 }
 
 /// Lets `key` in as `host`, in the place of whatever it was before.
@@ -398,11 +429,16 @@ fn put(
 fn next_key(
     tables: &Connection,
     host: &HostName,
+    key: KeyFingerprint,
     next: KeyFingerprint,
 ) -> Result<Result<(), Refusal>, StoreError> {
     let of = find(tables, next)?;
     if of.is_some_and(|entry| entry.host != *host || entry.revoked) {
         return Ok(Err(Refusal::Revoked));
+    }
+    // Who speaks on an old connection may have lost the name since.
+    if key_of(tables, host)? != Some(key) {
+        return Ok(Err(Refusal::NotEnrolled));
     }
     let sql = "UPDATE agents SET next_key = ?2
                WHERE host = ?1 AND revoked_at IS NULL AND key <> ?2";

@@ -44,7 +44,9 @@ fn register() -> Kept {
     }
 }
 
-async fn refused(enrolling: impl Future<Output = Result<(), Refusal>>) -> Option<BadInvitation> {
+async fn refused<T: std::fmt::Debug>(
+    enrolling: impl Future<Output = Result<T, Refusal>>,
+) -> Option<BadInvitation> {
     match enrolling.await {
         Err(Refusal::BadInvitation { reason }) => Some(reason),
         other => panic!("{other:?}"),
@@ -64,9 +66,12 @@ async fn an_invitation_lets_in_as_many_hosts_as_it_is_for_and_retries_cost_nothi
         .unwrap();
     for _ in 0..3 {
         let enrolled = register.enrol(key(1), host("ada"), invitation(1)).await;
-        assert_eq!(enrolled, Ok(()));
+        assert_eq!(enrolled, Ok(None));
     }
-    assert_eq!(register.admit(&peer(1), &host("ada")).await, Ok(()));
+    assert_eq!(
+        register.admit(&peer(1), &host("ada")).await,
+        Ok(Admitted::AsBefore)
+    );
     register
         .enrol(key(2), host("bee"), invitation(1))
         .await
@@ -144,11 +149,14 @@ async fn a_host_s_name_belongs_to_one_key_and_a_key_to_one_name() {
         })
     );
     // With an invitation it may take another name, and the old one is free.
-    register
-        .enrol(key(1), host("bee"), invitation(1))
-        .await
-        .unwrap();
-    assert_eq!(register.admit(&peer(1), &host("bee")).await, Ok(()));
+    assert_eq!(
+        register.enrol(key(1), host("bee"), invitation(1)).await,
+        Ok(Some(host("ada")))
+    );
+    assert_eq!(
+        register.admit(&peer(1), &host("bee")).await,
+        Ok(Admitted::AsBefore)
+    );
     register
         .enrol(key(2), host("ada"), invitation(1))
         .await
@@ -222,7 +230,10 @@ async fn a_revoked_host_is_let_in_no_more_until_it_is_invited_again() {
         .enrol(key(3), host("ada"), invitation(2))
         .await
         .unwrap();
-    assert_eq!(register.admit(&peer(3), &host("ada")).await, Ok(()));
+    assert_eq!(
+        register.admit(&peer(3), &host("ada")).await,
+        Ok(Admitted::AsBefore)
+    );
     let (agents, _) = register.agents(None).await.unwrap();
     assert_eq!((agents.len(), agents[0].state), (1, AgentState::Away));
     assert_eq!(agents[0].key, key(3));
@@ -239,13 +250,19 @@ async fn whom_an_authority_vouches_for_needs_no_invitation() {
         register.admit(&vouched, &host("bee")).await,
         Err(Refusal::NotEnrolled)
     );
-    assert_eq!(register.admit(&vouched, &host("ada")).await, Ok(()));
+    assert_eq!(
+        register.admit(&vouched, &host("ada")).await,
+        Ok(Admitted::AsBefore)
+    );
     // Its next certificate may be for another key.
     let renewed = Peer {
         key: key(2),
         ..vouched
     };
-    assert_eq!(register.admit(&renewed, &host("ada")).await, Ok(()));
+    assert_eq!(
+        register.admit(&renewed, &host("ada")).await,
+        Ok(Admitted::AsBefore)
+    );
     assert_eq!(
         register.admit(&peer(1), &host("ada")).await,
         Err(Refusal::NotEnrolled)
@@ -267,18 +284,31 @@ async fn a_key_that_was_announced_takes_the_place_of_the_old_one_when_it_is_used
         .enrol(key(9), host("bee"), invitation(1))
         .await
         .unwrap();
-    register.note_next_key(host("ada"), key(2)).await.unwrap();
+    let announced = register.note_next_key(host("ada"), key(1), key(2));
+    announced.await.unwrap();
     // Both count until the new one is used.
-    assert_eq!(register.admit(&peer(1), &host("ada")).await, Ok(()));
-    assert_eq!(register.admit(&peer(2), &host("ada")).await, Ok(()));
+    assert_eq!(
+        register.admit(&peer(1), &host("ada")).await,
+        Ok(Admitted::AsBefore)
+    );
+    assert_eq!(
+        register.admit(&peer(2), &host("ada")).await,
+        Ok(Admitted::WithNextKey)
+    );
     assert_eq!(
         register.admit(&peer(1), &host("ada")).await,
         Err(Refusal::NotEnrolled)
     );
     // Nobody announces what is another's.
-    assert!(register.note_next_key(host("ada"), key(9)).await.is_err());
+    let anothers = register.note_next_key(host("ada"), key(2), key(9));
+    assert!(anothers.await.is_err());
     // The old one may have been stolen; it announces nothing any more.
-    assert_eq!(register.admit(&peer(2), &host("ada")).await, Ok(()));
+    let stolen = register.note_next_key(host("ada"), key(1), key(3));
+    assert_eq!(stolen.await, Err(Refusal::NotEnrolled));
+    assert_eq!(
+        register.admit(&peer(2), &host("ada")).await,
+        Ok(Admitted::AsBefore)
+    );
 }
 
 #[tokio::test]
@@ -297,7 +327,10 @@ async fn what_was_decided_outlives_the_server() {
         register.close().await;
     }
     let register = Register::open(dir.path()).unwrap();
-    assert_eq!(register.admit(&peer(1), &host("ada")).await, Ok(()));
+    assert_eq!(
+        register.admit(&peer(1), &host("ada")).await,
+        Ok(Admitted::AsBefore)
+    );
     let (invitations, _) = register.invitations(None).await.unwrap();
     assert_eq!(invitations[0].uses_left, 1);
     assert!(register.invitations(Some(1)).await.unwrap().0.is_empty());
