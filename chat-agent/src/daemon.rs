@@ -163,6 +163,12 @@ impl Files {
             }
             store::authored::begin(&mut connection)?;
             let identity = identify(&connection, &settings, new_name.as_ref())?;
+            if rotate_key && settings.tls_cert.value.is_some() {
+                bail!(
+                    "this host's key comes from a file ({}): replace it and send the agent SIGHUP",
+                    settings.tls_cert.origin
+                );
+            }
             if rotate_key {
                 let key = Keys::prepare_next(state_dir)?;
                 info!(%key, "this host's next key: it counts once the server has been told");

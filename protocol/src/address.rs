@@ -63,6 +63,24 @@ pub enum ServerTrust {
     Plaintext,
 }
 
+impl ServerTrust {
+    /// What lets this host in the first time, if there is something.
+    #[must_use]
+    pub const fn invitation(&self) -> Option<Invitation> {
+        match self {
+            Self::Key { invitation, .. } => *invitation,
+            Self::Authority | Self::Plaintext => None,
+        }
+    }
+
+    /// The same key with another invitation, or none; nothing for a server without a key.
+    pub const fn set_invitation(&mut self, new: Option<Invitation>) {
+        if let Self::Key { invitation, .. } = self {
+            *invitation = new;
+        }
+    }
+}
+
 /// A server's address and what makes it trusted. Parsed once at the edge.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerAddress {

@@ -172,8 +172,12 @@ pub fn learn(
     learned: &ServerAddress,
 ) -> Result<Vec<ServerAddress>, StoreError> {
     let mut servers = parse_servers(&text(transaction, "servers")?.unwrap_or_default())?;
-    for known in servers.iter_mut().filter(|known| *known == server) {
+    for known in servers.iter_mut().filter(|known| known.is_same(server)) {
+        let pasted = known.trust.invitation();
+        let fresh = pasted.filter(|pasted| server.trust.invitation() != Some(*pasted));
         known.clone_from(learned);
+        // A line that was pasted again meanwhile has an invitation that was not shown yet.
+        known.trust.set_invitation(fresh);
     }
     set_servers(transaction, &servers)?;
     meet(transaction, learned)?;
