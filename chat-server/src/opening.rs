@@ -115,7 +115,7 @@ async fn introduced<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut received = line.inbound.next().await?.ok_or(OpenError::Closed)?;
+    let mut received = line.hear().await?;
     if let Request::Enrol { host, invitation } = received.frame.request {
         let enrolled = identity.enrol(host.clone(), invitation).await;
         let reply = PendingReply::new(
@@ -133,7 +133,7 @@ where
             info!(%before, "its key has another name now");
         }
         info!(%host, "enrolled");
-        received = line.inbound.next().await?.ok_or(OpenError::Closed)?;
+        received = line.hear().await?;
     }
     let (outbound, in_flight) = (&line.outbound, line.inbound.in_flight());
     hello(outbound, in_flight, received, identity, service)
@@ -249,6 +249,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Line<S> {
             ),
             outbound,
             host,
+        }
+    }
+
+    /// The next frame; meanwhile what is queued is written, for who waits for an answer first.
+    async fn hear(&mut self) -> Result<Received, OpenError> {
+        loop {
+            tokio::select! {
+                received = self.inbound.next() => return received?.ok_or(OpenError::Closed),
+                // Nothing is followed yet, so there is no progress to speak of.
+                written = self.delivery.run() => drop(written.map_err(CodecError::from)?),
+            }
         }
     }
 
