@@ -132,6 +132,8 @@ impl Keys {
         if !next.exists() {
             return Err(KeysError::NoNext);
         }
+        // Whatever cannot be read is found before anything has changed.
+        self.reload()?;
         Credentials::replace(&self.state_dir.join(OWN), &next)?;
         self.reload()?;
         Ok(self.key())

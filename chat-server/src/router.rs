@@ -214,15 +214,14 @@ impl Router {
         self.lock().agents.contains_key(host)
     }
 
-    /// Tells `event` to everybody who is connected; returns how many these are.
+    /// Tells `event` to everybody who is connected; returns how many will hear it.
     pub(crate) fn tell_all(&self, event: Event) -> usize {
         let frame = event_frame(event);
-        let (agents, _) = self.snapshot();
+        let (mut agents, _) = self.snapshot();
+        // One that reads nothing hears it when it comes back.
+        agents.retain(|handle| handle.outbound.bytes() < MAX_WAITING_BYTES);
         for handle in &agents {
-            // One that reads nothing hears it when it comes back.
-            if handle.outbound.bytes() < MAX_WAITING_BYTES {
-                handle.outbound.push_reply(frame.clone());
-            }
+            handle.outbound.push_reply(frame.clone());
         }
         agents.len()
     }
