@@ -1,9 +1,12 @@
 //! Raw sessions: a terminal at an agent, an agent at a server, without a program in between.
 
-use crate::wire::{Stream, Wire};
+use crate::{
+    secure::Keys,
+    wire::{Stream, Wire},
+};
 use protocol::{
-    AgentId, Committed, Content, HostName, MessageId, Nick, RequestId, Room, UserName, Vocabulary,
-    federation,
+    AgentId, Committed, Content, HostName, MessageId, Nick, Outgoing, RequestId, Room,
+    ServerAddress, Timestamp, UserName, Vocabulary, federation,
     local::{self, Delivery, Event, From, Refusal, Reply, Request, Status},
 };
 use std::{collections::VecDeque, io, net::SocketAddr, path::Path};
@@ -213,22 +216,110 @@ impl AgentPeer {
     ///
     /// If the server does not answer, or refuses: the refusal is the error's text.
     pub fn open(address: SocketAddr, host: &str) -> io::Result<Self> {
-        let wire = Wire::open(Stream::tcp(address)?, Vocabulary::Federation)?;
-        let mut peer = Self {
-            wire,
+        let mut peer = Self::over(Stream::tcp(address)?)?;
+        peer.hello(host).map_err(io::Error::other)?;
+        Ok(peer)
+    }
+
+    /// Connects to the server of `link` with `keys`, and says no more than the preface.
+    ///
+    /// # Errors
+    ///
+    /// If the server does not answer, or is another one.
+    pub fn silent(link: &str, keys: &Keys) -> io::Result<Self> {
+        Self::over(keys.connect(link)?)
+    }
+
+    /// Connects to the server of `link` with `keys` as the agent of `host`, showing the
+    /// invitation of `link` if it has one.
+    ///
+    /// # Errors
+    ///
+    /// If the server does not answer, or refuses: the refusal is the error's text.
+    pub fn enrolled(link: &str, keys: &Keys, host: &str) -> io::Result<Self> {
+        let mut peer = Self::silent(link, keys)?;
+        peer.enrol(link, host).map_err(io::Error::other)?;
+        peer.hello(host).map_err(io::Error::other)?;
+        Ok(peer)
+    }
+
+    fn over(stream: Stream) -> io::Result<Self> {
+        Ok(Self {
+            wire: Wire::open(stream, Vocabulary::Federation)?,
             events: VecDeque::new(),
             next_id: 0,
+        })
+    }
+
+    /// Shows the invitation of `link`, if it has one.
+    ///
+    /// # Errors
+    ///
+    /// What the server refuses.
+    pub fn enrol(&mut self, link: &str, host: &str) -> Result<(), federation::Refusal> {
+        let link = ServerAddress::parse(link).expect("a server's address");
+        let Some(invitation) = link.trust.invitation() else {
+            return Ok(());
         };
+        let host = HostName::parse(host).expect("a host's name");
+        self.ask(federation::Request::Enrol { host, invitation })
+            .map(drop)
+    }
+
+    /// Says to be the agent of `host`.
+    ///
+    /// # Errors
+    ///
+    /// What the server refuses.
+    pub fn hello(&mut self, host: &str) -> Result<(), federation::Refusal> {
         let hello = federation::Request::Hello {
-            host: HostName::parse(host).map_err(io::Error::other)?,
+            host: HostName::parse(host).expect("a host's name"),
             agent: AgentId::new(),
             software: "tests".to_owned(),
         };
-        match peer.ask(hello) {
-            Ok(federation::Reply::Welcome { .. }) => Ok(peer),
-            Ok(other) => Err(io::Error::other(format!("hello got {other:?}"))),
-            Err(refusal) => Err(io::Error::other(refusal)),
+        match self.ask(hello)? {
+            federation::Reply::Welcome { .. } => Ok(()),
+            other => panic!("hello got {other:?}"),
         }
+    }
+
+    /// Sends a text as `author`.
+    ///
+    /// # Errors
+    ///
+    /// What the server refuses.
+    pub fn append(
+        &mut self,
+        id: MessageId,
+        author: &str,
+        room: &str,
+        text: &str,
+    ) -> Result<federation::Reply, federation::Refusal> {
+        let body = Content::Text(text.to_owned()).encode().expect("a body");
+        let message = Outgoing {
+            id,
+            room: Room::parse(room).expect("a room"),
+            author: author.parse().expect("a user"),
+            sent_at: Timestamp::from_micros(0),
+            body,
+        };
+        self.ask(federation::Request::Append {
+            attempt: 0,
+            message,
+        })
+    }
+
+    /// Reads until the server closes; the reason it gave.
+    pub fn closing_reason(&mut self) -> Option<federation::Refusal> {
+        let mut reason = None;
+        for frame in self.wire.receive_until_closed() {
+            if let federation::ServerFrame::Event(federation::Event::Closing { reason: given }) =
+                frame
+            {
+                reason = Some(given);
+            }
+        }
+        reason
     }
 
     /// Sends a request and waits for its reply.

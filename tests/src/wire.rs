@@ -3,6 +3,7 @@
 use crate::wait::limit;
 use bytes::{Buf, Bytes, BytesMut};
 use protocol::{CodecError, FrameCodec, Preface, PrefaceError, Vocabulary, encode_frame};
+use rustls::{ClientConnection, StreamOwned};
 use serde::{Serialize, de::DeserializeOwned};
 use std::{
     fmt,
@@ -17,13 +18,15 @@ use tokio_util::codec::Decoder;
 /// The length of a preface on the wire.
 pub const PREFACE_BYTES: usize = 16;
 
-/// Either kind of connection.
+/// Any kind of connection.
 #[derive(Debug)]
 pub enum Stream {
     /// To an agent.
     Unix(UnixStream),
     /// To a server.
     Tcp(TcpStream),
+    /// To a server, encrypted.
+    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
 }
 
 impl Stream {
@@ -49,11 +52,21 @@ impl Stream {
 
     fn prepared(self) -> io::Result<Self> {
         self.set_read_timeout(limit())?;
-        match &self {
-            Self::Unix(stream) => stream.set_write_timeout(Some(limit()))?,
-            Self::Tcp(stream) => stream.set_write_timeout(Some(limit()))?,
-        }
+        self.set_write_timeout(limit())?;
         Ok(self)
+    }
+
+    /// How long a write may wait before it fails.
+    ///
+    /// # Errors
+    ///
+    /// As the system says.
+    pub fn set_write_timeout(&self, timeout: Duration) -> io::Result<()> {
+        match self {
+            Self::Unix(stream) => stream.set_write_timeout(Some(timeout)),
+            Self::Tcp(stream) => stream.set_write_timeout(Some(timeout)),
+            Self::Tls(stream) => stream.sock.set_write_timeout(Some(timeout)),
+        }
     }
 
     /// How long a read may wait before it fails.
@@ -65,6 +78,7 @@ impl Stream {
         match self {
             Self::Unix(stream) => stream.set_read_timeout(Some(timeout)),
             Self::Tcp(stream) => stream.set_read_timeout(Some(timeout)),
+            Self::Tls(stream) => stream.sock.set_read_timeout(Some(timeout)),
         }
     }
 
@@ -72,11 +86,12 @@ impl Stream {
     ///
     /// # Errors
     ///
-    /// As the system says.
+    /// As the system says; encryption has one state, and so one handle.
     pub fn try_clone(&self) -> io::Result<Self> {
         match self {
             Self::Unix(stream) => stream.try_clone().map(Self::Unix),
             Self::Tcp(stream) => stream.try_clone().map(Self::Tcp),
+            Self::Tls(_) => Err(io::ErrorKind::Unsupported.into()),
         }
     }
 
@@ -89,6 +104,7 @@ impl Stream {
         match self {
             Self::Unix(stream) => stream.shutdown(std::net::Shutdown::Write),
             Self::Tcp(stream) => stream.shutdown(std::net::Shutdown::Write),
+            Self::Tls(stream) => stream.sock.shutdown(std::net::Shutdown::Write),
         }
     }
 }
@@ -98,6 +114,11 @@ impl Read for Stream {
         match self {
             Self::Unix(stream) => stream.read(buffer),
             Self::Tcp(stream) => stream.read(buffer),
+            Self::Tls(stream) => match stream.read(buffer) {
+                // Whoever is cut off hears no farewell: the end all the same.
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(0),
+                read => read,
+            },
         }
     }
 }
@@ -107,11 +128,15 @@ impl Write for Stream {
         match self {
             Self::Unix(stream) => stream.write(bytes),
             Self::Tcp(stream) => stream.write(bytes),
+            Self::Tls(stream) => stream.write(bytes),
         }
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+        match self {
+            Self::Unix(_) | Self::Tcp(_) => Ok(()),
+            Self::Tls(stream) => stream.flush(),
+        }
     }
 }
 
@@ -173,7 +198,8 @@ impl<In: DeserializeOwned, Out: Serialize> Wire<In, Out> {
     ///
     /// If the other end has closed.
     pub fn send_bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.stream.write_all(bytes)
+        self.stream.write_all(bytes)?;
+        self.stream.flush()
     }
 
     /// Writes a frame around `payload`, whatever that is.

@@ -9,7 +9,7 @@ use protocol::{
 };
 use serde::{Deserialize, de::value::BytesDeserializer};
 use std::time::Duration;
-use tests::{AgentPeer, Host, Sandbox, Server, Session, eventually, wire::Stream};
+use tests::{AgentPeer, Host, Sandbox, Server, Session, eventually};
 
 #[test]
 fn texts_over_their_limits_are_refused_and_the_session_goes_on() {
@@ -279,7 +279,8 @@ fn a_client_that_never_reads_its_replies_is_bounded() {
     .expect("a frame");
     let many = frame.repeat(1_000);
     let stream = alice.wire().stream();
-    set_write_timeout(stream, Duration::from_millis(500));
+    let patience = Duration::from_millis(500);
+    stream.set_write_timeout(patience).expect("a timeout");
     // The agent stops reading before its memory suffers; the kernel's buffers then fill.
     for _ in 0..2_000 {
         if alice.wire().send_bytes(&many).is_err() {
@@ -288,12 +289,4 @@ fn a_client_that_never_reads_its_replies_is_bounded() {
     }
     scene.assert_undisturbed("a client that never reads");
     scene.assert_memory_bounded();
-}
-
-fn set_write_timeout(stream: &Stream, timeout: Duration) {
-    match stream {
-        Stream::Unix(stream) => stream.set_write_timeout(Some(timeout)),
-        Stream::Tcp(stream) => stream.set_write_timeout(Some(timeout)),
-    }
-    .expect("a timeout");
 }
