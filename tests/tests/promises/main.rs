@@ -23,3 +23,4 @@ mod search;
 mod slow_reader;
 mod socket;
 mod systemd;
+mod trust;
