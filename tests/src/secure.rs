@@ -2,11 +2,16 @@
 
 use crate::{sandbox::Sandbox, server::free_loopback, wait::limit, wire::Stream};
 use protocol::{KeyFingerprint, ServerAddress, ServerTrust};
-use rustls::{ClientConnection, ServerConnection, pki_types::ServerName};
+use rustls::{
+    ClientConfig, ClientConnection, ServerConfig, ServerConnection,
+    crypto::ring::sign::any_supported_type,
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
+    sign::{CertifiedKey, SingleCertAndKey},
+};
 use std::{
     io::{self, Read},
     net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs},
-    path::Path,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU32, Ordering},
@@ -19,6 +24,9 @@ use trust::{Credentials, Known};
 #[derive(Debug, Clone)]
 pub struct Keys {
     credentials: Credentials,
+    path: PathBuf,
+    /// Whose certificate is shown in the place of one's own.
+    pretended: Option<PathBuf>,
 }
 
 impl Keys {
@@ -29,14 +37,30 @@ impl Keys {
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let path = sandbox.dir("keys").join(format!("{count}.pem"));
         let credentials = Credentials::create(&path, "tests").expect("a key");
-        Self { credentials }
+        Self {
+            credentials,
+            path,
+            pretended: None,
+        }
+    }
+
+    /// New ones that are shown with the certificate in `path`, of somebody whose key is not known.
+    #[must_use]
+    pub fn pretending(sandbox: &Sandbox, path: &Path) -> Self {
+        Self {
+            pretended: Some(path.to_owned()),
+            ..Self::new(sandbox)
+        }
     }
 
     /// Those of a daemon.
     #[must_use]
     pub fn of(path: &Path) -> Self {
-        let credentials = Credentials::load(path).expect("a key");
-        Self { credentials }
+        Self {
+            credentials: Credentials::load(path).expect("a key"),
+            path: path.to_owned(),
+            pretended: None,
+        }
     }
 
     /// Which key this is.
@@ -73,13 +97,38 @@ impl Keys {
         bytes
     }
 
+    fn connecting(&self, known: Known) -> Result<Arc<ClientConfig>, rustls::Error> {
+        let mut config = trust::connecting(&self.credentials, known)?;
+        if let Some(shown) = self.shown() {
+            Arc::make_mut(&mut config).client_auth_cert_resolver = shown;
+        }
+        Ok(config)
+    }
+
+    fn accepting(&self) -> Result<Arc<ServerConfig>, rustls::Error> {
+        let mut config = trust::accepting(&self.credentials)?;
+        if let Some(shown) = self.shown() {
+            Arc::make_mut(&mut config).cert_resolver = shown;
+        }
+        Ok(config)
+    }
+
+    /// A certificate with a key that does not belong to it.
+    fn shown(&self) -> Option<Arc<SingleCertAndKey>> {
+        let certificate = CertificateDer::from_pem_file(self.pretended.as_ref()?);
+        let key = PrivateKeyDer::from_pem_file(&self.path).expect("a key");
+        let key = any_supported_type(&key).expect("a key");
+        let pair = CertifiedKey::new(vec![certificate.expect("a certificate")], key);
+        Some(Arc::new(pair.into()))
+    }
+
     fn begin(&self, link: &str) -> io::Result<(ClientConnection, SocketAddr)> {
         let link = ServerAddress::parse(link).map_err(io::Error::other)?;
         let ServerTrust::Key { key, next, .. } = link.trust else {
             return Err(io::Error::other("a link with a key is needed"));
         };
         let known = Known::Keys(std::iter::once(key).chain(next).collect());
-        let config = trust::connecting(&self.credentials, known).map_err(io::Error::other)?;
+        let config = self.connecting(known).map_err(io::Error::other)?;
         let name = ServerName::try_from(link.host().to_owned()).map_err(io::Error::other)?;
         let connection = ClientConnection::new(config, name).map_err(io::Error::other)?;
         let address = link.place().to_socket_addrs()?.next();
@@ -105,13 +154,18 @@ struct Shared {
 }
 
 impl Impostor {
-    /// One that listens on a loopback address of its own.
+    /// One with a new key that listens on a loopback address of its own.
     #[must_use]
     pub fn start(sandbox: &Sandbox) -> Self {
+        Self::with_keys(Keys::new(sandbox))
+    }
+
+    /// The same, with these keys.
+    #[must_use]
+    pub fn with_keys(keys: Keys) -> Self {
         let address = free_loopback();
         let listener = TcpListener::bind(address).expect("a free address");
-        let keys = Keys::new(sandbox);
-        let config = trust::accepting(&keys.credentials).expect("TLS");
+        let config = keys.accepting().expect("TLS");
         let shared = Arc::<Shared>::default();
         let listening = Arc::clone(&shared);
         let acceptor = thread::spawn(move || {

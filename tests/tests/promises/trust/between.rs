@@ -1,7 +1,7 @@
 //! Somebody on the line between two hosts: listening, or answering for the server.
 
 use super::{uses_left, wait_refused, with_key};
-use tests::{Host, Impostor, Sandbox, Server, Tap, eventually};
+use tests::{Host, Impostor, Keys, Sandbox, Server, Tap, eventually};
 
 /// Words that are in no program: found on the line, they were said by these people.
 const HOSTS: [&str; 2] = ["wombat-host", "quokka-host"];
@@ -95,6 +95,17 @@ fn somebody_in_between_at_the_first_join_learns_nothing_and_spends_nothing() {
         let heard = String::from_utf8_lossy(&impostor.heard()).into_owned();
         heard.contains("chatF").then_some(()).ok_or(heard)
     });
+}
+
+#[test]
+fn somebody_who_shows_the_server_s_certificate_without_its_key_learns_nothing() {
+    let sandbox = Sandbox::new();
+    let server = Server::start(&sandbox);
+    let copied = server.state_dir().join("server.pem");
+    let impostor = Impostor::with_keys(Keys::pretending(&sandbox, &copied));
+    let ada = Host::start(&sandbox, "ada", server.link_by(impostor.address()));
+    wait_refused(&ada, "certificate does not count");
+    assert!(impostor.heard().is_empty(), "it was told something");
 }
 
 #[test]

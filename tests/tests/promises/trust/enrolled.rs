@@ -43,6 +43,17 @@ fn a_key_speaks_under_no_other_host_s_name() {
 }
 
 #[test]
+fn a_host_s_certificate_without_its_key_is_nobody_s() {
+    let mut scene = Scene::new();
+    let copied = scene.ada.state_dir().join("agent.pem");
+    let keys = Keys::pretending(&scene.sandbox, &copied);
+    let link = scene.server.link();
+    let refused = AgentPeer::enrolled(&link, &keys, "ada");
+    assert!(refused.is_err(), "{refused:?}");
+    scene.assert_undisturbed("a certificate without its key");
+}
+
+#[test]
 fn a_name_that_is_taken_is_not_given_away_and_the_invitation_is_not_spent() {
     let mut scene = Scene::new();
     let link = scene.server.invite(1, None);
