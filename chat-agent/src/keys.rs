@@ -106,6 +106,8 @@ impl Keys {
     ///
     /// [`KeysError`].
     pub fn replace(state_dir: &Path) -> Result<(), KeysError> {
+        // The other one may announce the key that was prepared.
+        trust::remove(&state_dir.join(NEXT))?;
         Credentials::create(&state_dir.join(OWN), SUBJECT)?;
         Ok(())
     }
@@ -204,4 +206,22 @@ fn load(state_dir: &Path, sources: &Sources) -> Result<State, KeysError> {
         authorities: authorities.map(trust::authorities).transpose()?,
         next,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clone_gets_a_key_of_its_own_and_announces_none_of_the_other_s() {
+        let dir = tempfile::tempdir().unwrap();
+        let cloned = Keys::open(dir.path(), Sources::default()).unwrap();
+        Keys::prepare_next(dir.path()).unwrap();
+        Keys::replace(dir.path()).unwrap();
+        let keys = Keys::open(dir.path(), Sources::default()).unwrap();
+        assert_eq!(keys.next(), None);
+        let [before, now] = [&cloned, &keys].map(|keys| keys.lock().own.fingerprint());
+        assert_ne!(before, now);
+        Keys::replace(dir.path()).unwrap();
+    }
 }

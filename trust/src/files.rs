@@ -34,6 +34,19 @@ pub fn authorities(path: &Path) -> Result<Authorities, CredentialsError> {
     Ok(Arc::new(roots))
 }
 
+/// Removes a file with a key, durably, if it is there.
+///
+/// # Errors
+///
+/// [`CredentialsError`] names the file.
+pub fn remove(path: &Path) -> Result<(), CredentialsError> {
+    let removed = match fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed.and_then(|()| sync_dir(path)),
+    };
+    removed.map_err(|reason| CredentialsError::io(path, reason))
+}
+
 /// All bytes of a file that need not be secret.
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>, CredentialsError> {
     let mut bytes = Vec::new();

@@ -21,7 +21,7 @@ mod peer;
 pub use accepting::accepting;
 pub use connecting::{Explained, KeyMismatch, Known, connecting, explain};
 pub use credentials::{Credentials, CredentialsError};
-pub use files::{Authorities, authorities};
+pub use files::{Authorities, authorities, remove};
 pub use peer::Peer;
 
 use rustls::crypto::{CryptoProvider, ring};
