@@ -2,9 +2,9 @@
 //!
 //! * [`Credentials`] are a key and a certificate for it, in files that nobody else reads. Both
 //!   daemons make their own the first time.
-//! * [`accepting`] is TLS for a server: whoever connects must prove to have a key, and which key
+//! * [`accepting()`] is TLS for a server: whoever connects must prove to have a key, and which key
 //!   that is, is told by [`Peer`]. Whether it is let in, the server decides with its first words.
-//! * [`connecting`] is TLS for an agent: the server must have a key that the agent knows, or a
+//! * [`connecting()`] is TLS for an agent: the server must have a key that the agent knows, or a
 //!   certificate for its name from an authority of the agent's settings.
 //!
 //! Only TLS 1.3 is spoken, without early data and without resumption: every connection begins
