@@ -266,7 +266,7 @@ fn a_member_of_the_group_cannot_take_the_whole_host_elsewhere() {
         let guest = host.terminal("guest-54322").in_place(place);
         let server = "plain://127.0.0.1:9".to_owned();
         let federate = Request::Federate {
-            servers: vec![server.clone()],
+            servers: vec![server],
         };
         let mut owner = host.session("alice");
         assert_eq!(owner.ask(federate), Ok(Reply::Done));
