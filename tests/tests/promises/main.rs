@@ -13,6 +13,7 @@ mod hostile;
 mod kill_rounds;
 mod leaving;
 mod lifecycle;
+mod limits;
 mod network;
 mod offline;
 mod presence;

@@ -1,0 +1,102 @@
+//! Promises 4 and 6: whoever sends or stores too much waits and is told why, loses nothing, and
+//! keeps nobody else.
+
+use protocol::limits::MAX_UNKNOWN_PER_ADDRESS;
+use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
+use std::{
+    io::Read,
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream},
+};
+use tests::{Host, Sandbox, Server, eventually, limit, server::free_loopback};
+
+/// A server with these settings, and a host in it.
+fn limited(sandbox: &Sandbox, args: &[&str]) -> (Server, Host) {
+    let mut server = Server::new(sandbox, free_loopback()).with_args(args);
+    server.restart();
+    let ada = Host::start(sandbox, "ada", server.link());
+    ada.wait_online();
+    (server, ada)
+}
+
+fn wait_for_problem(host: &Host, words: &str) {
+    eventually(words, || {
+        let problems = host.status().problems;
+        match problems.iter().any(|one| one.contains(words)) {
+            true => Ok(()),
+            false => Err(format!("{problems:?}")),
+        }
+    });
+}
+
+#[test]
+fn a_user_who_is_too_fast_waits_is_told_so_and_loses_nothing() {
+    let sandbox = Sandbox::new();
+    let (server, ada) = limited(&sandbox, &["--user-rate", "20"]);
+    let bee = Host::start(&sandbox, "bee", server.link());
+    let mut bob = bee.terminal("bob").tail(&["#ops"], "0");
+    let mut pipe = ada.terminal("alice").pipe("#ops");
+    for number in 0..120 {
+        pipe.write(&format!("message {number}")).expect("taken");
+    }
+    wait_for_problem(&ada, "alice@ada sends more than 20 messages a second");
+    // Nobody else waits for that.
+    bee.terminal("carol")
+        .send_committed("#elsewhere", "at once");
+    bob.wait_count(120);
+    let expected: Vec<_> = (0..120).map(|number| format!("message {number}")).collect();
+    assert_eq!(bob.bodies(), expected);
+    ada.wait_outbox_empty();
+    let problems = ada.status().problems;
+    assert!(problems.is_empty(), "{problems:?}");
+}
+
+#[test]
+fn a_log_at_its_quota_makes_messages_wait_until_there_is_room() {
+    let sandbox = Sandbox::new();
+    let (server, ada) = limited(&sandbox, &["--log-limit", "400000"]);
+    let mut alice = ada.session("alice");
+    let text = "x".repeat(20_000);
+    for _ in 0..60 {
+        alice.send("#ops", &text).expect("accepted");
+    }
+    wait_for_problem(&ada, "of 400000 bytes");
+    let waiting = ada.status().outbox_messages;
+    assert!(waiting > 0);
+    let mut roomier = Server::new(&sandbox, server.address())
+        .with_state_dir(server.state_dir().to_owned())
+        .with_args(&["--log-limit", "0"]);
+    drop(server);
+    roomier.restart();
+    ada.wait_outbox_empty();
+    assert_eq!(ada.terminal("alice").read_all("#ops").len(), 60);
+}
+
+/// A connection to `server` from `source`.
+fn connect_from(source: Ipv4Addr, server: SocketAddr) -> TcpStream {
+    let socket = socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket");
+    bind(&socket, &SocketAddr::new(IpAddr::V4(source), 0)).expect("an address");
+    connect(&socket, &server).expect("connected");
+    let stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(limit())).expect("set");
+    stream
+}
+
+#[test]
+fn one_address_crowds_the_door_for_itself_alone() {
+    let sandbox = Sandbox::new();
+    let (server, ada) = limited(&sandbox, &[]);
+    let source = Ipv4Addr::new(127, 9, 9, 9);
+    let crowd: Vec<_> = (0..MAX_UNKNOWN_PER_ADDRESS)
+        .map(|_| connect_from(source, server.address()))
+        .collect();
+    // One more is closed unheard, while the others may still say who they are.
+    let mut surplus = connect_from(source, server.address());
+    assert_eq!(surplus.read(&mut [0; 1]).expect("closed"), 0);
+    let bee = Host::start(&sandbox, "bee", server.link());
+    bee.wait_online();
+    let mut bob = bee.terminal("bob").tail(&["#ops"], "0");
+    ada.terminal("alice")
+        .send_committed("#ops", "in spite of the crowd");
+    bob.wait_for("in spite of the crowd");
+    drop(crowd);
+}
