@@ -286,10 +286,16 @@ async fn write(
         desk.say_waiting(conversation);
         tokio::select! {
             status = editor.ended() => break status,
-            happening = conversation.progress(full) => desk.on_happening(conversation, happening?),
+            happening = conversation.progress(full) => match happening {
+                Ok(happening) => desk.on_happening(conversation, happening),
+                Err(failure) => {
+                    end_editor(editor, Signal::TERM, desk, prompt, ends).await;
+                    return Err(failure);
+                }
+            },
             signal = ends.next() => {
                 if signal != Signal::INT {
-                    editor.end(signal).await;
+                    end_editor(editor, signal, desk, prompt, ends).await;
                     return Ok(false);
                 }
             }
@@ -317,6 +323,24 @@ async fn write(
     // What was pressed in the editor is no wish to leave.
     ends.forget_interrupts();
     Ok(true)
+}
+
+/// Ends the editor because this ends, and says where what was written is.
+async fn end_editor(
+    editor: Editor,
+    signal: Signal,
+    desk: &mut Desk,
+    prompt: &Prompt,
+    ends: &mut Ends,
+) {
+    let kept = editor.end(signal).await;
+    // However the editor left the terminal.
+    prompt.reset_modes();
+    // What was pressed in the editor is no hurry to leave.
+    ends.forget_interrupts();
+    if let Some(kept) = kept {
+        desk.note(&format!("nothing was sent; {kept}"));
+    }
 }
 
 /// Prints what is to be printed still, and waits for the agent to accept what was said and read

@@ -4,7 +4,9 @@ use rustix::process::{Pid, Signal, kill_process};
 use std::{
     env,
     ffi::OsString,
+    fs::File,
     io::{self, Read, Write},
+    path::Path,
     process::ExitStatus,
     time::Duration,
 };
@@ -39,16 +41,21 @@ pub(super) enum EditorError {
         reason: io::Error,
     },
     /// The editor says that something went wrong, or that the person gave up.
-    #[error("{editor} ended with {status}: nothing was sent")]
+    #[error("{editor} ended with {status}: nothing was sent{}", behind(.kept.as_ref()))]
     Failed {
         /// What was run.
         editor: String,
         /// How it ended.
         status: ExitStatus,
+        /// Where what was written is, if anything was.
+        kept: Option<String>,
     },
     /// What was written is no text.
-    #[error("what was written is not UTF-8: nothing was sent")]
-    NotText,
+    #[error("what was written is not UTF-8: nothing was sent{}", behind(.kept.as_ref()))]
+    NotText {
+        /// Where it is.
+        kept: Option<String>,
+    },
 }
 
 /// What the person did in their editor.
@@ -88,10 +95,11 @@ impl Editor {
         file.flush()?;
         let editor = editor();
         let name = editor.to_string_lossy().into_owned();
-        // It takes the shell's place, so that it can be told to end; with variables before it, it
-        // cannot.
+        // It takes the shell's place, so that it can be told to end; with variables before it, or if
+        // it is more than one command, it cannot.
         let first = name.split_whitespace().next().unwrap_or_default();
-        let exec = if first.contains('=') { "" } else { "exec " };
+        let is_simple = !first.contains('=') && !name.contains(['&', '|', ';', '(', '{', '\n']);
+        let exec = if is_simple { "exec " } else { "" };
         // It may be a command line, as in `code --wait`: the shell knows how to read it.
         let child = Command::new("sh")
             .arg("-c")
@@ -135,14 +143,24 @@ impl Editor {
     /// [`EditorError`].
     pub(super) fn written(self, status: ExitStatus) -> Result<Written, EditorError> {
         if !status.success() {
-            let editor = self.name;
-            return Err(EditorError::Failed { editor, status });
+            let editor = self.name.clone();
+            let kept = self.kept();
+            return Err(EditorError::Failed {
+                editor,
+                status,
+                kept,
+            });
         }
-        // By its path: many editors put a new file in its place.
-        let written = std::fs::File::open(self.file.path())?;
-        let mut bytes = Vec::new();
-        written.take(MAX_BYTES).read_to_end(&mut bytes)?;
-        let text = String::from_utf8(bytes).map_err(|_| EditorError::NotText)?;
+        let bytes = read(self.file.path())?;
+        let text = if bytes.len() as u64 == MAX_BYTES {
+            // Cut off, perhaps within a character, and too long in any case.
+            String::from_utf8_lossy(&bytes).into_owned()
+        } else if let Ok(text) = String::from_utf8(bytes) {
+            text
+        } else {
+            let kept = self.kept();
+            return Err(EditorError::NotText { kept });
+        };
         Ok(match text.trim_end() {
             "" => Written::Nothing,
             text if text == self.given.trim_end() => Written::Unchanged,
@@ -151,16 +169,37 @@ impl Editor {
     }
 
     /// Passes on that this process is to end, and waits a moment for the editor to put the
-    /// terminal in order.
-    pub(super) async fn end(mut self, signal: Signal) {
+    /// terminal in order. Says where what was written is, if anything was.
+    pub(super) async fn end(mut self, signal: Signal) -> Option<String> {
         let pid = self.child.id().and_then(|pid| pid.try_into().ok());
         if let Some(pid) = pid.and_then(Pid::from_raw) {
             // It may have ended by itself.
             let _ = kill_process(pid, signal);
         }
-        // One that stays is killed.
-        let _ = timeout(PATIENCE, self.child.wait()).await;
+        if timeout(PATIENCE, self.child.wait()).await.is_err() {
+            // So that it writes no more.
+            let _ = self.child.kill().await;
+        }
+        self.kept()
     }
+
+    /// Keeps what was written, if that is more than what it began with; says where.
+    fn kept(self) -> Option<String> {
+        let written = read(self.file.path()).ok()?;
+        let (written, given) = (written.trim_ascii_end(), self.given.trim_ascii_end());
+        (!written.is_empty() && written != given.as_bytes()).then(|| keep(self.file))
+    }
+}
+
+/// What the file has now: by its path, as many editors put a new file in its place.
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(MAX_BYTES).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn behind(kept: Option<&String>) -> String {
+    kept.map_or_else(String::new, |kept| format!("; {kept}"))
 }
 
 /// Keeps what cannot be sent; says where.

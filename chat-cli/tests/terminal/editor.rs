@@ -20,7 +20,12 @@ fn editor(dir: &Path, script: &str) -> PathBuf {
 fn open(dir: &Path, script: &str) -> Terminal {
     let command = format!("'{}' --wait", editor(dir, script).display());
     // The file comes last.
-    let env = [("EDITOR", command.as_str()), ("VISUAL", "")];
+    let tmp = dir.display().to_string();
+    let env = [
+        ("EDITOR", command.as_str()),
+        ("VISUAL", ""),
+        ("TMPDIR", &tmp),
+    ];
     let mut alice = Terminal::open_in(dir, "alice", (200, 24), &env);
     alice.expect("&lobby> ");
     alice
@@ -93,21 +98,58 @@ fn nothing_is_sent_that_was_not_written() {
     alice.end();
 }
 
+/// Awaits where what was written is kept; what that is.
+fn kept(alice: &mut Terminal) -> Vec<u8> {
+    alice.expect("what you wrote is in ");
+    let path = alice.expect("\r\n");
+    fs::read(path.trim()).unwrap()
+}
+
 #[test]
 fn what_cannot_be_sent_is_not_thrown_away() {
     let dir = tempfile::tempdir().unwrap();
     let _agent = Agent(dir.path());
-    let script = "head -c 100000 /dev/zero | tr '\\0' x > \"$2\"";
+    let script = "case $(cat \"$2\") in
+        long) head -c 100000 /dev/zero | tr '\\0' x > \"$2\" ;;
+        longer) yes 世界 | head -c 2000000 > \"$2\" ;;
+        binary) printf 'a\\377b' > \"$2\" ;;
+        crash) echo written > \"$2\"; kill -KILL $$ ;;
+        esac";
     let mut alice = open(dir.path(), script);
-    alice.keys("/editor\r");
-    alice.expect("-- not sent: ");
-    alice.expect("what you wrote is in ");
-    let path = alice.expect("\r\n");
-    let kept = fs::read_to_string(path.trim()).unwrap();
-    fs::remove_file(path.trim()).unwrap();
-    assert_eq!(kept.len(), 100_000);
+    for (text, note, size) in [
+        ("long", "-- not sent: ", 100_000),
+        ("longer", "-- not sent: ", 2_000_000),
+        ("binary", "is not UTF-8: nothing was sent; ", 3),
+        ("crash", "(SIGKILL): nothing was sent; ", 8),
+    ] {
+        alice.keys(&format!("/editor {text}\r"));
+        alice.expect(note);
+        assert_eq!(kept(&mut alice).len(), size, "{text}");
+        alice.expect("&lobby> ");
+    }
+    assert!(said(dir.path()).is_empty());
     alice.keys("\x04");
     alice.end();
+}
+
+#[test]
+fn an_editor_may_be_a_line_of_commands() {
+    let dir = tempfile::tempdir().unwrap();
+    let _agent = Agent(dir.path());
+    let editor = editor(dir.path(), "echo \"$WHAT\" > \"$1\"");
+    let editor = editor.display();
+    for (command, what) in [
+        (format!("cd / && WHAT=one '{editor}'"), "one"),
+        (format!("WHAT=two '{editor}'"), "two"),
+    ] {
+        let env = [("EDITOR", command.as_str()), ("VISUAL", "")];
+        let mut alice = Terminal::open_in(dir.path(), "alice", (80, 24), &env);
+        alice.expect("&lobby> ");
+        alice.keys("/editor\r");
+        alice.expect(&format!("alice  {what}\r\n"));
+        alice.keys("\x04");
+        alice.end();
+    }
 }
 
 #[test]
@@ -125,6 +167,7 @@ fn an_end_ends_the_editor_and_gives_the_terminal_back() {
     alice.signal(Signal::INT);
     alice.signal(Signal::TERM);
     alice.expect("in order");
+    assert_eq!(kept(&mut alice), b"editing\n");
     alice.end();
     assert!(said(dir.path()).is_empty());
 }
