@@ -566,7 +566,11 @@ pub fn before_time(
     }
 }
 
-/// Counts the messages of `room` after `after` that are not by `reader`, up to `limit`.
+/// Messages that are looked at for each that is counted: what `reader` said is passed over.
+const LOOKED_AT: u32 = 10;
+
+/// Counts the messages of `room` after `after` that are not by `reader`, up to `limit`, among the
+/// newest there: of somebody who says much and reads nothing, not all that they said is looked at.
 ///
 /// # Errors
 ///
@@ -581,9 +585,9 @@ pub fn count_unread(
 ) -> Result<u32, StoreError> {
     let count = connection
         .prepare_cached(
-            "SELECT count(*) FROM (SELECT 1 FROM messages
+            "SELECT count(*) FROM (SELECT 1 FROM (SELECT author FROM messages
              WHERE room_id = (SELECT room_id FROM rooms WHERE epoch = ?1 AND name = ?2)
-             AND seq > ?3 AND author != ?4 LIMIT ?5)",
+             AND seq > ?3 ORDER BY seq DESC LIMIT ?6) WHERE author != ?4 LIMIT ?5)",
         )?
         .query_row(
             params![
@@ -591,7 +595,8 @@ pub fn count_unread(
                 room.as_str(),
                 from_seq(after),
                 reader.to_string(),
-                limit
+                limit,
+                limit.saturating_mul(LOOKED_AT)
             ],
             |row| row.get(0),
         )?;

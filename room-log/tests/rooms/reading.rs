@@ -85,6 +85,22 @@ fn the_newest_are_found_and_the_unread_counted() {
     assert_eq!(count(Seq::new(u64::MAX), 100), 0);
     let author = messages[0].author.to_string();
     assert_eq!(by(&author, Seq::START, 100), 0, "one knows what one said");
+
+    // Of a great many of one's own, those are looked at that came last.
+    let busy = room("#busy");
+    let (epoch, _) = filled(&disk, &busy, 25);
+    let other = "bob@bee".parse().unwrap();
+    let unread = |limit| {
+        log::count_unread(&disk.connection, epoch, &busy, &other, Seq::START, limit).unwrap()
+    };
+    assert_eq!((unread(1), unread(2), unread(100)), (1, 2, 25));
+    let set = "UPDATE messages SET author = 'bob@bee' WHERE seq > ?1
+               AND room_id = (SELECT room_id FROM rooms WHERE name = '#busy')";
+    let tenth = log::before_newest(&disk.connection, epoch, &busy, 12).unwrap();
+    disk.connection
+        .execute(set, [i64::try_from(tenth.number()).unwrap()])
+        .unwrap();
+    assert_eq!((unread(1), unread(2), unread(100)), (0, 2, 13));
 }
 
 #[test]
