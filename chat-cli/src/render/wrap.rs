@@ -26,7 +26,8 @@ pub fn wrap(text: &str, columns: usize) -> Vec<&str> {
         }
         if word_width > columns && !is_link(word) {
             // The pieces that fill a line each; what is left begins the next.
-            for (piece_at, grapheme) in word.grapheme_indices(true) {
+            let letters = word.trim_end();
+            for (piece_at, grapheme) in letters.grapheme_indices(true) {
                 let piece_width = grapheme.width();
                 if width + piece_width > columns && at + piece_at > start {
                     lines.push(&text[start..at + piece_at]);
@@ -34,6 +35,7 @@ pub fn wrap(text: &str, columns: usize) -> Vec<&str> {
                 }
                 width += piece_width;
             }
+            width += word[letters.len()..].width();
         } else {
             width += word.width();
         }
@@ -113,6 +115,11 @@ mod tests {
         assert_eq!(
             wrap("a aaaaaaaaaaaaaaaaaaaaaaaa b", 16),
             ["a", "aaaaaaaaaaaaaaaa", "aaaaaaaa b"]
+        );
+        let full = "a".repeat(32);
+        assert_eq!(
+            wrap(&format!("{full}  b"), 16),
+            [&full[..16], &full[16..], "b"]
         );
         assert_eq!(wrap("narrow terminals wrap", 9), ["narrow terminals wrap"]);
     }
