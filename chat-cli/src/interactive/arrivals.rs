@@ -77,6 +77,10 @@ impl Desk {
             }
             Happening::Disconnected(reason) => {
                 self.agent_lost = true;
+                // Without it nothing comes from the server either.
+                if matches!(self.link, Some(LinkStatus::Online { .. })) {
+                    self.absence.begin(now());
+                }
                 // What was missed is no reason to call anybody.
                 self.caught_up.clear();
                 self.note(&format!(

@@ -74,6 +74,28 @@ fn a_time_without_server_is_seen_at_the_prompt_and_told_at_its_end() {
 }
 
 #[test]
+fn a_time_without_agent_is_one_without_server() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path());
+    let (ada, bee) = (dir.path().join("ada"), dir.path().join("bee"));
+    let (agent, _agent) = (Agent(&ada), Agent(&bee));
+    let mut alice = host(&ada, "ada", "alice", &server);
+    let bob = host(&bee, "bee", "bob", &server);
+    // It stays ended until she writes.
+    kill_process(agent.pid().unwrap(), Signal::TERM).unwrap();
+    alice.expect("◌    #ops> ");
+    let committed = ["send", "#ops", "--wait", "committed"];
+    chat(&bee, "bob", &committed, "one\ntwo\n");
+    alice.keys("back\r");
+    let seen = alice.expect(" received\r\n");
+    assert!(seen.ends_with(": 1 sent, 2 received\r\n"), "{seen}");
+    for mut terminal in [alice, bob] {
+        terminal.keys("\x04");
+        terminal.end();
+    }
+}
+
+#[test]
 fn a_server_that_refuses_is_told_from_one_that_is_away() {
     let dir = tempfile::tempdir().unwrap();
     let mut server = Server::start(dir.path());
