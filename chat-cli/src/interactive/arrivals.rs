@@ -249,7 +249,7 @@ impl Desk {
                 self.print_again(messages.iter(), &me, None);
                 self.note("that was before");
             }
-            (Question::Pending, Some(Ok(Reply::Pending { messages, .. }))) => {
+            (Question::Pending, Some(Ok(Reply::Pending { messages, next }))) => {
                 if !messages.is_empty() {
                     self.note("of yours, not in the room's log yet:");
                 }
@@ -258,6 +258,7 @@ impl Desk {
                     let line = pending::line(message, &me, self.style(), columns);
                     self.backlog.push(line);
                 }
+                self.and_more(next.is_some(), "chat pending");
             }
             (Question::Search, Some(Ok(Reply::Found { hits, next }))) => {
                 if hits.is_empty() {

@@ -407,7 +407,12 @@ impl Desk {
                 (None, false) => "not accepted by the agent yet",
             };
             let text = render::lines(&mine.text, 3);
-            lines.push(format!("{text}  (pending: {why})"));
+            let to = if mine.room == self.current {
+                String::new()
+            } else {
+                format!("{}: ", transcript::label(&mine.room, talk.me()))
+            };
+            lines.push(format!("{to}{text}  (pending: {why})"));
         }
         for line in lines {
             let line = self.own_line(".. ", &line);
