@@ -179,8 +179,12 @@ impl Desk {
         let here = rooms.iter().position(|room| **room == self.current);
         let there = match which {
             prompt::Which::Number(number) => usize::from(number).checked_sub(1),
-            prompt::Which::Next => here.map(|here| (here + 1) % rooms.len()),
-            prompt::Which::Previous => here.map(|here| (here + rooms.len() - 1) % rooms.len()),
+            // The current room may have been left elsewhere.
+            prompt::Which::Next => Some(here.map_or(0, |here| (here + 1) % rooms.len())),
+            prompt::Which::Previous => {
+                let last = rooms.len().saturating_sub(1);
+                Some(here.map_or(last, |here| (here + last) % rooms.len()))
+            }
         };
         let room = there.and_then(|at| rooms.get(at).map(|room| (*room).clone()));
         if let Some(room) = room {
