@@ -162,6 +162,7 @@ impl Desk {
         self.marking.clear();
         self.unmarked.clear();
         self.caught_up.clear();
+        self.here_since = now();
         self.agent_lost = false;
         talk.ask(Question::Link, Request::Status);
     }
