@@ -39,6 +39,10 @@ const ATTACKS: [(&str, &str); 26] = [
 fn nothing_that_others_write_is_obeyed_by_a_terminal() {
     let dir = tempfile::tempdir().unwrap();
     let _agent = Agent(dir.path());
+    // Also in what calls bob.
+    std::fs::create_dir(dir.path().join("chat")).unwrap();
+    let preferences = dir.path().join("chat/terminal.toml");
+    std::fs::write(preferences, "notify = \"osc9\"\n").unwrap();
     let mut bob = Terminal::open(dir.path(), "bob");
     bob.expect("&lobby> ");
     for (attack, _) in ATTACKS {
@@ -48,6 +52,7 @@ fn nothing_that_others_write_is_obeyed_by_a_terminal() {
     }
     chat(dir.path(), "eve", &["send", "&lobby", "the end"], "");
     let mut shown = bob.expect("the end");
+    assert!(shown.contains("\u{1b}]9;eve: "), "nothing called bob");
     // Shown again, and quoted.
     bob.keys("/history 30\r");
     shown += &bob.expect("that was before");

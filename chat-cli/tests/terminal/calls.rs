@@ -88,7 +88,8 @@ fn a_file_says_how_to_call() {
         assert!(!rest.contains(not), "{preferences}: {rest:?}");
     }
     let mut alice = open(dir, "bel = true\n");
-    alice.expect("terminal.toml is not understood: unknown field `bel`");
+    alice.expect("terminal.toml, line 1 is not understood: unknown field");
+    alice.expect("`bel`");
     alice.keys("\x04");
     alice.end();
 }

@@ -71,17 +71,33 @@ fn a_topic_and_who_is_there_are_shown() {
     alice.expect("bob is away");
     alice.keys("/who\r");
     alice.expect("-- in &lobby:\r\n");
-    alice.expect("   alice                online\r\n");
-    alice.expect("   bob                  away\r\n");
+    alice.expect("   alice  online\r\n");
+    alice.expect("   bob    away\r\n");
     bob.keys("/back\r");
     bob.expect("-- you show as here\r\n");
     alice.expect("bob is here");
     alice.keys("/who &lobby\r");
-    alice.expect("   bob                  online\r\n");
+    alice.expect("   bob    online\r\n");
     alice.keys("\x04");
     alice.end();
     bob.keys("\x04");
     bob.end();
+}
+
+#[test]
+fn what_waits_for_another_room_says_for_which() {
+    let dir = tempfile::tempdir().unwrap();
+    let _agent = Agent(dir.path());
+    let mut alice = Terminal::open(dir.path(), "alice");
+    alice.expect("&lobby> ");
+    alice.keys("/msg bob@bee psst\r");
+    alice.expect(".. @bob@bee: psst  (pending: ");
+    alice.keys("/join #ops\r");
+    alice.expect("#ops> ");
+    alice.keys("here\r");
+    alice.expect(".. here  (pending: ");
+    alice.keys("\x04");
+    alice.end();
 }
 
 #[test]

@@ -50,11 +50,13 @@ pub(crate) fn type_during_arrivals(dir: &Path, mut alice: Terminal, how: &str) {
         assert_eq!(seen.matches(&mark).count(), 1, "{mark}");
     }
     assert!(said(dir).contains(&format!("{text}!")));
+    let pace = f64::from(u32::try_from(MESSAGES).unwrap()) / took.as_secs_f64();
     eprintln!(
-        "{MESSAGES} messages and {} keys, {how}, in {took:?}, {:.0} messages a second",
+        "{MESSAGES} messages and {} keys, {how}, in {took:?}, {pace:.0} messages a second",
         text.len(),
-        f64::from(u32::try_from(MESSAGES).unwrap()) / took.as_secs_f64()
     );
+    // Some five thousand on a small machine.
+    assert!(pace >= 200.0, "{pace:.0} messages a second");
     alice.keys("\x04");
     alice.end();
 }

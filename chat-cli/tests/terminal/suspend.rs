@@ -135,6 +135,8 @@ fn a_shell_and_a_conversation_share_a_terminal() {
     shell.key("C-u");
     shell.key("C-k");
     shell.key("C-d");
+    // What is typed before that may still be the conversation's.
+    shell.await_end("shell:");
     shell.keys("echo back");
     shell.key("Enter");
     let deadline = Instant::now() + LIMIT;

@@ -253,10 +253,10 @@ fn without_rooms_those_that_were_joined_are_mounted() {
     host.run(&["send", "&other", "x", "--nick", "bob"]);
     host.run(&["send", "alice", "psst", "--nick", "bob"]);
     let mount = Mount::start(&host, &[]);
-    while !["&a", "#ops", "bob"]
-        .iter()
-        .all(|room| mount.dir.join(room).join("in").exists())
-    {}
+    eventually("all are mounted", || {
+        let is_there = |room: &&str| mount.dir.join(room).join("in").exists();
+        ["&a", "#ops", "bob"].iter().all(is_there)
+    });
     assert_eq!(mount.says("bob", "psst"), ["psst"]);
     assert!(!mount.dir.join("&other").exists());
 }
