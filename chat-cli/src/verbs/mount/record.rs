@@ -18,6 +18,10 @@ use std::{
 /// Messages that may be written without a mark.
 const MAX_UNMARKED: u32 = 64;
 
+/// Bytes behind the mark that are read at most: more than so many messages have. What is longer was
+/// put there by somebody else.
+const MAX_UNMARKED_BYTES: u64 = MAX_UNMARKED as u64 * 2 * 1024 * 1024;
+
 /// The file, open to append.
 #[derive(Debug)]
 pub(super) struct Record {
@@ -45,7 +49,7 @@ impl Record {
         let mark = place.read_mark()?.as_deref().and_then(parse_mark);
         let mut unmarked = Vec::new();
         if let Some((_, marked)) = mark
-            && marked < length
+            && let Some(1..=MAX_UNMARKED_BYTES) = length.checked_sub(marked)
         {
             out.seek(SeekFrom::Start(marked))?;
             out.read_to_end(&mut unmarked)?;
@@ -245,6 +249,23 @@ mod tests {
         assert_eq!(record.mark(), Some(at(2)));
         record.write("three", at(3)).unwrap();
         assert_eq!(out(dir.path()), "three\n");
+    }
+
+    #[test]
+    fn what_somebody_else_put_there_is_not_read_however_long() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut record = open(dir.path());
+        record.write("one", at(1)).unwrap();
+        record.set_mark().unwrap();
+        let long = File::options().append(true).open(dir.path().join("&a/out"));
+        long.unwrap().set_len(1 << 34).unwrap();
+        let mut record = open(dir.path());
+        assert!(record.unmarked.is_empty());
+        record.write("two", at(2)).unwrap();
+        let mut last = [0; 5];
+        record.out.seek(SeekFrom::End(-5)).unwrap();
+        record.out.read_exact(&mut last).unwrap();
+        assert_eq!(&last, b"\ntwo\n");
     }
 
     #[test]
