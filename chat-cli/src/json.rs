@@ -302,15 +302,15 @@ fn event(message: &Committed, me: &UserName, cursor: String, live: Option<bool>)
 #[must_use]
 pub fn pending(message: &Outgoing, me: &UserName) -> String {
     let content = message.body.decode().ok();
-    let kind = content.as_ref().and_then(|content| match content {
-        Content::Text(_) => None,
-        Content::Action(_) => Some("action"),
-        Content::Reply { .. } => Some("reply"),
-        Content::Edit { .. } => Some("edit"),
-        Content::Delete { .. } => Some("delete"),
-        Content::React { .. } => Some("reaction"),
+    let kind = match &content {
+        Some(Content::Text(_)) => None,
+        Some(Content::Action(_)) => Some("action"),
+        Some(Content::Reply { .. }) => Some("reply"),
+        Some(Content::Edit { .. }) => Some("edit"),
+        Some(Content::Delete { .. }) => Some("delete"),
+        Some(Content::React { .. }) => Some("reaction"),
         _ => Some("unknown"),
-    });
+    };
     let body = match &content {
         Some(Content::React { emoji, .. }) => Some(emoji.clone()),
         Some(content) => content.text().map(str::to_owned),
@@ -697,6 +697,24 @@ mod tests {
         assert!(printed.chars().all(render::is_harmless), "{printed}");
         let value: serde_json::Value = serde_json::from_str(&printed).unwrap();
         assert_eq!(value["body"], body);
+    }
+
+    #[test]
+    fn what_waits_and_cannot_be_read_is_no_plain_text() {
+        let committed = sample::message("#ops", 7, "bob@bee", "hi");
+        let body = bytes::Bytes::from_static(&[9, 9]);
+        let waits = Outgoing {
+            id: committed.id,
+            room: committed.room,
+            author: committed.author,
+            sent_at: committed.sent_at,
+            body: protocol::EncodedBody::from_bytes(body).unwrap(),
+        };
+        let value: serde_json::Value = serde_json::from_str(&pending(&waits, &me())).unwrap();
+        assert_eq!(
+            (&value["body"], value["kind"].as_str()),
+            (&serde_json::Value::Null, Some("unknown"))
+        );
     }
 
     #[test]
