@@ -10,23 +10,25 @@ const SETTLED_AFTER: Duration = Duration::from_secs(2);
 /// The longest that is waited for it.
 const LONGEST: Duration = Duration::from_secs(15);
 
-/// Where this terminal is with its server.
+/// Whether this terminal has been without a server, and what has crossed that so far; nothing if
+/// there is one, or never was.
 #[derive(Debug, Default)]
-pub(super) enum Absence {
-    /// There is a server, or there never was one.
-    #[default]
-    None,
-    /// It has been away since then.
-    Since(Timestamp),
-    /// It is back; what waited on both sides is coming.
-    Over {
-        from: Timestamp,
-        to: Timestamp,
-        sent: u64,
-        received: u64,
-        due: Instant,
-        latest: Instant,
-    },
+pub(super) struct Absence(Option<Away>);
+
+#[derive(Debug)]
+struct Away {
+    from: Timestamp,
+    sent: u64,
+    received: u64,
+    over: Option<Over>,
+}
+
+/// The server is back; what waited on both sides is coming.
+#[derive(Debug)]
+struct Over {
+    to: Timestamp,
+    due: Instant,
+    latest: Instant,
 }
 
 /// What a time without a server came to.
@@ -43,52 +45,52 @@ pub(super) struct Summary {
 impl Absence {
     /// The server was lost.
     pub(super) fn begin(&mut self, now: Timestamp) {
-        *self = match std::mem::take(self) {
-            Self::Since(from) | Self::Over { from, .. } => Self::Since(from),
-            Self::None => Self::Since(now),
-        };
+        let away = self.0.get_or_insert(Away {
+            from: now,
+            sent: 0,
+            received: 0,
+            over: None,
+        });
+        away.over = None;
     }
 
     /// The server is back.
     pub(super) fn end(&mut self, now: Timestamp, instant: Instant) {
-        if let Self::Since(from) = *self {
-            *self = Self::Over {
-                from,
+        if let Some(away) = &mut self.0 {
+            away.over.get_or_insert(Over {
                 to: now,
-                sent: 0,
-                received: 0,
                 due: instant + SETTLED_AFTER,
                 latest: instant + LONGEST,
-            };
+            });
         }
     }
 
-    /// A message of a room for all hosts was shown.
+    /// A message that crosses hosts was shown. It may be here before it is known that the server
+    /// is back.
     pub(super) fn take(&mut self, message: &Committed, is_mine: bool, instant: Instant) {
-        if let Self::Over {
+        let Some(Away {
             from,
-            to,
             sent,
             received,
-            due,
-            ..
-        } = self
-        {
-            let meanwhile = |at: Timestamp| *from <= at && at <= *to;
-            // A message of another host that waited there, too, is committed after the end of it.
-            if meanwhile(message.sent_at) || (!is_mine && meanwhile(message.committed_at)) {
-                *(if is_mine { sent } else { received }) += 1;
-                *due = instant + SETTLED_AFTER;
+            over,
+        }) = &mut self.0
+        else {
+            return;
+        };
+        let meanwhile = |at| *from <= at && over.as_ref().is_none_or(|over| at <= over.to);
+        // A message of another host that waited there, too, is committed after the end of it.
+        if meanwhile(message.sent_at) || (!is_mine && meanwhile(message.committed_at)) {
+            *(if is_mine { sent } else { received }) += 1;
+            if let Some(over) = over {
+                over.due = instant + SETTLED_AFTER;
             }
         }
     }
 
     /// When there may be something to tell.
     pub(super) fn due(&self) -> Option<Instant> {
-        match self {
-            Self::Over { due, latest, .. } => Some((*due).min(*latest)),
-            Self::None | Self::Since(_) => None,
-        }
+        let over = self.0.as_ref()?.over.as_ref()?;
+        Some(over.due.min(over.latest))
     }
 
     /// What it came to, once, when that is known.
@@ -96,21 +98,18 @@ impl Absence {
         if self.due().is_none_or(|due| instant < due) {
             return None;
         }
-        match std::mem::take(self) {
-            Self::Over {
-                from,
-                to,
-                sent,
-                received,
-                ..
-            } => Some(Summary {
-                from,
-                to,
-                sent,
-                received,
-            }),
-            Self::None | Self::Since(_) => None,
-        }
+        let Away {
+            from,
+            sent,
+            received,
+            over,
+        } = self.0.take()?;
+        Some(Summary {
+            from,
+            to: over?.to,
+            sent,
+            received,
+        })
     }
 }
 
@@ -162,11 +161,29 @@ mod tests {
         let start = Instant::now();
         absence.begin(at(10));
         absence.end(at(20), start);
+        absence.take(&message(15), false, start);
         absence.begin(at(21));
         assert_eq!(absence.due(), None);
         absence.end(at(30), start);
         let summary = absence.summary(start + SETTLED_AFTER).unwrap();
         assert_eq!((summary.from, summary.to), (at(10), at(30)));
+        assert_eq!(summary.received, 1, "that came in the moment");
+    }
+
+    #[test]
+    fn what_comes_before_it_is_known_that_the_server_is_back_counts() {
+        let mut absence = Absence::default();
+        let start = Instant::now();
+        absence.take(&message(15), false, start);
+        absence.begin(at(10));
+        // Looked at again meanwhile.
+        absence.take(&message(5), false, start);
+        absence.take(&message(15), false, start);
+        absence.take(&message(16), true, start);
+        assert_eq!(absence.due(), None);
+        absence.end(at(20), start);
+        let summary = absence.summary(start + SETTLED_AFTER).unwrap();
+        assert_eq!((summary.sent, summary.received), (1, 1));
     }
 
     #[test]

@@ -103,7 +103,7 @@ impl Desk {
     fn show(&mut self, talk: &Talk, message: &Committed) {
         let me = talk.me().clone();
         let is_mine = message.author == me;
-        if matches!(message.room, Room::Federated(_) | Room::Direct(_)) {
+        if !message.room.is_local_to(&me.host) {
             self.absence.take(message, is_mine, Instant::now());
         }
         let at = talk.follow().reached(&message.room);
