@@ -116,9 +116,10 @@ pub async fn run(settings: &Settings, room: Option<&Target>) -> Result<(), Failu
         () = flush(&mut conversation, &mut desk, &mut printer, outcome.is_ok()) => false,
         _ = ends.next() => true,
     };
-    let lost = match &outcome {
-        Ok(()) => desk.unaccepted(&conversation),
-        Err(_) => 0,
+    let lost = desk.unaccepted(&conversation);
+    let why = match &outcome {
+        Ok(()) => ": the agent did not answer",
+        Err(_) => "",
     };
     let failure = outcome.as_ref().err().cloned();
     prompt.end(hurry, move || {
@@ -130,7 +131,7 @@ pub async fn run(settings: &Settings, room: Option<&Target>) -> Result<(), Failu
         }
         if lost > 0 {
             exit::say(&format!(
-                "{lost} of your last messages may not have been accepted: the agent did not answer"
+                "{lost} of your last messages may not have been accepted{why}"
             ));
         }
     });
