@@ -14,6 +14,7 @@ mod editor;
 mod ignored;
 mod noise;
 mod preferences;
+mod saying;
 mod transcript;
 
 use crate::{

@@ -2,8 +2,9 @@
 
 use super::{
     NEWEST,
-    desk::{Desk, Mine, Question, Talk, describe, now},
+    desk::{Desk, Question, Talk, now},
     noise::Change,
+    saying::{Mine, describe},
 };
 use crate::{
     conversation::Happening,

@@ -1,25 +1,24 @@
 //! What the person sees and where they are: happenings become lines, commands become requests.
 
 use super::{
-    NEWEST,
     absence::Absence,
     backlog::{Backlog, Marks},
     calls::Calls,
     ignored::Ignored,
     noise::Noise,
     preferences::Preferences,
+    saying::{Mine, PENDING_AFTER},
     transcript::{self, Transcript},
 };
 use crate::{
     command,
     conversation::Conversation,
-    outbound::Until,
     prompt::{PromptText, State, Words},
     render::{self, Style},
 };
 use protocol::{
-    Content, Cursor, MessageId, Nick, Room, Timestamp, UserName,
-    local::{From, LinkStatus, Request},
+    Content, Cursor, Nick, Room, Timestamp, UserName,
+    local::{LinkStatus, Request},
 };
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -27,14 +26,8 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// How long a message may be on its way before that is said.
-const PENDING_AFTER: Duration = Duration::from_secs(1);
-
 /// How long comings and goings are gathered before they are told.
 const NOISE_AFTER: Duration = Duration::from_secs(2);
-
-/// Bytes of text typed ahead of what the conversation can take, and kept at most.
-const WAITING_BYTES: usize = 1024 * 1024;
 
 /// What an answer is for.
 #[derive(Debug)]
@@ -87,8 +80,8 @@ pub(super) struct Desk {
     /// Own messages that are not in their room's log yet, oldest first.
     pub(super) mine: VecDeque<Mine>,
     /// What was typed while the conversation had no room for it, oldest first.
-    waiting: VecDeque<(Room, Content)>,
-    waiting_bytes: usize,
+    pub(super) waiting: VecDeque<(Room, Content)>,
+    pub(super) waiting_bytes: usize,
     /// Rooms whose read marker is being moved, and where it must be moved after that.
     pub(super) marking: HashMap<Room, Option<Cursor>>,
     /// Markers that were being moved when the agent was lost, or was too busy.
@@ -104,15 +97,6 @@ pub(super) struct Desk {
     words: Words,
     /// At which change of the rooms that was so.
     words_of: Option<u64>,
-}
-
-pub(super) struct Mine {
-    pub(super) id: MessageId,
-    pub(super) room: Room,
-    pub(super) text: String,
-    pub(super) said: Instant,
-    pub(super) queued: bool,
-    pub(super) shown: bool,
 }
 
 impl Desk {
@@ -232,7 +216,7 @@ impl Desk {
     }
 
     /// A line of the program's own that fits the terminal; `text` is clean.
-    fn own_line(&self, mark: &str, text: &str) -> String {
+    pub(super) fn own_line(&self, mark: &str, text: &str) -> String {
         let wrapped = self.style().under(mark, text, render::columns());
         let lines: Vec<String> = wrapped.lines().map(|line| self.style().dim(line)).collect();
         lines.join("\n")
@@ -254,59 +238,6 @@ impl Desk {
             self.noise_due
                 .get_or_insert_with(|| Instant::now() + NOISE_AFTER);
         }
-    }
-
-    /// Says what was typed: a line that begins with two slashes begins with one.
-    pub(super) fn say(&mut self, talk: &mut Talk, text: String) {
-        let text = text.strip_prefix('/').map_or(text.as_str(), |rest| rest);
-        let room = self.current.clone();
-        self.say_in(talk, room, Content::Text(text.to_owned()));
-    }
-
-    pub(super) fn say_in(&mut self, talk: &mut Talk, room: Room, content: Content) {
-        if let Err(error) = content.encode() {
-            return self.note(&format!("not sent: {error}"));
-        }
-        let bytes = size(&content);
-        if self.waiting_bytes + bytes > WAITING_BYTES {
-            let text = describe(&content);
-            return self.note(&format!("not sent, too much waits for the agent: {text}"));
-        }
-        if !talk.follow().contains(&room) {
-            // What is said, and the answers, are to be seen; the room may have been left elsewhere.
-            talk.read(room.clone(), From::Unread(NEWEST));
-        }
-        self.waiting_bytes += bytes;
-        self.waiting.push_back((room, content));
-        self.say_waiting(talk);
-    }
-
-    /// Says what waits as far as the conversation has room for it.
-    pub(super) fn say_waiting(&mut self, talk: &mut Talk) {
-        if !self.waiting.is_empty() && !talk.outbound().has_room() {
-            talk.outbound_mut().forget_queued();
-            self.mine.retain(|mine| !mine.queued);
-        }
-        while talk.outbound().has_room()
-            && let Some((room, content)) = self.waiting.pop_front()
-        {
-            self.waiting_bytes -= size(&content);
-            let id = MessageId::new();
-            self.mine.push_back(Mine {
-                id,
-                room: room.clone(),
-                text: describe(&content),
-                said: Instant::now(),
-                queued: false,
-                shown: false,
-            });
-            talk.say(id, room, content, Until::Committed);
-        }
-    }
-
-    /// How many messages are not durable on this host yet, as far as is known.
-    pub(super) fn unaccepted(&self, talk: &Talk) -> usize {
-        self.waiting.len() + talk.outbound().unaccepted()
     }
 
     /// Moves read markers to what is on the terminal now.
@@ -384,43 +315,6 @@ impl Desk {
         self.tell_pending(talk, now);
     }
 
-    fn tell_pending(&mut self, talk: &Talk, now: Instant) {
-        let offline = match &self.link {
-            Some(LinkStatus::LocalOnly) => {
-                Some("this host has no server: kept until `chat join HOST` names one")
-            }
-            Some(LinkStatus::Waiting { .. } | LinkStatus::Connecting { .. }) => {
-                Some("kept on this host until the server has it")
-            }
-            Some(LinkStatus::Online { .. }) | None => None,
-        };
-        let mut lines = Vec::new();
-        for mine in self.mine.iter_mut().filter(|mine| !mine.shown) {
-            let is_local = mine.room.is_local_to(&talk.me().host);
-            let away = offline.filter(|_| mine.queued && !is_local);
-            if now < mine.said + PENDING_AFTER && away.is_none() {
-                continue;
-            }
-            mine.shown = true;
-            let why = match (away, mine.queued) {
-                (Some(why), _) => why,
-                (None, true) => "kept on this host until the server has it",
-                (None, false) => "not accepted by the agent yet",
-            };
-            let text = render::lines(&mine.text, 3);
-            let to = if mine.room == self.current {
-                String::new()
-            } else {
-                format!("{}: ", transcript::label(&mine.room, talk.me()))
-            };
-            lines.push(format!("{to}{text}  (pending: {why})"));
-        }
-        for line in lines {
-            let line = self.own_line(".. ", &line);
-            self.backlog.push(line);
-        }
-    }
-
     /// The room as the person knows it; a conversation with one person has a mark of its own.
     pub(super) fn label(&self, room: &Room, me: &UserName) -> String {
         transcript::label(room, me)
@@ -430,18 +324,4 @@ impl Desk {
 /// The time, by this host's clock.
 pub(super) fn now() -> Timestamp {
     Timestamp::from(SystemTime::now())
-}
-
-/// Bytes of words.
-fn size(content: &Content) -> usize {
-    content.text().map_or(0, str::len)
-}
-
-/// What a message of one's own says, while it is on its way.
-pub(super) fn describe(content: &Content) -> String {
-    match content {
-        Content::Delete { .. } => "(take a message back)".to_owned(),
-        Content::React { emoji, .. } => format!("({emoji})"),
-        content => content.text().unwrap_or_default().to_owned(),
-    }
 }
