@@ -27,8 +27,8 @@ struct Away {
 #[derive(Debug)]
 struct Over {
     to: Timestamp,
+    at: Instant,
     due: Instant,
-    latest: Instant,
 }
 
 /// What a time without a server came to.
@@ -59,8 +59,8 @@ impl Absence {
         if let Some(away) = &mut self.0 {
             away.over.get_or_insert(Over {
                 to: now,
+                at: instant,
                 due: instant + SETTLED_AFTER,
-                latest: instant + LONGEST,
             });
         }
     }
@@ -68,29 +68,31 @@ impl Absence {
     /// A message that crosses hosts was shown. It may be here before it is known that the server
     /// is back.
     pub(super) fn take(&mut self, message: &Committed, is_mine: bool, instant: Instant) {
-        let Some(Away {
-            from,
-            sent,
-            received,
-            over,
-        }) = &mut self.0
-        else {
+        let Some(away) = &mut self.0 else {
             return;
         };
-        let meanwhile = |at| *from <= at && over.as_ref().is_none_or(|over| at <= over.to);
+        let to = away.over.as_ref().map(|over| over.to);
+        let meanwhile = |at| away.from <= at && to.is_none_or(|to| at <= to);
         // A message of another host that waited there, too, is committed after the end of it.
         if meanwhile(message.sent_at) || (!is_mine && meanwhile(message.committed_at)) {
-            *(if is_mine { sent } else { received }) += 1;
-            if let Some(over) = over {
-                over.due = instant + SETTLED_AFTER;
-            }
+            away.count(is_mine, instant);
+        }
+    }
+
+    /// As [`Absence::take`] for a message that was said here: then, also if the agent took it only
+    /// when that was over.
+    pub(super) fn take_mine(&mut self, said: Instant, instant: Instant) {
+        if let Some(away) = &mut self.0
+            && away.over.as_ref().is_none_or(|over| said <= over.at)
+        {
+            away.count(true, instant);
         }
     }
 
     /// When there may be something to tell.
     pub(super) fn due(&self) -> Option<Instant> {
         let over = self.0.as_ref()?.over.as_ref()?;
-        Some(over.due.min(over.latest))
+        Some(over.due.min(over.at + LONGEST))
     }
 
     /// What it came to, once, when that is known.
@@ -110,6 +112,19 @@ impl Absence {
             sent,
             received,
         })
+    }
+}
+
+impl Away {
+    fn count(&mut self, is_mine: bool, instant: Instant) {
+        *(if is_mine {
+            &mut self.sent
+        } else {
+            &mut self.received
+        }) += 1;
+        if let Some(over) = &mut self.over {
+            over.due = instant + SETTLED_AFTER;
+        }
     }
 }
 
@@ -182,8 +197,11 @@ mod tests {
         absence.take(&message(16), true, start);
         assert_eq!(absence.due(), None);
         absence.end(at(20), start);
-        let summary = absence.summary(start + SETTLED_AFTER).unwrap();
-        assert_eq!((summary.sent, summary.received), (1, 1));
+        // Typed meanwhile, taken by the agent after that; and typed after that.
+        absence.take_mine(start, start + SETTLED_AFTER / 2);
+        absence.take_mine(start + SETTLED_AFTER / 2, start + SETTLED_AFTER / 2);
+        let summary = absence.summary(start + SETTLED_AFTER * 2).unwrap();
+        assert_eq!((summary.sent, summary.received), (2, 1));
     }
 
     #[test]

@@ -104,8 +104,13 @@ impl Desk {
     fn show(&mut self, talk: &Talk, message: &Committed) {
         let me = talk.me().clone();
         let is_mine = message.author == me;
+        let mine = self.mine.iter().position(|mine| mine.id == message.id);
+        let mine = mine.and_then(|index| self.mine.remove(index));
         if !message.room.is_local_to(&me.host) {
-            self.absence.take(message, is_mine, Instant::now());
+            match &mine {
+                Some(mine) => self.absence.take_mine(mine.said, Instant::now()),
+                None => self.absence.take(message, is_mine, Instant::now()),
+            }
         }
         let at = talk.follow().reached(&message.room);
         let cursor = at.map(|Cursor { epoch, .. }| Cursor {
@@ -120,8 +125,6 @@ impl Desk {
             return;
         }
         self.tell_noise();
-        let mine = self.mine.iter().position(|mine| mine.id == message.id);
-        let mine = mine.and_then(|index| self.mine.remove(index));
         let remark = match mine {
             Some(mine) if mine.shown => "  (delivered)",
             _ => "",
