@@ -101,6 +101,9 @@ mod tests {
         let mut expected = vec!["chat.1".to_owned()];
         for verb in Cli::command().get_subcommands() {
             expected.push(format!("chat-{}.1", verb.get_name()));
+            for word in verb.get_subcommands() {
+                expected.push(format!("chat-{}-{}.1", verb.get_name(), word.get_name()));
+            }
         }
         let files: Vec<&str> = pages.iter().map(|page| &*page.file).collect();
         assert_eq!(files, expected);
@@ -113,9 +116,12 @@ mod tests {
                 .unwrap_or_default();
             assert_eq!(said, name, "{file}");
             assert!(!what.is_empty(), "{file}");
-            let synopsis = section(&text, "SYNOPSIS").replace("\\-", "-");
-            let first_word = name.replace('-', " ");
-            assert!(synopsis.contains(&first_word), "{file}: {synopsis:?}");
+            // Words are told apart by spaces, and some have a dash of their own.
+            let synopsis = section(&text, "SYNOPSIS")
+                .replace("\\-", " ")
+                .replace('-', " ");
+            let words = name.replace('-', " ");
+            assert!(synopsis.contains(&words), "{file}: {synopsis:?}");
             assert!(!section(&text, "DESCRIPTION").is_empty(), "{file}");
         }
     }
