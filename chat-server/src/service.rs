@@ -202,6 +202,12 @@ impl Service {
     /// Finds out who is at the other end of `stream` and serves them.
     async fn meet(self, stream: TcpStream, place: Place) {
         let stop = self.stop_token();
+        let Door::Tls { keys, register } = &self.shared.door else {
+            // There is nothing to guess.
+            let deadline = Instant::now() + HANDSHAKE_TIMEOUT;
+            return connection::run(stream, Identity::Plaintext, Some(place), deadline, self).await;
+        };
+        let (keys, register) = (Arc::clone(keys), register.clone());
         let delayed = async {
             if place.delay() > Duration::ZERO {
                 sleep(place.delay()).await;
@@ -211,10 +217,6 @@ impl Service {
             return;
         }
         let deadline = Instant::now() + HANDSHAKE_TIMEOUT;
-        let Door::Tls { keys, register } = &self.shared.door else {
-            return connection::run(stream, Identity::Plaintext, Some(place), deadline, self).await;
-        };
-        let (keys, register) = (Arc::clone(keys), register.clone());
         let meeting = timeout_at(deadline, identity::meet(stream, &keys, &register));
         let Some(met) = stop.run_until_cancelled(meeting).await else {
             return;

@@ -344,9 +344,6 @@ fn enrol(
 
 /// What a new name could be taken for, if it could.
 fn deception(tables: &Connection, host: &HostName) -> Result<Option<String>, StoreError> {
-    if likeness::mixes_scripts(host.as_str()) {
-        return Ok(Some("mixes letters of several scripts".to_owned()));
-    }
     let sql = "SELECT host FROM agents WHERE revoked_at IS NULL AND host <> ?1";
     let mut statement = tables.prepare_cached(sql)?;
     let mut rows = statement.query([host.as_str()])?;

@@ -175,14 +175,9 @@ async fn a_host_s_name_is_not_taken_for_another_s() {
         .enrol(key(1), host("mike"), invitation(1))
         .await
         .unwrap();
-    for (name, why) in [
-        ("rnike", "looks like mike"),
-        ("b\u{43e}b", "several scripts"),
-    ] {
-        let refused = register.enrol(key(2), host(name), invitation(1)).await;
-        let refused = refused.unwrap_err().to_string();
-        assert!(refused.contains(why), "{refused}");
-    }
+    let refused = register.enrol(key(2), host("rnike"), invitation(1)).await;
+    let refused = refused.unwrap_err().to_string();
+    assert!(refused.contains("looks like mike"), "{refused}");
     let (invitations, _) = register.invitations(None).await.unwrap();
     assert_eq!(invitations[0].uses_left, 8);
 }
