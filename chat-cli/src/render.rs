@@ -185,9 +185,11 @@ pub fn name_seen_by(user: &UserName, me: &UserName) -> String {
         user.to_string()
     };
     // Another host's agent need not be as careful with new names as one's own.
-    let is_mixed =
-        likeness::mixes_scripts(user.nick.as_str()) || likeness::mixes_scripts(user.host.as_str());
-    if is_mixed { format!("{name}(?)") } else { name }
+    if likeness::mixes_scripts(user.nick.as_str()) {
+        format!("{name}(?)")
+    } else {
+        name
+    }
 }
 
 /// One word for an availability.
