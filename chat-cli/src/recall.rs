@@ -13,7 +13,16 @@ const ROOMS: usize = 256;
 /// What was said last in each room, as far as this program has shown it.
 #[derive(Debug, Default)]
 pub struct Recall {
-    rooms: HashMap<Room, VecDeque<Said>>,
+    rooms: HashMap<Room, Talk>,
+}
+
+/// The last messages of one room.
+#[derive(Debug, Default)]
+struct Talk {
+    /// Those of its log, oldest first.
+    said: VecDeque<Said>,
+    /// Own ones that are not in the log yet, oldest first: they come behind all that is there.
+    pending: VecDeque<Said>,
 }
 
 /// A message that was said.
@@ -23,6 +32,9 @@ pub struct Said {
     pub id: MessageId,
     /// Who said it, and its beginning.
     pub quote: Quote,
+    /// Whether its author took it back, or is about to: it keeps its place, so that no other is
+    /// meant by mistake.
+    pub taken_back: bool,
 }
 
 /// Which of the last messages is meant.
@@ -40,54 +52,127 @@ impl Recall {
     /// An edit or deletion by the message's own author changes what is remembered of it.
     pub fn take(&mut self, message: &Committed) -> Option<Quote> {
         let content = message.body.decode().ok()?;
-        if self.rooms.len() >= ROOMS && !self.rooms.contains_key(&message.room) {
-            let other = self.rooms.keys().next().cloned();
-            other.and_then(|other| self.rooms.remove(&other));
-        }
-        let said = self.rooms.entry(message.room.clone()).or_default();
+        let Talk { said, pending } = self.room(&message.room);
+        let waited = pending.iter().position(|one| one.id == message.id);
+        let waited = waited.and_then(|index| pending.remove(index));
         let about = content
             .about()
             .and_then(|id| said.iter().position(|one| one.id == id));
         let quote = about.map(|index| said[index].quote.clone());
+        let quote = quote.filter(|quote| !quote.excerpt.is_empty());
+        let is_by_author = |said: &Said| said.quote.author == message.author;
         match (&content, about) {
-            // A room that is opened again begins with messages that were there before.
-            (Content::Text(text) | Content::Action(text) | Content::Reply { text, .. }, _)
-                if said.iter().all(|one| one.id != message.id) =>
-            {
-                if said.len() == PER_ROOM {
-                    said.pop_front();
+            (Content::Edit { text, .. }, Some(index)) if is_by_author(&said[index]) => {
+                // Whoever edits what they took back does not say it again.
+                if quote.is_some() {
+                    said[index].quote.excerpt = excerpt(text);
                 }
-                let (author, excerpt) = (message.author.clone(), excerpt(text));
-                let quote = Quote { author, excerpt };
-                let id = message.id;
-                said.push_back(Said { id, quote });
             }
-            (Content::Edit { text, .. }, Some(index))
-                if said[index].quote.author == message.author =>
-            {
-                said[index].quote.excerpt = excerpt(text);
+            (Content::Delete { .. }, Some(index)) if is_by_author(&said[index]) => {
+                said[index].taken_back = true;
+                said[index].quote.excerpt.clear();
             }
-            (Content::Delete { .. }, Some(index)) if said[index].quote.author == message.author => {
-                said.remove(index);
+            // A room that is opened again begins with messages that were there before.
+            _ if said.iter().all(|one| one.id != message.id) => {
+                let one = Said::new(message.id, &message.author, &content);
+                if let Some(one) = waited.or(one) {
+                    remember(said, one);
+                }
             }
             _ => {}
         }
         quote
     }
 
-    /// The message of `room` that is meant, among those by `me` or among those by others.
+    /// Notes what `me` says, which is not in the room's log yet.
+    pub fn say(&mut self, id: MessageId, room: &Room, me: &UserName, content: &Content) {
+        let talk = self.room(room);
+        if let Content::Delete { of } = content {
+            talk.set_taken_back(*of, true);
+        } else if let Some(one) = Said::new(id, me, content)
+            && talk.all().all(|other| other.id != id)
+        {
+            remember(&mut talk.pending, one);
+        }
+    }
+
+    /// Notes that what was said will never be in the room's log.
+    pub fn refused(&mut self, id: MessageId, room: &Room, content: &Content) {
+        let talk = self.room(room);
+        talk.pending.retain(|one| one.id != id);
+        if let Content::Delete { of } = content {
+            talk.set_taken_back(*of, false);
+        }
+    }
+
+    /// The message of `room` that is meant, among those by `me` or among those by others. Of
+    /// others none that was taken back.
     #[must_use]
     pub fn find(&self, room: &Room, which: &Which, me: &UserName, mine: bool) -> Option<&Said> {
-        let said = self.rooms.get(room)?;
-        let mut candidates = said
-            .iter()
+        let mut candidates = self
+            .rooms
+            .get(room)?
+            .all()
             .rev()
-            .filter(|one| (one.quote.author == *me) == mine);
+            .filter(|one| (one.quote.author == *me) == mine && (mine || !one.taken_back));
         match which {
             Which::Back(number) => candidates.nth(number.checked_sub(1)?),
             Which::By(nick) => candidates.find(|one| one.quote.author.nick == *nick),
         }
     }
+
+    /// Message `id` of `room`, if it is remembered.
+    #[must_use]
+    pub fn get(&self, room: &Room, id: MessageId) -> Option<&Said> {
+        self.rooms.get(room)?.all().find(|one| one.id == id)
+    }
+
+    fn room(&mut self, room: &Room) -> &mut Talk {
+        if self.rooms.len() >= ROOMS && !self.rooms.contains_key(room) {
+            let other = self.rooms.keys().next().cloned();
+            other.and_then(|other| self.rooms.remove(&other));
+        }
+        self.rooms.entry(room.clone()).or_default()
+    }
+}
+
+impl Talk {
+    fn all(&self) -> impl DoubleEndedIterator<Item = &Said> {
+        self.said.iter().chain(&self.pending)
+    }
+
+    fn set_taken_back(&mut self, id: MessageId, taken_back: bool) {
+        let mut all = self.said.iter_mut().chain(&mut self.pending);
+        if let Some(one) = all.find(|one| one.id == id) {
+            one.taken_back = taken_back;
+        }
+    }
+}
+
+impl Said {
+    /// What is remembered of a message, if it is not about another one only.
+    fn new(id: MessageId, author: &UserName, content: &Content) -> Option<Self> {
+        let (Content::Text(text) | Content::Action(text) | Content::Reply { text, .. }) = content
+        else {
+            return None;
+        };
+        let quote = Quote {
+            author: author.clone(),
+            excerpt: excerpt(text),
+        };
+        Some(Self {
+            id,
+            quote,
+            taken_back: false,
+        })
+    }
+}
+
+fn remember(said: &mut VecDeque<Said>, one: Said) {
+    if said.len() == PER_ROOM {
+        said.pop_front();
+    }
+    said.push_back(one);
 }
 
 #[cfg(test)]
@@ -157,6 +242,40 @@ mod tests {
         assert_eq!(find(Which::By("bob".parse().unwrap()), false), Some(id(1)));
         assert_eq!(find(Which::Back(9), true), None);
         assert_eq!(find(Which::Back(0), true), None);
+    }
+
+    #[test]
+    fn the_newest_of_ones_own_is_the_one_that_waits() {
+        let mut recall = Recall::default();
+        let (me, room) = ("alice@ada".parse().unwrap(), "#ops".parse().unwrap());
+        recall.take(&says(1, "alice@ada", &text("there")));
+        recall.say(id(3), &room, &me, &text("oops"));
+        recall.say(id(4), &room, &me, &text("oh"));
+        recall.take(&says(2, "bob@bee", &text("hi")));
+        let newest = |recall: &Recall, back| {
+            let said = recall.find(&room, &Which::Back(back), &me, true);
+            said.map(|said| (said.id, said.taken_back))
+        };
+        assert_eq!(newest(&recall, 1), Some((id(4), false)));
+        let delete = Content::Delete { of: id(4) };
+        recall.say(id(5), &room, &me, &delete);
+        // It keeps its place, on its way and after it.
+        assert_eq!(newest(&recall, 1), Some((id(4), true)));
+        assert_eq!(newest(&recall, 2), Some((id(3), false)));
+        recall.take(&says(3, "alice@ada", &text("oops")));
+        recall.take(&says(4, "alice@ada", &text("oh")));
+        assert_eq!(newest(&recall, 1), Some((id(4), true)));
+        let quote = recall.take(&says(5, "alice@ada", &delete)).unwrap();
+        assert_eq!(quote.excerpt, "oh");
+        assert_eq!(newest(&recall, 1), Some((id(4), true)));
+        assert_eq!(newest(&recall, 3), Some((id(1), false)));
+        // What is refused was never said, or never taken back.
+        let delete = Content::Delete { of: id(3) };
+        recall.say(id(6), &room, &me, &delete);
+        recall.say(id(7), &room, &me, &text("never"));
+        recall.refused(id(6), &room, &delete);
+        recall.refused(id(7), &room, &text("never"));
+        assert_eq!(newest(&recall, 2), Some((id(3), false)));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use super::{
     NEWEST,
     desk::{Desk, Question, Talk, now},
     noise::Change,
-    saying::{Mine, describe},
+    saying::Mine,
 };
 use crate::{
     conversation::Happening,
@@ -175,12 +175,14 @@ impl Desk {
             }
             Fate::Refused {
                 id,
+                room,
                 reason,
                 content,
-                ..
             } => {
                 self.mine.retain(|mine| mine.id != id);
-                self.note(&format!("not sent: {reason}: {}", describe(&content)));
+                let text = self.describe(&room, &content, talk.me());
+                self.transcript.recall.refused(id, &room, &content);
+                self.note(&format!("not sent: {reason}: {text}"));
             }
         }
     }

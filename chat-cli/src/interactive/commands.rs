@@ -39,22 +39,22 @@ impl Desk {
             Command::Say(text) => self.say_in(talk, here, Content::Text(text)),
             Command::Me(text) => self.say_in(talk, here, Content::Action(text)),
             Command::Reply(which, text) => {
-                if let Some(to) = self.which(talk, &which, false) {
+                if let Some(to) = self.which_of_others(talk, &which) {
                     self.say_in(talk, here, Content::Reply { to, text });
                 }
             }
             Command::Edit(which, text) => {
-                if let Some(of) = self.which(talk, &which, true) {
+                if let Some(of) = self.which_of_mine(talk, &which) {
                     self.say_in(talk, here, Content::Edit { of, text });
                 }
             }
             Command::Delete(which) => {
-                if let Some(of) = self.which(talk, &which, true) {
+                if let Some(of) = self.which_of_mine(talk, &which) {
                     self.say_in(talk, here, Content::Delete { of });
                 }
             }
             Command::React { which, emoji, on } => {
-                if let Some(to) = self.which(talk, &which, false) {
+                if let Some(to) = self.which_of_others(talk, &which) {
                     let emoji = with_emoji(&emoji);
                     self.say_in(talk, here, Content::React { to, emoji, on });
                 }
@@ -157,20 +157,36 @@ impl Desk {
         }
     }
 
-    /// The message that is meant, among one's own or among those of others; says so if there is
-    /// none.
-    fn which(&mut self, talk: &Talk, which: &Which, mine: bool) -> Option<MessageId> {
+    /// The message of somebody else that is meant; says so if there is none.
+    fn which_of_others(&mut self, talk: &Talk, which: &Which) -> Option<MessageId> {
         let recall = &self.transcript.recall;
-        let found = recall.find(&self.current, which, talk.me(), mine);
+        let found = recall.find(&self.current, which, talk.me(), false);
         let id = found.map(|said| said.id);
         if id.is_none() {
-            self.note(if mine {
-                "there is no such message of yours in this room"
-            } else {
-                "there is no such message of somebody else in this room"
-            });
+            self.note("there is no such message of somebody else in this room");
         }
         id
+    }
+
+    /// The message of one's own that is meant, on its way or not; says so if there is none, or
+    /// not any more.
+    fn which_of_mine(&mut self, talk: &Talk, which: &Which) -> Option<MessageId> {
+        let recall = &self.transcript.recall;
+        match recall.find(&self.current, which, talk.me(), true) {
+            Some(said) if said.taken_back => {
+                let before = match which {
+                    Which::Back(number) => format!("; ^{} is the one before", number + 1),
+                    Which::By(_) => String::new(),
+                };
+                self.note(&format!("you took that message back already{before}"));
+                None
+            }
+            Some(said) => Some(said.id),
+            None => {
+                self.note("there is no such message of yours in this room");
+                None
+            }
+        }
     }
 
     /// Goes to another room that is open; stays where there is no such room.

@@ -80,7 +80,7 @@ pub(super) struct Desk {
     /// Own messages that are not in their room's log yet, oldest first.
     pub(super) mine: VecDeque<Mine>,
     /// What was typed while the conversation had no room for it, oldest first.
-    pub(super) waiting: VecDeque<(Room, Content)>,
+    pub(super) waiting: VecDeque<(MessageId, Room, Content)>,
     pub(super) waiting_bytes: usize,
     /// Rooms whose read marker is being moved, and where it must be moved after that.
     pub(super) marking: HashMap<Room, Option<Cursor>>,

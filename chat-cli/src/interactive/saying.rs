@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{outbound::Until, render};
 use protocol::{
-    Content, MessageId, Room,
+    Content, MessageId, Room, UserName,
     local::{From, LinkStatus},
 };
 use std::time::Duration;
@@ -43,7 +43,7 @@ impl Desk {
         }
         let bytes = size(&content);
         if self.waiting_bytes + bytes > WAITING_BYTES {
-            let text = describe(&content);
+            let text = self.describe(&room, &content, talk.me());
             return self.note(&format!("not sent, too much waits for the agent: {text}"));
         }
         if !talk.follow().contains(&room) {
@@ -51,7 +51,9 @@ impl Desk {
             talk.read(room.clone(), From::Unread(NEWEST));
         }
         self.waiting_bytes += bytes;
-        self.waiting.push_back((room, content));
+        let id = MessageId::new();
+        self.transcript.recall.say(id, &room, talk.me(), &content);
+        self.waiting.push_back((id, room, content));
         self.say_waiting(talk);
     }
 
@@ -62,14 +64,13 @@ impl Desk {
             self.mine.retain(|mine| !mine.queued);
         }
         while talk.outbound().has_room()
-            && let Some((room, content)) = self.waiting.pop_front()
+            && let Some((id, room, content)) = self.waiting.pop_front()
         {
             self.waiting_bytes -= size(&content);
-            let id = MessageId::new();
             self.mine.push_back(Mine {
                 id,
                 room: room.clone(),
-                text: describe(&content),
+                text: self.describe(&room, &content, talk.me()),
                 said: Instant::now(),
                 queued: false,
                 shown: false,
@@ -120,18 +121,29 @@ impl Desk {
             self.backlog.push(line);
         }
     }
+
+    /// What a message of one's own says, while it is on its way; what it is about is named.
+    pub(super) fn describe(&self, room: &Room, content: &Content, me: &UserName) -> String {
+        let about = content.about();
+        let said = about.and_then(|id| self.transcript.recall.get(room, id));
+        let quote = said.map(|said| &said.quote);
+        let words = quote.map_or("an earlier message", |quote| &quote.excerpt);
+        match content {
+            Content::Delete { .. } => format!("take back: {words}"),
+            Content::Edit { text, .. } => format!("{text} (edit of: {words})"),
+            Content::React { emoji, on, .. } => {
+                let verb = if *on { "" } else { "(no more) " };
+                let of = quote.map_or(String::new(), |quote| {
+                    format!("{}: ", render::name_seen_by(&quote.author, me))
+                });
+                format!("{verb}{emoji} → {of}{words}")
+            }
+            content => content.text().unwrap_or_default().to_owned(),
+        }
+    }
 }
 
 /// Bytes of words.
 fn size(content: &Content) -> usize {
     content.text().map_or(0, str::len)
-}
-
-/// What a message of one's own says, while it is on its way.
-pub(super) fn describe(content: &Content) -> String {
-    match content {
-        Content::Delete { .. } => "(take a message back)".to_owned(),
-        Content::React { emoji, .. } => format!("({emoji})"),
-        content => content.text().unwrap_or_default().to_owned(),
-    }
 }

@@ -1,6 +1,6 @@
 //! What a person's commands do, as they and others see it.
 
-use crate::harness::{Agent, Terminal, chat, said};
+use crate::harness::{Agent, Server, Terminal, chat, said};
 use std::path::Path;
 
 /// Two people in the lobby who both know that the other is there.
@@ -29,7 +29,9 @@ fn what_is_done_to_a_message_is_seen_by_all() {
         ('b', "/unreact :tada:", "bob  (no more) 🎉 → alice: two\r\n"),
         ('a', "/edit ^2 One", "alice  One (edited, was: one)\r\n"),
         ('a', "/delete", "alice  (took back: two)\r\n"),
-        ('a', "/delete ^9", "there is no such message of yours"),
+        ('a', "/delete", "-- you took that message back already; ^2"),
+        ('a', "/edit no", "-- you took that message back already; ^2"),
+        ('a', "/delete ^9", "-- there is no such message of yours"),
         ('b', "//me waves", "bob  /me waves\r\n"),
     ] {
         let (by, other) = match who {
@@ -40,7 +42,7 @@ fn what_is_done_to_a_message_is_seen_by_all() {
             by.keys(&format!("{keys}\r"));
         }
         by.expect(seen);
-        if !seen.starts_with("there is") {
+        if !seen.starts_with("-- ") {
             other.expect(seen);
         }
     }
@@ -124,6 +126,36 @@ fn what_waits_for_another_room_says_for_which() {
     alice.expect("#ops> ");
     alice.keys("here\r");
     alice.expect(".. here  (pending: ");
+    alice.keys("\x04");
+    alice.end();
+}
+
+#[test]
+fn what_waits_is_changed_and_taken_back_before_what_is_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let _agent = Agent(dir.path());
+    let mut server = Server::start(dir.path());
+    let mut alice = Terminal::open(dir.path(), "alice");
+    alice.expect("&lobby> ");
+    chat(dir.path(), "alice", &["join", &server.link], "");
+    alice.expect("-- connected to server");
+    alice.keys("/join #ops\rthere\r");
+    alice.expect("alice  there\r\n");
+    server.kill();
+    alice.expect("what you say in #rooms is kept here meanwhile");
+    alice.keys("teh word\r");
+    alice.expect(".. teh word  (pending: ");
+    alice.keys("/edit the word\r");
+    alice.expect(".. the word (edit of: teh word)  (pending: ");
+    alice.keys("oops\r");
+    alice.expect(".. oops  (pending: ");
+    alice.keys("/delete\r");
+    alice.expect(".. take back: oops  (pending: ");
+    alice.keys("/edit no\r");
+    alice.expect("-- you took that message back already");
+    server.come_back();
+    alice.expect("the word (edited, was: teh word)  (delivered)\r\n");
+    alice.expect("(took back: oops)  (delivered)\r\n");
     alice.keys("\x04");
     alice.end();
 }
