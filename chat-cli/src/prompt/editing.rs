@@ -26,6 +26,8 @@ pub(super) struct Editing {
     shared: Arc<Shared>,
     /// Set by a key that ends a line for another room.
     carried: Arc<Mutex<Option<Carried>>>,
+    /// Set by a key that ends a line with a command of which only the beginning is shown.
+    accepted: Arc<Mutex<Option<String>>>,
 }
 
 impl Editing {
@@ -36,12 +38,14 @@ impl Editing {
     ) -> io::Result<Self> {
         let history = SharedHistory::default();
         let carried = Arc::default();
+        let accepted = Arc::default();
         let keys = Keys {
             typed: typed.clone(),
             history: history.clone(),
             shared: Arc::clone(&shared),
             carried: Arc::clone(&carried),
             asked: Mutex::default(),
+            accepted: Arc::clone(&accepted),
         };
         let mut editor = Editor::with_history(config, history).map_err(io::Error::other)?;
         editor.set_helper(Some(Assistant {
@@ -54,6 +58,7 @@ impl Editing {
             typed,
             shared,
             carried,
+            accepted,
         })
     }
 
@@ -85,7 +90,7 @@ impl Editing {
             let (left, right) = std::mem::take(&mut half_typed);
             let line = self.editor.readline_with_initial(&label, (&left, &right));
             self.shared.gate.close();
-            let carried = self.take_carried();
+            let carried = take(&self.carried);
             let (what, goes_on) = match (line, carried) {
                 (Ok(_), Some(Carried { to, left, right })) => {
                     self.shared.screen.take_back();
@@ -93,6 +98,7 @@ impl Editing {
                     (Typed::Switch(to), true)
                 }
                 (Ok(line), None) => {
+                    let line = take(&self.accepted).unwrap_or(line);
                     let complaint = self.editor.history().remember(&line);
                     self.tell(complaint);
                     (Typed::Command(line), true)
@@ -112,11 +118,10 @@ impl Editing {
             let _ = self.typed.blocking_send(Typed::Notice(complaint));
         }
     }
+}
 
-    fn take_carried(&self) -> Option<Carried> {
-        let mut carried = self.carried.lock().unwrap_or_else(PoisonError::into_inner);
-        carried.take()
-    }
+fn take<T>(slot: &Mutex<Option<T>>) -> Option<T> {
+    slot.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
 
 /// How the editor behaves.

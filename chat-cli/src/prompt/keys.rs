@@ -4,16 +4,43 @@
 //! Its other table does not; there all that is different from plain typing is said here.
 
 use super::{Shared, Typed, Which, history::SharedHistory, modes::suspend};
+use crate::render::{excerpt, line as cleaned};
 use rustyline::{
     Anchor, At, Cmd, ConditionalEventHandler, Event, EventContext, KeyCode as K, KeyEvent as E,
     Modifiers as M, Movement, RepeatCount, Word,
 };
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::mpsc;
 
 /// Lines, and bytes, of a text that is sent without asking; more is rarely meant to be one message.
 const LARGE_LINES: usize = 20;
 const LARGE_BYTES: usize = 4 * 1024;
+
+/// A large text that it was asked about: its beginning stands for it, so that the question is
+/// seen however tall the text is.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Asked {
+    whole: String,
+    shown: String,
+}
+
+impl Asked {
+    fn new(whole: &str, rest: &str) -> Self {
+        Self {
+            whole: whole.to_owned(),
+            shown: format!(
+                "{} [{rest}]",
+                cleaned(excerpt(whole).trim_end_matches('…').trim_end())
+            ),
+        }
+    }
+
+    /// The line with the whole text in it again.
+    fn expand(&self, line: &str) -> String {
+        let behind = line.strip_prefix(&self.shown);
+        behind.map_or_else(|| line.to_owned(), |behind| self.whole.clone() + behind)
+    }
+}
 
 /// A half-typed line that goes on under another prompt.
 #[derive(Debug, PartialEq, Eq)]
@@ -33,7 +60,9 @@ pub(super) struct Keys {
     /// Why the editing ends, if it is not by a command.
     pub(super) carried: Arc<Mutex<Option<Carried>>>,
     /// A large text that it was asked about.
-    pub(super) asked: Mutex<Option<String>>,
+    pub(super) asked: Mutex<Option<Asked>>,
+    /// A large command that it was asked about, and that is accepted.
+    pub(super) accepted: Arc<Mutex<Option<String>>>,
 }
 
 impl ConditionalEventHandler for Keys {
@@ -45,6 +74,9 @@ impl ConditionalEventHandler for Keys {
         ctx: &EventContext<'_>,
     ) -> Option<Cmd> {
         let key = *event.get(0)?;
+        if let Some(whole) = self.changed_within(key, ctx) {
+            return Some(Cmd::Replace(Movement::WholeBuffer, Some(whole)));
+        }
         match key {
             E(K::Enter, M::NONE) | E(K::Char('J'), M::CTRL) => Some(self.enter(ctx.line())),
             E(K::Char(digit @ '1'..='9'), M::ALT) => {
@@ -65,12 +97,21 @@ impl ConditionalEventHandler for Keys {
 
 impl Keys {
     fn enter(&self, line: &str) -> Cmd {
-        if let Some(question) = self.question(line) {
+        let asked = self.asked().take();
+        let is_answered = asked.as_ref().is_some_and(|asked| asked.shown == line);
+        let line = &asked.map_or_else(|| line.to_owned(), |asked| asked.expand(line));
+        if !is_answered && let Some((question, asked)) = question(line) {
+            let shown = asked.shown.clone();
+            *self.asked() = Some(asked);
             // Nobody may be left to ask.
             let _ = self.typed.blocking_send(Typed::Notice(question));
-            return Cmd::Noop;
+            return Cmd::Replace(Movement::WholeBuffer, Some(shown));
         }
         if line.starts_with('/') && !line.starts_with("//") {
+            if is_answered {
+                let mut accepted = self.accepted.lock().unwrap_or_else(PoisonError::into_inner);
+                *accepted = Some(line.clone());
+            }
             self.shared.gate.close();
             return Cmd::AcceptLine;
         }
@@ -102,28 +143,40 @@ impl Keys {
         Cmd::Repaint
     }
 
-    /// What to ask before a large text is sent; nothing if the same was asked already.
-    fn question(&self, line: &str) -> Option<String> {
-        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
-        let answered = asked.take().is_some_and(|asked| asked == line);
-        let lines = line.trim_end().lines().count();
-        if answered || (lines <= LARGE_LINES && line.len() <= LARGE_BYTES) {
+    fn asked(&self) -> MutexGuard<'_, Option<Asked>> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The whole text again, if a key is to change what only stands for it. It may be gone on with
+    /// at its end.
+    fn changed_within(&self, key: E, ctx: &EventContext<'_>) -> Option<String> {
+        let line = ctx.line();
+        let at_end = ctx.pos() == line.len();
+        let stays = match key {
+            E(K::Char(_), M::NONE | M::SHIFT) => at_end,
+            E(K::Char(c), M::CTRL) => matches!(c, 'C' | 'J' | 'L' | 'N' | 'P' | 'U' | 'Z'),
+            E(K::Enter, M::NONE) | E(K::BracketedPasteStart, _) | E(K::Char('1'..='9'), M::ALT) => {
+                true
+            }
+            _ => false,
+        };
+        if stays {
             return None;
         }
-        *asked = Some(line.to_owned());
-        let lines = match lines {
-            1 => "1 line".to_owned(),
-            lines => format!("{lines} lines"),
-        };
-        let kib = line.len().div_ceil(1024);
-        Some(format!(
-            "that is {lines}, {kib} KiB: Enter again sends it, Ctrl-U drops it"
-        ))
+        let mut asked = self.asked();
+        let one = asked.take_if(|asked| line.starts_with(&asked.shown))?;
+        Some(one.expand(line))
     }
 
     /// Ends this line for a prompt of another room; what was typed goes along.
     fn switch(&self, to: Which, ctx: &EventContext<'_>) -> Cmd {
-        let (left, right) = ctx.line().split_at(ctx.pos());
+        let asked = self.asked().take();
+        let line = asked.as_ref().map(|asked| asked.expand(ctx.line()));
+        let line = line.filter(|line| line != ctx.line());
+        let (left, right) = match &line {
+            Some(whole) => (whole.as_str(), ""),
+            None => ctx.line().split_at(ctx.pos()),
+        };
         let carried = Carried {
             to,
             left: left.to_owned(),
@@ -133,6 +186,24 @@ impl Keys {
         self.shared.gate.close();
         Cmd::AcceptLine
     }
+}
+
+/// What to ask before a large text is sent, and what stands for it meanwhile.
+fn question(line: &str) -> Option<(String, Asked)> {
+    let lines = line.trim_end().lines().count();
+    if lines <= LARGE_LINES && line.len() <= LARGE_BYTES {
+        return None;
+    }
+    let size = match line.len() {
+        bytes @ ..1024 => format!("{bytes} bytes"),
+        bytes => format!("{} KiB", bytes.div_ceil(1024)),
+    };
+    let (count, rest) = match lines {
+        1 => ("1 line".to_owned(), size.clone()),
+        lines => (format!("{lines} lines"), format!("+{} lines", lines - 1)),
+    };
+    let question = format!("that is {count}, {size}: Enter again sends it, Ctrl-U drops it");
+    Some((question, Asked::new(line, &rest)))
 }
 
 /// What a key does to the line, if it is not what the editor does by itself.

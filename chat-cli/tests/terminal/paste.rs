@@ -40,27 +40,41 @@ fn a_large_paste_is_sent_only_at_a_second_enter() {
     alice.keys(&paste(&long));
     alice.expect("line 21");
     alice.keys("\r");
-    alice.expect("-- that is 21 lines, 1 KiB: Enter again sends it, Ctrl-U drops it");
-    alice.expect("line 21");
-    // Changed, it is asked again.
+    // Its beginning stands for it meanwhile: the question is not driven out of the window.
+    alice.expect("-- that is 21 lines, 158 bytes: Enter again sends it, Ctrl-U drops it");
+    alice.expect("&lobby> line 1 [+20 lines]");
+    // Gone on with, it is asked again; changed within, it is shown again.
     alice.keys("!\r");
-    alice.expect("-- that is 21 lines, 1 KiB");
+    alice.expect("-- that is 21 lines, 159 bytes");
+    alice.expect("&lobby> line 1 [+20 lines]");
+    alice.keys("\x1b[D");
     alice.expect("line 21!");
+    alice.keys("\r");
+    alice.expect("-- that is 21 lines, 159 bytes");
+    alice.expect("&lobby> line 1 [+20 lines]");
     alice.keys("\r");
     alice.expect("alice  line 1\r\n");
     alice.keys(&paste(&wide));
     alice.keys("\r");
     alice.expect("-- that is 1 line, 5 KiB");
+    alice.expect(" wide [5 KiB]");
     // Dropped, it is gone.
     alice.keys("\x15small\r");
     alice.expect("alice  small");
+    alice.keys(&paste(&format!("/me {long}")));
+    alice.expect("line 21");
+    alice.keys("\r");
+    alice.expect("-- that is 21 lines, 162 bytes");
+    alice.expect("&lobby> /me line 1 [+20 lines]");
+    alice.keys("\r");
+    alice.expect("alice line 1\r\n");
     alice.keys(&paste(&long[..long.len() - 8]));
     alice.keys("\r");
     alice.expect("alice  line 1\r\n");
     let kept = long[..long.len() - 8].to_owned();
     assert_eq!(
         said(dir.path()),
-        [format!("{long}!"), "small".to_owned(), kept]
+        [format!("{long}!"), "small".to_owned(), long, kept]
     );
     alice.keys("\x04");
     alice.end();
