@@ -15,7 +15,7 @@ use crate::{
     verbs::pending,
 };
 use protocol::{
-    Availability, Committed, Cursor, Room,
+    Availability, Committed, Cursor, Room, UserName,
     local::{Event, From, LinkStatus, Refusal, Reply},
 };
 use std::time::Duration;
@@ -117,7 +117,7 @@ impl Desk {
             epoch,
             seq: message.seq,
         });
-        if self.ignored.includes(&message.author) && !is_mine {
+        if self.is_ignored(&message.author, &me) {
             // Read, but not shown.
             if let Some(cursor) = cursor {
                 self.backlog.mark(message.room.clone(), cursor);
@@ -246,7 +246,8 @@ impl Desk {
                 self.table(&listing::rooms(&rooms, &me, table_columns()));
                 self.and_more(more, "chat rooms");
             }
-            (Question::History(room), Some(Ok(Reply::History { messages, .. }))) => {
+            (Question::History(room), Some(Ok(Reply::History { mut messages, .. }))) => {
+                messages.retain(|message| !self.is_ignored(&message.author, &me));
                 self.note(&format!(
                     "the last {} of {}:",
                     messages.len(),
@@ -266,7 +267,8 @@ impl Desk {
                 }
                 self.and_more(next.is_some(), "chat pending");
             }
-            (Question::Search, Some(Ok(Reply::Found { hits, next }))) => {
+            (Question::Search, Some(Ok(Reply::Found { mut hits, next }))) => {
+                hits.retain(|hit| !self.is_ignored(&hit.message.author, &me));
                 if hits.is_empty() {
                     return self.note("nothing was found in the rooms' logs that this host has");
                 }
@@ -284,18 +286,20 @@ impl Desk {
         }
     }
 
+    /// Whether nothing is shown of `user`.
+    fn is_ignored(&self, user: &UserName, me: &UserName) -> bool {
+        self.ignored.includes(user) && user != me
+    }
+
     /// Messages that were shown before, or not at all here; of `here` none names its room.
     pub(super) fn print_again<'a>(
         &mut self,
         messages: impl Iterator<Item = &'a Committed>,
-        me: &protocol::UserName,
+        me: &UserName,
         here: Option<&Room>,
     ) {
         let columns = render::columns();
         for message in messages {
-            if self.ignored.includes(&message.author) && message.author != *me {
-                continue;
-            }
             let elsewhere = here.is_some_and(|here| message.room != *here);
             let room = elsewhere.then(|| self.label(&message.room, me));
             let setting = Setting {

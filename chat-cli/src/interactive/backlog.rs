@@ -117,6 +117,10 @@ impl Backlog {
             self.bytes -= line.text.len() + LINE_BYTES;
             marks.extend(line.mark);
         }
+        if text.is_empty() {
+            // Only marks: what is printed above the line takes a row, were it nothing.
+            text.push_str(NOTHING);
+        }
         Block { text, token: marks }
     }
 }
@@ -150,6 +154,20 @@ mod tests {
         assert_eq!(printed, expected);
         assert_eq!(backlog.bytes, 0);
         assert!(backlog.is_printed());
+    }
+
+    #[tokio::test]
+    async fn what_only_marks_takes_no_row() {
+        let (tx, mut rx) = mpsc::channel(1);
+        let mut backlog = Backlog::default();
+        let cursor = Cursor {
+            epoch: epoch(1),
+            seq: Seq::new(1),
+        };
+        backlog.mark("#ops".parse().unwrap(), cursor);
+        backlog.print_to(&tx).await;
+        let block = rx.recv().await.unwrap();
+        assert_eq!((block.text.as_str(), block.token.len()), (NOTHING, 1));
     }
 
     #[tokio::test]

@@ -213,6 +213,7 @@ fn nothing_is_seen_of_somebody_who_is_ignored() {
     alice.keys("/history\r");
     let seen = alice.expect("that was before");
     assert!(!seen.contains("bob"), "{seen:?}");
+    assert!(seen.contains("-- the last 1 of &lobby:"), "{seen:?}");
     alice.keys("\x04");
     alice.end();
 
