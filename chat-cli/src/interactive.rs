@@ -148,7 +148,6 @@ async fn talk(
     printer: &mut Printer<Marks>,
     ends: &mut Ends,
 ) -> Result<(), Failure> {
-    let mut interrupted = false;
     // When at the latest this ends, once it was told to.
     let mut ending = None;
     loop {
@@ -168,7 +167,6 @@ async fn talk(
             () = desk.backlog.print_to(&printer.blocks), if waiting => {}
             Some(marks) = printer.printed.recv() => desk.on_printed(conversation, marks),
             typed = prompt.typed() => {
-                let was_interrupted = std::mem::replace(&mut interrupted, false);
                 let next = match typed {
                     Typed::Message(text) => {
                         desk.say(conversation, text);
@@ -183,9 +181,8 @@ async fn talk(
                         desk.switch(conversation, which);
                         Next::GoOn
                     }
-                    Typed::Interrupt if was_interrupted => Next::Quit,
-                    Typed::Interrupt => {
-                        interrupted = true;
+                    Typed::Interrupt { again: true } => Next::Quit,
+                    Typed::Interrupt { again: false } => {
                         desk.note("Ctrl-C once more, Ctrl-D or /quit leaves");
                         Next::GoOn
                     }

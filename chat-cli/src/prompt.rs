@@ -31,6 +31,7 @@ pub use printing::{Block, NOTHING};
 
 use editing::Editing;
 use gate::Gate;
+use keys::Interrupts;
 use label::{Look, Marker};
 use modes::{Modes, PASTE_OFF};
 use rustix::process::Signal as Number;
@@ -84,8 +85,11 @@ pub enum Typed {
     /// Wants to go to another room. Editing goes on with the next [`Prompt::show`], where it was:
     /// what is typed so far is kept.
     Switch(Which),
-    /// Pressed Ctrl-C. Editing goes on with the next [`Prompt::show`].
-    Interrupt,
+    /// Pressed Ctrl-C on an empty line. Editing goes on with the next [`Prompt::show`].
+    Interrupt {
+        /// Whether that was the last key before it, too.
+        again: bool,
+    },
     /// Nothing: the prompt itself broke down, which is a defect.
     Broken,
     /// Pressed Ctrl-D on an empty line, or the terminal is gone.
@@ -140,6 +144,8 @@ struct Shared {
     screen: Screen,
     modes: Arc<Modes>,
     words: Mutex<Arc<Words>>,
+    /// Whether Ctrl-C on an empty line was the last key, and the one before it.
+    interrupts: Mutex<Interrupts>,
     /// Whether this process was stopped, and somebody else had the terminal, since it was painted.
     continued: AtomicBool,
 }
@@ -179,6 +185,7 @@ impl Prompt {
             screen: Screen::new(config.grapheme_cluster_mode()),
             modes: Modes::of(io::stdin(), io::stdout())?,
             words: Mutex::default(),
+            interrupts: Mutex::default(),
             continued: AtomicBool::new(false),
         });
         shared.modes.restore_on_panic();

@@ -4,7 +4,7 @@ use super::{
     PromptText, Shared, Typed,
     helper::Assistant,
     history::SharedHistory,
-    keys::{Carried, Keys},
+    keys::{Carried, Interrupts, Keys},
     label::Label,
     printing::Patient,
 };
@@ -84,9 +84,11 @@ impl Editing {
         }
         self.shared.screen.go_down();
         let mut half_typed = (String::new(), String::new());
-        while let Ok(prompt) = prompts.recv() {
+        let mut same = None;
+        while let Some(prompt) = same.take().or_else(|| prompts.recv().ok()) {
             self.shared.gate.arm();
-            let label = Label::new(prompt.room, Arc::clone(&self.shared));
+            let room = prompt.room.clone();
+            let label = Label::new(room, Arc::clone(&self.shared));
             let (left, right) = std::mem::take(&mut half_typed);
             let line = self.editor.readline_with_initial(&label, (&left, &right));
             self.shared.gate.close();
@@ -95,6 +97,13 @@ impl Editing {
                 (Ok(_), Some(Carried { to, left, right })) => {
                     self.shared.screen.take_back();
                     half_typed = (left, right);
+                    let Some(to) = to else {
+                        if prompts.try_recv() == Err(sync_mpsc::TryRecvError::Disconnected) {
+                            return;
+                        }
+                        same = Some(prompt);
+                        continue;
+                    };
                     (Typed::Switch(to), true)
                 }
                 (Ok(line), None) => {
@@ -103,7 +112,12 @@ impl Editing {
                     self.tell(complaint);
                     (Typed::Command(line), true)
                 }
-                (Err(ReadlineError::Interrupted), _) => (Typed::Interrupt, true),
+                (Err(ReadlineError::Interrupted), _) => {
+                    let interrupts = self.shared.interrupts.lock();
+                    let interrupts = interrupts.unwrap_or_else(PoisonError::into_inner);
+                    let again = *interrupts == Interrupts::More;
+                    (Typed::Interrupt { again }, true)
+                }
                 (Err(_), _) => (Typed::End, false),
             };
             if self.typed.blocking_send(what).is_err() || !goes_on {

@@ -45,11 +45,31 @@ impl Asked {
 /// A half-typed line that goes on under another prompt.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Carried {
-    pub(super) to: Which,
+    /// Which; the same if there is none.
+    pub(super) to: Option<Which>,
     /// What is before the cursor.
     pub(super) left: String,
     /// What is behind it.
     pub(super) right: String,
+}
+
+/// How often in a row Ctrl-C was pressed on an empty line.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Interrupts {
+    #[default]
+    None,
+    One,
+    More,
+}
+
+impl Interrupts {
+    fn after(self, key: E, is_empty: bool) -> Self {
+        match (key, self) {
+            (E(K::Char('C'), M::CTRL), Self::None) if is_empty => Self::One,
+            (E(K::Char('C'), M::CTRL), _) if is_empty => Self::More,
+            _ => Self::None,
+        }
+    }
 }
 
 /// The handler of every key.
@@ -74,8 +94,9 @@ impl ConditionalEventHandler for Keys {
         ctx: &EventContext<'_>,
     ) -> Option<Cmd> {
         let key = *event.get(0)?;
+        self.count_interrupts(key, ctx.line().is_empty());
         if let Some(whole) = self.changed_within(key, ctx) {
-            return Some(Cmd::Replace(Movement::WholeBuffer, Some(whole)));
+            return Some(self.carry(None, &whole, ""));
         }
         match key {
             E(K::Enter, M::NONE) | E(K::Char('J'), M::CTRL) => Some(self.enter(ctx.line())),
@@ -89,6 +110,11 @@ impl ConditionalEventHandler for Keys {
             E(K::Char('D'), M::CTRL) if !ctx.line().is_empty() => {
                 Some(Cmd::Kill(Movement::ForwardChar(1)))
             }
+            // On an empty line it is the wish to leave.
+            E(K::Char('C'), M::CTRL) if !ctx.line().is_empty() => {
+                self.asked().take();
+                Some(Cmd::Kill(Movement::WholeBuffer))
+            }
             E(K::Char('Z'), M::CTRL) => Some(self.suspend()),
             _ => editing(key),
         }
@@ -96,6 +122,12 @@ impl ConditionalEventHandler for Keys {
 }
 
 impl Keys {
+    fn count_interrupts(&self, key: E, is_empty: bool) {
+        let interrupts = self.shared.interrupts.lock();
+        let mut interrupts = interrupts.unwrap_or_else(PoisonError::into_inner);
+        *interrupts = interrupts.after(key, is_empty);
+    }
+
     fn enter(&self, line: &str) -> Cmd {
         let asked = self.asked().take();
         let is_answered = asked.as_ref().is_some_and(|asked| asked.shown == line);
@@ -105,7 +137,7 @@ impl Keys {
             *self.asked() = Some(asked);
             // Nobody may be left to ask.
             let _ = self.typed.blocking_send(Typed::Notice(question));
-            return Cmd::Replace(Movement::WholeBuffer, Some(shown));
+            return self.carry(None, &shown, "");
         }
         if line.starts_with('/') && !line.starts_with("//") {
             if is_answered {
@@ -177,6 +209,11 @@ impl Keys {
             Some(whole) => (whole.as_str(), ""),
             None => ctx.line().split_at(ctx.pos()),
         };
+        self.carry(Some(to), left, right)
+    }
+
+    /// Ends this line; another goes on with this.
+    fn carry(&self, to: Option<Which>, left: &str, right: &str) -> Cmd {
         let carried = Carried {
             to,
             left: left.to_owned(),

@@ -222,6 +222,7 @@ mod tests {
             screen: Screen::new(GraphemeClusterMode::WcWidth),
             modes: Modes::of(&terminal, &terminal).unwrap(),
             words: Mutex::default(),
+            interrupts: Mutex::default(),
             continued: AtomicBool::new(false),
         });
         let label = Label::new("#ops".to_owned(), Arc::clone(&shared));

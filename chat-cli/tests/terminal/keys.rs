@@ -83,6 +83,15 @@ fn the_keys_of_shells_edit_the_line() {
         alice.keys(keys);
         alice.expect(&format!("alice  {said}\r\n"));
     }
+    // Only two in a row on an empty line leave; of a line with text nothing is left.
+    alice.keys("\x03");
+    alice.expect("-- Ctrl-C once more, Ctrl-D or /quit leaves\r\n");
+    alice.keys("gone\x03kept\r");
+    alice.expect("alice  kept\r\n");
+    alice.keys("gone\x03\x03");
+    alice.expect("-- Ctrl-C once more, Ctrl-D or /quit leaves\r\n");
+    alice.keys("x\x7f\x03");
+    alice.expect("-- Ctrl-C once more, Ctrl-D or /quit leaves\r\n");
     // The end of an empty line is the end.
     alice.keys("\x04");
     alice.end();
