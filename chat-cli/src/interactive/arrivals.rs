@@ -15,8 +15,8 @@ use crate::{
     verbs::pending,
 };
 use protocol::{
-    Availability, Committed, Cursor, Room, UserName,
-    local::{Event, From, LinkStatus, Refusal, Reply},
+    Availability, Committed, Cursor, MessageId, Outgoing, Room, UserName,
+    local::{Delivery, Event, From, LinkStatus, Refusal, Reply, RoomInfo},
 };
 use std::time::Duration;
 use tokio::time::Instant;
@@ -96,7 +96,7 @@ impl Desk {
                 for (room, cursor) in std::mem::take(&mut self.unmarked) {
                     self.mark_read(talk, room, cursor);
                 }
-                talk.ask(Question::Link, protocol::local::Request::Status);
+                self.ask_how_it_is(talk);
             }
         }
     }
@@ -228,7 +228,14 @@ impl Desk {
                 }
                 self.on_link(talk, status.link);
             }
-            (Question::Link, _) | (Question::Do(_), Some(Ok(_))) => {}
+            (Question::Waiting, Some(Ok(Reply::Pending { messages, .. }))) => {
+                for message in messages {
+                    self.adopt(talk, message);
+                }
+            }
+            (Question::Known, Some(Ok(Reply::Rooms { rooms, .. }))) => self.note_rooms(&rooms),
+            (Question::Link | Question::Waiting | Question::Known, _)
+            | (Question::Do(_), Some(Ok(_))) => {}
             (Question::Do(what), Some(Err(refusal))) => self.note(&format!("{what}: {refusal}")),
             (_, None) => self.note("no answer: the agent was lost, ask again"),
             (_, Some(Err(refusal))) => self.note(&refusal.to_string()),
@@ -243,6 +250,7 @@ impl Desk {
                 self.and_more(more, "chat who");
             }
             (Question::Rooms, Some(Ok(Reply::Rooms { rooms, more }))) => {
+                self.note_rooms(&rooms);
                 self.table(&listing::rooms(&rooms, &me, table_columns()));
                 self.and_more(more, "chat rooms");
             }
@@ -283,6 +291,50 @@ impl Desk {
                 self.table(&lines);
             }
             (_, Some(Ok(_))) => self.note("the agent gave an answer that does not fit"),
+        }
+    }
+
+    fn note_rooms(&mut self, rooms: &[RoomInfo]) {
+        let rooms = rooms.iter().map(|info| (info.room.clone(), info.joined));
+        self.known = rooms.collect();
+    }
+
+    /// Counts a message that waits since before this terminal was there.
+    fn adopt(&mut self, talk: &Talk, message: Outgoing) {
+        let (id, room) = (message.id, message.room);
+        let is_known = self.mine.iter().any(|mine| mine.id == id);
+        if is_known || talk.outbound().contains(id) {
+            return;
+        }
+        let Ok(content) = message.body.decode() else {
+            return;
+        };
+        self.transcript
+            .recall
+            .say(id, &room, &message.author, &content);
+        self.mine.push_back(Mine {
+            id,
+            text: self.describe(&room, &content, talk.me()),
+            room,
+            said: Instant::now(),
+            queued: true,
+            shown: true,
+        });
+    }
+
+    /// What became of a message that was said before this terminal was there, or elsewhere.
+    fn on_outcome(&mut self, talk: &Talk, id: MessageId, refused: Option<&str>) {
+        let Some(index) = self.mine.iter().position(|mine| mine.id == id) else {
+            return;
+        };
+        // The line itself comes with the room.
+        if refused.is_none() && talk.follow().contains(&self.mine[index].room) {
+            return;
+        }
+        if let Some(mine) = self.mine.remove(index)
+            && let Some(reason) = refused
+        {
+            self.note(&format!("not sent: {reason}: {}", mine.text));
         }
     }
 
@@ -366,6 +418,14 @@ impl Desk {
                 self.topics.insert(room, topic);
             }
             Event::Link(link) => self.on_link(talk, link),
+            Event::Outcome { id, result, .. } => match result {
+                Ok(Delivery::Queued) => {}
+                Ok(Delivery::Committed { .. }) => self.on_outcome(talk, id, None),
+                Err(refusal) => {
+                    let reason = Refusal::ByServer(refusal).to_string();
+                    self.on_outcome(talk, id, Some(&reason));
+                }
+            },
             _ => {}
         }
     }

@@ -61,18 +61,19 @@ impl Desk {
             }
             Command::Join(target) => {
                 let room = target.resolve(talk.me());
-                if !talk.follow().contains(&room) {
-                    talk.read(room.clone(), From::Newest(NEWEST));
-                }
-                self.go_to(talk, room);
+                self.hint(talk, &room);
+                self.open(talk, room);
             }
             Command::Switch(target) => {
                 let room = target.resolve(talk.me());
                 if talk.follow().contains(&room) {
                     self.go_to(talk, room);
+                } else if self.known.get(&room) == Some(&true) {
+                    self.open(talk, room);
                 } else {
                     let label = self.label(&room, talk.me());
                     self.note(&format!("{label} is not open: /join opens it"));
+                    self.hint(talk, &room);
                 }
             }
             Command::Leave(target) => {
@@ -81,6 +82,7 @@ impl Desk {
             }
             Command::Message(target, text) => {
                 let room = target.resolve(talk.me());
+                self.hint(talk, &room);
                 self.say_in(talk, room, Content::Text(text));
             }
             Command::Who(target) => {
@@ -219,6 +221,41 @@ impl Desk {
         let rule = self.transcript.rule(&label, render::columns());
         self.backlog.push(rule);
         self.ask_names(talk);
+    }
+
+    /// Makes a room the current one, and opens it if it is not.
+    fn open(&mut self, talk: &mut Talk, room: Room) {
+        let is_new = !talk.follow().contains(&room);
+        if is_new {
+            talk.read(room.clone(), From::Newest(NEWEST));
+        }
+        self.go_to(talk, room.clone());
+        // A conversation with one person is open by itself, from what is new in it.
+        if matches!(room, Room::Direct(_)) && self.visited.insert(room.clone()) && !is_new {
+            let request = Request::History {
+                room: room.clone(),
+                before: None,
+                limit: NEWEST,
+            };
+            talk.ask(Question::History(room), request);
+        }
+    }
+
+    /// Says so if there is a room by the name of a person whom one has not talked to.
+    fn hint(&mut self, talk: &Talk, room: &Room) {
+        if !matches!(room, Room::Direct(_)) || talk.follow().contains(room) {
+            return;
+        }
+        let name = room.seen_by(talk.me());
+        let open = talk.follow().rooms();
+        let there = open.chain(self.known.keys()).find(|other| {
+            !matches!(other, Room::Direct(_)) && other.seen_by(talk.me()).get(1..) == Some(&name)
+        });
+        if let Some(there) = there.map(|there| there.seen_by(talk.me())) {
+            self.note(&format!(
+                "{name} is a person here: did you mean the room {there}?"
+            ));
+        }
     }
 
     fn leave(&mut self, talk: &mut Talk, room: Room) {

@@ -17,8 +17,8 @@ use crate::{
     render::{self, Style},
 };
 use protocol::{
-    Content, Cursor, Nick, Room, Timestamp, UserName,
-    local::{LinkStatus, Request},
+    Content, Cursor, MessageId, Nick, Room, Timestamp, UserName,
+    local::{From, LinkStatus, Request, SearchQuery},
 };
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -41,6 +41,10 @@ pub(super) enum Question {
     Status,
     /// The state of the link at the beginning.
     Link,
+    /// What was said before this terminal was there, and waits for the server.
+    Waiting,
+    /// Which rooms there are, to know them when they are named.
+    Known,
     /// Who is in the current room, so that their names can be completed.
     Names(Room),
     /// A command that shows nothing if it succeeds.
@@ -69,6 +73,10 @@ pub(super) struct Desk {
     pub(super) current: Room,
     pub(super) backlog: Backlog,
     pub(super) topics: HashMap<Room, String>,
+    /// Rooms that this host knew of when that was asked last, and whether this person is in them.
+    pub(super) known: HashMap<Room, bool>,
+    /// Conversations of which the newest messages were asked for here.
+    pub(super) visited: HashSet<Room>,
     pub(super) link: Option<LinkStatus>,
     pub(super) absence: Absence,
     pub(super) calls: Calls,
@@ -113,6 +121,8 @@ impl Desk {
             current,
             backlog: Backlog::default(),
             topics: HashMap::new(),
+            known: HashMap::new(),
+            visited: HashSet::new(),
             link: None,
             absence: Absence::default(),
             calls: Calls::default(),
@@ -136,8 +146,16 @@ impl Desk {
     pub(super) fn greet(&mut self, talk: &mut Talk) {
         let (me, room) = (talk.me().clone(), self.label(&self.current, talk.me()));
         self.note(&format!("you are {me} in {room}; /help lists commands"));
-        talk.ask(Question::Link, Request::Status);
+        self.ask_how_it_is(talk);
         self.ask_names(talk);
+    }
+
+    /// Asks what this terminal is to know of what was before it.
+    pub(super) fn ask_how_it_is(&self, talk: &mut Talk) {
+        talk.ask(Question::Link, Request::Status);
+        let (query, after) = (SearchQuery::default(), None);
+        talk.ask(Question::Waiting, Request::Pending { query, after });
+        talk.ask(Question::Known, Request::Rooms { after: None });
     }
 
     /// Forgets what was under way for another name.
@@ -146,9 +164,11 @@ impl Desk {
         self.marking.clear();
         self.unmarked.clear();
         self.caught_up.clear();
+        self.known.clear();
+        self.visited.clear();
         self.here_since = now();
         self.agent_lost = false;
-        talk.ask(Question::Link, Request::Status);
+        self.ask_how_it_is(talk);
     }
 
     /// Asks who is in the current room, for the completion of their names.

@@ -182,3 +182,34 @@ fn days_and_what_is_new_are_set_off() {
     bob.keys("\x04");
     bob.end();
 }
+
+#[test]
+fn the_next_terminal_knows_what_waits_and_what_was_joined_without_the_server() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut server = Server::start(dir.path());
+    let ada = dir.path().join("ada");
+    let _agent = Agent(&ada);
+    let mut alice = host(&ada, "ada", "alice", &server);
+    server.kill();
+    alice.expect("◌    #ops> ");
+    alice.keys("/join #dev\r");
+    alice.expect("◌    #dev> ");
+    alice.keys("one\rtwo\r");
+    alice.expect("◌2   #dev> ");
+    alice.keys("\x04");
+    alice.end();
+
+    let env = [("CHAT_HOST", "ada")];
+    let mut alice = Terminal::open_in(&ada, "alice", (80, 24), &env);
+    alice.expect("◌2   &lobby> ");
+    alice.keys("/switch #dev\r");
+    alice.expect("◌2   #dev> ");
+    alice.keys("/delete\r");
+    alice.expect(".. take back: two  (pending: ");
+    server.come_back();
+    alice.expect("alice  one  (delivered)\r\n");
+    alice.expect("(took back: two)  (delivered)\r\n");
+    alice.expect("●    #dev> ");
+    alice.keys("\x04");
+    alice.end();
+}

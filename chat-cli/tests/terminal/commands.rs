@@ -233,3 +233,25 @@ fn nothing_is_seen_of_somebody_who_is_ignored() {
     bob.keys("\x04");
     bob.end();
 }
+
+#[test]
+fn whoever_goes_to_a_conversation_sees_what_was_said_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let _agent = Agent(dir.path());
+    let mut alice = Terminal::open(dir.path(), "alice");
+    alice.expect("&lobby> ");
+    alice.keys("/msg bob psst\r");
+    alice.expect("psst\r\n");
+    alice.keys("\x04");
+    alice.end();
+    let mut alice = Terminal::open(dir.path(), "alice");
+    alice.expect("&lobby> ");
+    alice.keys("/join bob\r");
+    alice.expect("-- the last 1 of @bob:\r\n");
+    alice.expect("alice  psst\r\n");
+    // A room is not a person.
+    alice.keys("/join &ops\r/join ops\r");
+    alice.expect("-- ops is a person here: did you mean the room &ops?\r\n");
+    alice.keys("\x04");
+    alice.end();
+}
