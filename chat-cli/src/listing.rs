@@ -6,18 +6,25 @@ use crate::{
     table,
 };
 use protocol::{
-    Member, UserName,
+    Member, Room, UserName,
     local::{RoomInfo, Status},
 };
 
-/// Rooms, those that one is in marked; lines no wider than `columns`.
+/// Rooms behind what `number` says of each, those that one is in marked; lines no wider than
+/// `columns`.
 #[must_use]
-pub fn rooms(rooms: &[RoomInfo], me: &UserName, columns: Option<usize>) -> Vec<String> {
-    let rows: Vec<[String; 5]> = rooms.iter().map(|info| room(info, me)).collect();
+pub fn rooms(
+    rooms: &[RoomInfo],
+    me: &UserName,
+    number: impl Fn(&Room) -> String,
+    columns: Option<usize>,
+) -> Vec<String> {
+    let row = |info| room(info, me, &number);
+    let rows: Vec<[String; 5]> = rooms.iter().map(row).collect();
     table::lines(&rows, columns)
 }
 
-fn room(info: &RoomInfo, me: &UserName) -> [String; 5] {
+fn room(info: &RoomInfo, me: &UserName, number: impl Fn(&Room) -> String) -> [String; 5] {
     let members = match info.members {
         Some(members) => count(members.into(), "member"),
         None => "members unknown".to_owned(),
@@ -27,7 +34,7 @@ fn room(info: &RoomInfo, me: &UserName) -> [String; 5] {
         unread => format!("{unread} unread"),
     };
     [
-        if info.joined { "*" } else { " " }.to_owned(),
+        number(&info.room) + if info.joined { "*" } else { " " },
         info.room.seen_by(me),
         members,
         unread,
@@ -128,9 +135,13 @@ mod tests {
 
     #[test]
     fn rooms_are_aligned_and_fit_whatever_they_are_called() {
-        insta::assert_snapshot!(rooms(&some_rooms(), &me(), None).join("\n"));
-        insta::assert_snapshot!(rooms(&some_rooms(), &me(), Some(80)).join("\n"));
-        insta::assert_snapshot!(rooms(&some_rooms(), &me(), Some(40)).join("\n"));
+        insta::assert_snapshot!(rooms(&some_rooms(), &me(), |_| String::new(), None).join("\n"));
+        insta::assert_snapshot!(
+            rooms(&some_rooms(), &me(), |_| String::new(), Some(80)).join("\n")
+        );
+        insta::assert_snapshot!(
+            rooms(&some_rooms(), &me(), |_| String::new(), Some(40)).join("\n")
+        );
     }
 
     #[test]
@@ -171,6 +182,7 @@ mod tests {
     fn status_fits_and_hides_no_escape() {
         let style = Style {
             colour: false,
+            ground: render::Ground::Unknown,
             links: false,
             zone: TimeZone::UTC,
         };

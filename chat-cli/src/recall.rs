@@ -10,6 +10,9 @@ const PER_ROOM: usize = 200;
 /// Rooms whose messages are remembered. One more pushes out another.
 const ROOMS: usize = 256;
 
+/// Reactions remembered of one message.
+const REACTIONS: usize = 64;
+
 /// What was said last in each room, as far as this program has shown it.
 #[derive(Debug, Default)]
 pub struct Recall {
@@ -35,6 +38,8 @@ pub struct Said {
     /// Whether its author took it back, or is about to: it keeps its place, so that no other is
     /// meant by mistake.
     pub taken_back: bool,
+    /// Who reacts to it with what.
+    reactions: Vec<(UserName, String)>,
 }
 
 /// Which of the last messages is meant.
@@ -72,6 +77,9 @@ impl Recall {
                 said[index].taken_back = true;
                 said[index].quote.excerpt.clear();
             }
+            (Content::React { emoji, on, .. }, Some(index)) => {
+                said[index].react(&message.author, emoji, *on);
+            }
             // A room that is opened again begins with messages that were there before.
             _ if said.iter().all(|one| one.id != message.id) => {
                 let one = Said::new(message.id, &message.author, &content);
@@ -89,6 +97,10 @@ impl Recall {
         let talk = self.room(room);
         if let Content::Delete { of } = content {
             talk.set_taken_back(*of, true);
+        } else if let Content::React { to, emoji, on } = content {
+            if let Some(one) = talk.find(*to) {
+                one.react(me, emoji, *on);
+            }
         } else if let Some(one) = Said::new(id, me, content)
             && talk.all().all(|other| other.id != id)
         {
@@ -127,6 +139,12 @@ impl Recall {
         self.rooms.get(room)?.all().find(|one| one.id == id)
     }
 
+    /// Whether nothing of `room` was shown.
+    #[must_use]
+    pub fn is_new(&self, room: &Room) -> bool {
+        self.rooms.get(room).is_none_or(|talk| talk.said.is_empty())
+    }
+
     fn room(&mut self, room: &Room) -> &mut Talk {
         if self.rooms.len() >= ROOMS && !self.rooms.contains_key(room) {
             let other = self.rooms.keys().next().cloned();
@@ -142,10 +160,14 @@ impl Talk {
     }
 
     fn set_taken_back(&mut self, id: MessageId, taken_back: bool) {
-        let mut all = self.said.iter_mut().chain(&mut self.pending);
-        if let Some(one) = all.find(|one| one.id == id) {
+        if let Some(one) = self.find(id) {
             one.taken_back = taken_back;
         }
+    }
+
+    fn find(&mut self, id: MessageId) -> Option<&mut Said> {
+        let mut all = self.said.iter_mut().chain(&mut self.pending);
+        all.find(|one| one.id == id)
     }
 }
 
@@ -159,12 +181,30 @@ impl Said {
         let quote = Quote {
             author: author.clone(),
             excerpt: excerpt(text),
+            is_action: matches!(content, Content::Action(_)),
         };
         Some(Self {
             id,
             quote,
             taken_back: false,
+            reactions: Vec::new(),
         })
+    }
+
+    /// Whether `user` reacts to it with `emoji`, or may: not all is remembered of what many react to.
+    #[must_use]
+    pub fn has_reaction(&self, user: &UserName, emoji: &str) -> bool {
+        let mut reactions = self.reactions.iter();
+        self.reactions.len() >= REACTIONS || reactions.any(|one| one.0 == *user && one.1 == emoji)
+    }
+
+    fn react(&mut self, user: &UserName, emoji: &str, on: bool) {
+        if on && !self.has_reaction(user, emoji) {
+            self.reactions.push((user.clone(), emoji.to_owned()));
+        } else if !on && self.reactions.len() < REACTIONS {
+            let is_it = |one: &(UserName, String)| one.0 == *user && one.1 == emoji;
+            self.reactions.retain(|one| !is_it(one));
+        }
     }
 }
 
@@ -207,6 +247,7 @@ mod tests {
             Some(Quote {
                 author: "bob@bee".parse().unwrap(),
                 excerpt: excerpt.to_owned(),
+                is_action: false,
             })
         };
         // Somebody else's edit changes nothing.

@@ -10,7 +10,7 @@ mod message;
 mod wrap;
 
 pub use act::{act, keep};
-pub use colour::mentions;
+pub use colour::{Ground, mentions};
 pub use message::{NARROW, Quote, Setting, excerpt};
 
 use crate::refused;
@@ -24,6 +24,8 @@ use unicode_width::UnicodeWidthStr;
 pub struct Style {
     /// Whether colours and weights may be used.
     pub colour: bool,
+    /// What it writes on.
+    pub ground: Ground,
     /// Whether addresses may be marked so that they can be clicked.
     pub links: bool,
     /// The clock on the wall here.
@@ -41,6 +43,7 @@ impl Style {
         let console = std::env::var_os("TERM").is_some_and(|term| term == "linux");
         Self {
             colour,
+            ground: Ground::detect(std::env::var("COLORFGBG").ok().as_deref()),
             links: colour && !console,
             zone: TimeZone::system(),
         }
@@ -286,6 +289,7 @@ mod tests {
     fn style() -> Style {
         Style {
             colour: false,
+            ground: Ground::Unknown,
             links: false,
             zone: TimeZone::UTC,
         }

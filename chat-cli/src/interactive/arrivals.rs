@@ -251,7 +251,12 @@ impl Desk {
             }
             (Question::Rooms, Some(Ok(Reply::Rooms { rooms, more }))) => {
                 self.note_rooms(&rooms);
-                self.table(&listing::rooms(&rooms, &me, table_columns()));
+                let open: Vec<&Room> = talk.follow().rooms().take(9).collect();
+                let number = |room: &Room| match open.iter().position(|open| *open == room) {
+                    Some(at) => format!("{} ", at + 1),
+                    None => "  ".to_owned(),
+                };
+                self.table(&listing::rooms(&rooms, &me, number, table_columns()));
                 self.and_more(more, "chat rooms");
             }
             (Question::History(room), Some(Ok(Reply::History { mut messages, .. }))) => {
@@ -261,6 +266,12 @@ impl Desk {
                     messages.len(),
                     self.label(&room, &me)
                 ));
+                if self.transcript.recall.is_new(&room) {
+                    // What is shown can be answered.
+                    for message in &messages {
+                        self.transcript.recall.take(message);
+                    }
+                }
                 self.print_again(messages.iter(), &me, None);
                 self.note("that was before");
             }
@@ -296,7 +307,7 @@ impl Desk {
 
     fn note_rooms(&mut self, rooms: &[RoomInfo]) {
         let rooms = rooms.iter().map(|info| (info.room.clone(), info.joined));
-        self.known = rooms.collect();
+        self.known.extend(rooms);
     }
 
     /// Counts a message that waits since before this terminal was there.
@@ -309,6 +320,8 @@ impl Desk {
         let Ok(content) = message.body.decode() else {
             return;
         };
+        // Saying something in a room joins it.
+        self.known.insert(room.clone(), true);
         self.transcript
             .recall
             .say(id, &room, &message.author, &content);

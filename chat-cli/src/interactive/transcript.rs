@@ -227,6 +227,7 @@ mod tests {
     fn shown(columns: usize, colour: bool) -> String {
         let mut transcript = Transcript::new(Style {
             colour,
+            ground: render::Ground::Dark,
             links: colour,
             zone: TimeZone::UTC,
         });

@@ -2,21 +2,58 @@
 
 use protocol::UserName;
 
-/// The six colours of every terminal that can be read on a light and on a dark ground, each plain
-/// and bright. The theme of the terminal decides what they look like.
-const NICK_COLOURS: [&str; 12] = [
-    "31", "32", "33", "34", "35", "36", "91", "92", "94", "95", "96", "1;34",
-];
+/// What the terminal writes on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Ground {
+    /// It does not say.
+    #[default]
+    Unknown,
+    /// Dark on light.
+    Light,
+    /// Light on dark.
+    Dark,
+}
 
-/// The colour of a person, the same everywhere and always (FNV-1a of the whole name).
+impl Ground {
+    /// What `COLORFGBG` says: the numbers of the colours of text and ground, the ground last.
+    #[must_use]
+    pub fn detect(colours: Option<&str>) -> Self {
+        let ground = colours.and_then(|colours| colours.rsplit(';').next()?.parse::<u8>().ok());
+        match ground {
+            Some(0..=6 | 8) => Self::Dark,
+            Some(7 | 9..=15) => Self::Light,
+            _ => Self::Unknown,
+        }
+    }
+
+    /// The colours that can be read there. The theme of the terminal decides what they look like.
+    const fn nick_colours(self) -> &'static [&'static str] {
+        match self {
+            // Neither the dark blue nor the yellows, nor the pale ones.
+            Self::Unknown => &[
+                "31", "32", "35", "36", "91", "94", "95", "1;31", "1;35", "1;36",
+            ],
+            Self::Light => &[
+                "31", "32", "34", "35", "36", "91", "94", "95", "1;31", "1;34", "1;35", "1;36",
+            ],
+            Self::Dark => &[
+                "31", "32", "33", "35", "36", "91", "92", "93", "94", "95", "96", "1;36",
+            ],
+        }
+    }
+}
+
+/// The colour of a person, the same everywhere and always on one ground (FNV-1a of the whole
+/// name).
 #[must_use]
-pub(super) fn of_person(user: &UserName) -> &'static str {
+pub(super) fn of_person(user: &UserName, ground: Ground) -> &'static str {
     let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
     for byte in user.to_string().bytes() {
         hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
     }
-    let index = usize::try_from(hash % NICK_COLOURS.len() as u64).unwrap_or_default();
-    NICK_COLOURS[index]
+    let colours = ground.nick_colours();
+    let index = usize::try_from(hash % colours.len() as u64).unwrap_or_default();
+    colours[index]
 }
 
 /// Whether `text` speaks to `nick`: the nick as a word, in any case.
@@ -43,7 +80,7 @@ mod tests {
 
     #[test]
     fn a_person_keeps_their_colour_and_others_mostly_have_another() {
-        let colour = |name: &str| of_person(&name.parse().unwrap());
+        let colour = |name: &str| of_person(&name.parse().unwrap(), Ground::Dark);
         assert_eq!(colour("alice@ada"), colour("alice@ada"));
         let names = ["alice", "bob", "carol", "dan", "eve", "frank"];
         let colours: std::collections::BTreeSet<_> = names
@@ -51,6 +88,28 @@ mod tests {
             .map(|nick| colour(&format!("{nick}@ada")))
             .collect();
         assert!(colours.len() >= 4, "{colours:?}");
+    }
+
+    #[test]
+    fn names_can_be_read_on_a_light_and_on_a_dark_ground() {
+        for (colours, ground) in [
+            (Some("0;15"), Ground::Light),
+            (Some("0;default;7"), Ground::Light),
+            (Some("15;0"), Ground::Dark),
+            (Some("12;8"), Ground::Dark),
+            (Some("default;default"), Ground::Unknown),
+            (None, Ground::Unknown),
+        ] {
+            assert_eq!(Ground::detect(colours), ground, "{colours:?}");
+        }
+        let pale = ["33", "92", "93", "96", "37", "97"];
+        let deep = ["34", "1;34", "30", "90"];
+        let has = |ground: Ground, colours: &[&str]| {
+            let mut all = ground.nick_colours().iter();
+            all.any(|colour| colours.contains(colour))
+        };
+        assert!(!has(Ground::Light, &pale) && !has(Ground::Dark, &deep));
+        assert!(!has(Ground::Unknown, &pale) && !has(Ground::Unknown, &deep));
     }
 
     #[test]

@@ -10,7 +10,7 @@
 
 use super::{Style, colour, is_harmless, line, lines, name_seen_by, wrap};
 use crate::table;
-use protocol::{Committed, Content, UserName};
+use protocol::{Committed, Content, Room, UserName};
 use std::borrow::Cow;
 use unicode_segmentation::UnicodeSegmentation;
 use unicode_width::UnicodeWidthStr;
@@ -34,6 +34,9 @@ const BELOW: usize = 4;
 const EXCERPT_COLUMNS: usize = 40;
 const EXCERPT_BYTES: usize = 160;
 
+/// What stands before the name of somebody who speaks to the reader.
+const MENTION: &str = "»";
+
 /// What an earlier message said, for one that is about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Quote {
@@ -41,6 +44,8 @@ pub struct Quote {
     pub author: UserName,
     /// Its beginning, as it came; cleaned when it is shown.
     pub excerpt: String,
+    /// Whether it was told in the third person.
+    pub is_action: bool,
 }
 
 /// How one message is to be shown.
@@ -119,11 +124,21 @@ impl Style {
     ) -> String {
         let content = message.body.decode();
         let author = name_seen_by(&message.author, me);
-        let name = match content {
-            Ok(Content::Action(_)) => "*",
+        let is_action = match &content {
+            Ok(Content::Action(_)) => true,
+            Ok(Content::Edit { .. }) => is_edit_of_action(&message.author, setting),
+            _ => false,
+        };
+        let name = match &content {
             Ok(Content::Act(_)) => "\u{b7}",
+            _ if is_action => "*",
             _ => &author,
         };
+        // Without colours, too, it is to be seen that this speaks to the reader; what is said to
+        // them alone always does.
+        let is_marked = setting.is_mention && !matches!(message.room, Room::Direct(_));
+        let marked = format!("{}{name}", if is_marked { MENTION } else { "" });
+        let name = marked.as_str();
         let wanted = match setting.columns {
             Some(columns) if columns < NARROW => NARROW_NAME_COLUMNS,
             _ => NAME_COLUMNS,
@@ -153,7 +168,7 @@ impl Style {
             && columns.saturating_sub(indent) < wrap::NARROWEST
             && text.lines().any(|line| wrap::shown_width(line) > columns)
         {
-            let colour = Self::colour_of(&message.author, stands_out);
+            let colour = self.colour_of(&message.author, stands_out);
             let words = [(time, "2"), (room.trim_end(), "2"), (name, &colour)];
             indent = BELOW;
             text = format!(
@@ -191,11 +206,11 @@ impl Style {
 
     /// A person's name in their colour, standing out if they speak to the reader; `name` is clean.
     fn name(&self, name: &str, user: &UserName, stands_out: bool) -> String {
-        self.with(&Self::colour_of(user, stands_out), name)
+        self.with(&self.colour_of(user, stands_out), name)
     }
 
-    fn colour_of(user: &UserName, stands_out: bool) -> String {
-        let colour = colour::of_person(user);
+    fn colour_of(&self, user: &UserName, stands_out: bool) -> String {
+        let colour = colour::of_person(user, self.ground);
         let reverse = if stands_out { ";7" } else { "" };
         format!("{colour}{reverse}")
     }
@@ -252,7 +267,12 @@ impl Style {
                 let was = setting.quote.map_or(String::new(), |quote| {
                     format!(", was: {}", line(&quote.excerpt))
                 });
-                text(&format!("{words} (edited{was})"))
+                let who = if is_edit_of_action(author, setting) {
+                    format!("{} ", name_seen_by(author, me))
+                } else {
+                    String::new()
+                };
+                text(&format!("{who}{words} (edited{was})"))
             }
             Content::Delete { .. } => {
                 let what = setting
@@ -335,6 +355,12 @@ impl Style {
     }
 }
 
+/// Whether an edit by `author` is one of what they told in the third person.
+fn is_edit_of_action(author: &UserName, setting: Setting<'_>) -> bool {
+    let quote = setting.quote;
+    quote.is_some_and(|quote| quote.is_action && quote.author == *author)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -343,6 +369,7 @@ mod tests {
     fn a_text_without_room_beside_the_names_stands_below_them() {
         let style = Style {
             colour: false,
+            ground: colour::Ground::Unknown,
             links: false,
             zone: jiff::tz::TimeZone::UTC,
         };
@@ -376,6 +403,7 @@ mod tests {
     fn what_comes_late_says_when_it_was_written() {
         let style = Style {
             colour: false,
+            ground: colour::Ground::Unknown,
             links: false,
             zone: jiff::tz::TimeZone::UTC,
         };

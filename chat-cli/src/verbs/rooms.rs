@@ -33,7 +33,7 @@ pub async fn run(settings: &Settings, args: &RoomsArgs) -> Result<(), Failure> {
             Ok(())
         })
         .await;
-        let lines = listing::rooms(&rooms, &me, render::columns());
+        let lines = listing::rooms(&rooms, &me, |_| String::new(), render::columns());
         all.and(output.print_all(&lines).await)
     };
     output.finish(result).await
