@@ -61,7 +61,7 @@ pub enum Command {
     /// Show everything of somebody again.
     Unignore(String),
     /// Show preferences, or change one.
-    Set(Option<(String, String)>),
+    Set(Option<(String, Option<String>)>),
     /// Show the commands.
     Help,
     /// Leave the program; rooms stay joined.
@@ -79,6 +79,12 @@ pub enum CommandError {
         /// The nearest that there is.
         nearest: Option<&'static str>,
     },
+    /// The name of a file, it seems.
+    #[error("/{0} is no command: //{0} says it; the Up key brings back what you wrote")]
+    Path(String),
+    /// An invitation of a server, which the agent is to follow.
+    #[error("a server is joined by all of this host: write `chat join {0}` in a shell")]
+    Invitation(String),
     /// Something is missing.
     #[error("write {usage}")]
     Incomplete {
@@ -107,7 +113,7 @@ const COMMANDS: [(&str, &str, &str); 33] = [
     (
         "switch",
         "/switch ROOM",
-        "go to a room that is open (also Alt-1 to Alt-9, Ctrl-N)",
+        "go to a room (Alt-1 to Alt-9: the numbers of /rooms; Ctrl-N)",
     ),
     ("rooms", "/rooms", "which rooms there are"),
     ("who", "/who [ROOM]", "who is here, or there"),
@@ -169,8 +175,8 @@ const COMMANDS: [(&str, &str, &str); 33] = [
     ("unignore", "/unignore WHO", "show them again"),
     (
         "set",
-        "/set [NAME VALUE]",
-        "bell, notify, comings: on or off",
+        "/set [NAME [VALUE]]",
+        "bell, notify, comings, theme: show or set them here",
     ),
     ("status", "/status", "how the agent and its link are"),
     ("help", "/help", "this list"),
@@ -209,6 +215,9 @@ pub fn parse(line: &str) -> Result<Command, CommandError> {
     let given = (!argument.is_empty()).then_some(argument);
     let name = typed.to_ascii_lowercase();
     let Some((name, usage, _)) = COMMANDS.into_iter().find(|command| command.0 == name) else {
+        if typed.contains('/') {
+            return Err(CommandError::Path(typed.to_owned()));
+        }
         return Err(CommandError::Unknown {
             name: typed.to_owned(),
             nearest: nearest(&name),
@@ -227,6 +236,9 @@ pub fn parse(line: &str) -> Result<Command, CommandError> {
         text => Ok(text.to_owned()),
     };
     Ok(match name {
+        "join" | "switch" if argument.starts_with("chat://") => {
+            return Err(CommandError::Invitation(argument.to_owned()));
+        }
         "join" => Command::Join(room(given.ok_or(incomplete)?)?),
         "leave" => Command::Leave(given.map(room).transpose()?),
         "switch" => Command::Switch(room(given.ok_or(incomplete)?)?),
@@ -264,10 +276,10 @@ pub fn parse(line: &str) -> Result<Command, CommandError> {
         "unignore" => Command::Unignore(text()?),
         "set" => Command::Set(match given {
             None => None,
-            Some(given) => {
-                let (name, value) = given.split_once(char::is_whitespace).ok_or(incomplete)?;
-                Some((name.to_owned(), value.trim().to_owned()))
-            }
+            Some(given) => Some(match given.split_once(char::is_whitespace) {
+                Some((name, value)) => (name.to_owned(), Some(value.trim().to_owned())),
+                None => (given.to_owned(), None),
+            }),
         }),
         "status" => Command::Status,
         "away" => Command::Away(true),
@@ -322,7 +334,7 @@ fn nearest(typed: &str) -> Option<&'static str> {
 }
 
 /// How many letters to insert, remove or replace.
-fn distance(one: &str, other: &str) -> usize {
+pub fn distance(one: &str, other: &str) -> usize {
     let other: Vec<char> = other.chars().collect();
     let mut row: Vec<usize> = (0..=other.len()).collect();
     for (i, a) in one.chars().enumerate() {
@@ -400,8 +412,9 @@ mod tests {
             ("/set", Command::Set(None)),
             (
                 "/set bell off",
-                Command::Set(Some(("bell".to_owned(), "off".to_owned()))),
+                Command::Set(Some(("bell".to_owned(), Some("off".to_owned())))),
             ),
+            ("/set bell", Command::Set(Some(("bell".to_owned(), None)))),
             ("/topic", Command::Topic(None)),
             ("/topic on fire", Command::Topic(Some("on fire".to_owned()))),
             ("/kick bob", Command::Govern("kick", "bob".to_owned())),
@@ -449,8 +462,9 @@ mod tests {
             ("/reply ^2", "/reply [^N|^WHO] TEXT"),
             ("/delete that", "/delete [^N]"),
             ("/nick a b", "/nick NAME"),
-            ("/set bell", "/set [NAME VALUE]"),
             ("/mute", "/mute WHO"),
+            ("/join chat://a:1/b", "`chat join chat://a:1/b` in a shell"),
+            ("/etc/passwd is", "//etc/passwd"),
         ] {
             let error = parse(typed).unwrap_err().to_string();
             assert!(error.contains(part), "{error}");

@@ -53,7 +53,9 @@ pub fn preferences(problem: Option<&PreferenceError>) -> Finding {
     };
     let advice = match problem {
         PreferenceError::Read { .. } => "make it a file that you can read, or remove it",
-        PreferenceError::Parse { .. } | PreferenceError::Unknown => {
+        PreferenceError::Parse { .. }
+        | PreferenceError::Name(_)
+        | PreferenceError::Value { .. } => {
             "correct what is named there, or remove it; `chat config` shows what there is"
         }
     };

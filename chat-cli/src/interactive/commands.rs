@@ -55,8 +55,7 @@ impl Desk {
             }
             Command::React { which, emoji, on } => {
                 if let Some(to) = self.which_of_others(talk, &which) {
-                    let emoji = with_emoji(&emoji);
-                    self.say_in(talk, here, Content::React { to, emoji, on });
+                    self.react(talk, to, &emoji, on);
                 }
             }
             Command::Join(target) => {
@@ -140,8 +139,15 @@ impl Desk {
             Command::Ignore(Some(who)) => self.ignore(&who, true),
             Command::Unignore(who) => self.ignore(&who, false),
             Command::Set(None) => self.note(&self.preferences.summary()),
-            Command::Set(Some((name, value))) => match self.preferences.set(&name, &value) {
-                Ok(()) => self.note(&self.preferences.summary()),
+            Command::Set(Some((name, None))) => match self.preferences.show(&name) {
+                Ok(shown) => self.note(&shown),
+                Err(error) => self.note(&error.to_string()),
+            },
+            Command::Set(Some((name, Some(value)))) => match self.preferences.set(&name, &value) {
+                Ok(()) => {
+                    self.choose_colours();
+                    self.note(&self.preferences.summary());
+                }
                 Err(error) => self.note(&error.to_string()),
             },
             Command::Help => {
@@ -189,6 +195,19 @@ impl Desk {
                 None
             }
         }
+    }
+
+    fn react(&mut self, talk: &mut Talk, to: MessageId, emoji: &str, on: bool) {
+        let room = self.current.clone();
+        let emoji = match with_emoji(emoji) {
+            Ok(emoji) => emoji,
+            Err(error) => return self.note(&error),
+        };
+        let said = self.transcript.recall.get(&room, to);
+        if !on && said.is_some_and(|said| !said.has_reaction(talk.me(), &emoji)) {
+            return self.note(&format!("you have not reacted to that with {emoji}"));
+        }
+        self.say_in(talk, room, Content::React { to, emoji, on });
     }
 
     /// Goes to another room that is open; stays where there is no such room.
@@ -313,11 +332,48 @@ impl Desk {
     }
 }
 
-/// What a person wrote for an emoji: a `:shortcode:` becomes it.
-fn with_emoji(text: &str) -> String {
+/// What a person wrote for an emoji: a `:shortcode:` becomes it; if there is none, what to say of
+/// that.
+fn with_emoji(text: &str) -> Result<String, String> {
     let code = text
         .strip_prefix(':')
         .and_then(|rest| rest.strip_suffix(':'));
-    let emoji = code.and_then(emojis::get_by_shortcode);
-    emoji.map_or_else(|| text.to_owned(), |emoji| emoji.to_string())
+    let Some(code) = code.filter(|code| !code.is_empty()) else {
+        return Ok(text.to_owned());
+    };
+    if let Some(emoji) = emojis::get_by_shortcode(code) {
+        return Ok(emoji.to_string());
+    }
+    let nearest = nearest_shortcode(code);
+    let hint = nearest.map_or_else(String::new, |code| format!(", did you mean :{code}:?"));
+    Err(format!("there is no emoji :{code}:{hint}"))
+}
+
+/// The shortcode with the fewest letters to change, if they are few.
+fn nearest_shortcode(typed: &str) -> Option<&'static str> {
+    // Longer ones would make the comparison costly.
+    if typed.len() > 40 {
+        return None;
+    }
+    let codes = emojis::iter().flat_map(emojis::Emoji::shortcodes);
+    codes
+        .map(|code| (command::distance(typed, code), code))
+        .filter(|(distance, code)| *distance <= code.len() / 3)
+        .min()
+        .map(|(_, code)| code)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shortcode_is_an_emoji_or_is_answered_with_the_nearest() {
+        assert_eq!(with_emoji(":tada:").unwrap(), "🎉");
+        assert_eq!(with_emoji("ok").unwrap(), "ok");
+        let error = with_emoji(":tda:").unwrap_err();
+        assert_eq!(error, "there is no emoji :tda:, did you mean :tada:?");
+        let error = with_emoji(":no_such_thing_at_all:").unwrap_err();
+        assert_eq!(error, "there is no emoji :no_such_thing_at_all:");
+    }
 }

@@ -114,7 +114,7 @@ impl Desk {
         preferences: Preferences,
         ignored: Ignored,
     ) -> Self {
-        Self {
+        let mut desk = Self {
             transcript: Transcript::new(style),
             preferences,
             ignored,
@@ -140,7 +140,15 @@ impl Desk {
             names: Vec::new(),
             words: Words::default(),
             words_of: None,
-        }
+        };
+        desk.choose_colours();
+        desk
+    }
+
+    /// As the person wants them, or as the terminal says.
+    pub(super) fn choose_colours(&mut self) {
+        let colours = std::env::var("COLORFGBG").ok();
+        self.transcript.style.ground = self.preferences.ground(colours.as_deref());
     }
 
     pub(super) fn greet(&mut self, talk: &mut Talk) {

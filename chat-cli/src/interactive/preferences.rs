@@ -1,7 +1,10 @@
 //! What a person wants of the conversation: `terminal.toml`, and `/set` for this session.
 
 use super::calls::Call;
-use crate::paths::{Setting, Source};
+use crate::{
+    paths::{Setting, Source},
+    render::Ground,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::{fs, io, path::Path};
@@ -33,10 +36,31 @@ pub(super) struct Preferences {
     pub(super) notify: Notify,
     /// Say who comes and goes.
     pub(super) comings: bool,
+    /// Which colours names have.
+    pub(super) theme: Theme,
 }
 
-/// What they are called in the file and by `/set`.
-const NAMES: [&str; 3] = ["bell", "notify", "comings"];
+/// What the terminal writes on, so that names can be read there.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Theme {
+    /// What the terminal says itself (`COLORFGBG`), if it does.
+    #[default]
+    Auto,
+    Light,
+    Dark,
+}
+
+/// What they are called in the file and by `/set`, and what they can be.
+const NAMES: [(&str, &str); 4] = [
+    ("bell", "on or off"),
+    (
+        "notify",
+        "off, osc9 or osc777, whichever your terminal knows",
+    ),
+    ("comings", "on or off"),
+    ("theme", "auto, light or dark"),
+];
 
 /// Why preferences are not taken.
 #[derive(Debug, Error)]
@@ -57,9 +81,17 @@ pub(crate) enum PreferenceError {
         /// What the parser said.
         reason: String,
     },
-    /// There is no such setting or value.
-    #[error("write /set bell on|off, /set notify off|osc9|osc777, or /set comings on|off")]
-    Unknown,
+    /// There is no such setting.
+    #[error("there is no setting {0:?}: bell, notify, comings and theme can be set")]
+    Name(String),
+    /// There is no such value.
+    #[error("{name} can be {values}")]
+    Value {
+        /// Of which setting.
+        name: &'static str,
+        /// What there is.
+        values: &'static str,
+    },
 }
 
 impl Default for Preferences {
@@ -68,6 +100,7 @@ impl Default for Preferences {
             bell: true,
             notify: Notify::Off,
             comings: true,
+            theme: Theme::Auto,
         }
     }
 }
@@ -98,22 +131,64 @@ impl Preferences {
     ///
     /// # Errors
     ///
-    /// [`PreferenceError::Unknown`].
+    /// [`PreferenceError::Name`] or [`PreferenceError::Value`].
     pub(super) fn set(&mut self, name: &str, value: &str) -> Result<(), PreferenceError> {
+        let (name, values) = named(name)?;
+        let wrong = || PreferenceError::Value { name, values };
         let on = || match value {
-            "on" => Ok(true),
-            "off" => Ok(false),
-            _ => Err(PreferenceError::Unknown),
+            "on" | "true" => Ok(true),
+            "off" | "false" => Ok(false),
+            _ => Err(wrong()),
         };
         match (name, value) {
             ("bell", _) => self.bell = on()?,
             ("comings", _) => self.comings = on()?,
-            ("notify", "off") => self.notify = Notify::Off,
+            ("notify", "off" | "false") => self.notify = Notify::Off,
             ("notify", "osc9") => self.notify = Notify::Osc9,
             ("notify", "osc777") => self.notify = Notify::Osc777,
-            _ => return Err(PreferenceError::Unknown),
+            ("theme", "auto") => self.theme = Theme::Auto,
+            ("theme", "light") => self.theme = Theme::Light,
+            ("theme", "dark") => self.theme = Theme::Dark,
+            _ => return Err(wrong()),
         }
         Ok(())
+    }
+
+    /// One of them, and what else it can be.
+    ///
+    /// # Errors
+    ///
+    /// [`PreferenceError::Name`].
+    pub(super) fn show(&self, name: &str) -> Result<String, PreferenceError> {
+        let (name, values) = named(name)?;
+        Ok(format!("{name} is {}; it can be {values}", self.get(name)))
+    }
+
+    fn get(&self, name: &str) -> &'static str {
+        let on = |wanted| if wanted { "on" } else { "off" };
+        match name {
+            "bell" => on(self.bell),
+            "comings" => on(self.comings),
+            "notify" => match self.notify {
+                Notify::Off => "off",
+                Notify::Osc9 => "osc9",
+                Notify::Osc777 => "osc777",
+            },
+            _ => match self.theme {
+                Theme::Auto => "auto",
+                Theme::Light => "light",
+                Theme::Dark => "dark",
+            },
+        }
+    }
+
+    /// What the terminal writes on, if it says `colours` itself.
+    pub(super) fn ground(&self, colours: Option<&str>) -> Ground {
+        match self.theme {
+            Theme::Auto => Ground::detect(colours),
+            Theme::Light => Ground::Light,
+            Theme::Dark => Ground::Dark,
+        }
     }
 
     /// What to send to the terminal so that it calls its person.
@@ -134,15 +209,14 @@ impl Preferences {
 
     /// In a line, as `/set` shows them.
     pub(super) fn summary(&self) -> String {
-        let on = |wanted| if wanted { "on" } else { "off" };
-        let notify = match self.notify {
-            Notify::Off => "off",
-            Notify::Osc9 => "osc9",
-            Notify::Osc777 => "osc777",
-        };
-        let (bell, comings) = (on(self.bell), on(self.comings));
-        format!("bell {bell}, notify {notify}, comings {comings}")
+        let all = NAMES.map(|(name, _)| format!("{name} {}", self.get(name)));
+        all.join(", ")
     }
+}
+
+fn named(name: &str) -> Result<(&'static str, &'static str), PreferenceError> {
+    let found = NAMES.into_iter().find(|known| known.0 == name);
+    found.ok_or_else(|| PreferenceError::Name(name.to_owned()))
 }
 
 /// What the file says; nothing if there is none.
@@ -187,7 +261,7 @@ pub(crate) fn settings(path: &Path) -> Result<Vec<Setting>, PreferenceError> {
             false => Source::Default,
         },
     };
-    Ok(NAMES.into_iter().map(setting).collect())
+    Ok(NAMES.into_iter().map(|(name, _)| setting(name)).collect())
 }
 
 #[cfg(test)]
@@ -211,9 +285,23 @@ mod tests {
         );
         preferences.set("notify", "osc9").unwrap();
         assert_eq!(preferences.call(&call("hi")), "\x1b]9;bob: hi\x1b\\");
-        assert_eq!(preferences.summary(), "bell off, notify osc9, comings on");
-        assert!(preferences.set("bell", "maybe").is_err());
-        assert!(preferences.set("volume", "on").is_err());
+        let summary = "bell off, notify osc9, comings on, theme auto";
+        assert_eq!(preferences.summary(), summary);
+        preferences.set("bell", "true").unwrap();
+        let bell = preferences.show("bell").unwrap();
+        assert_eq!(bell, "bell is on; it can be on or off");
+        preferences.set("theme", "light").unwrap();
+        assert_eq!(preferences.ground(Some("15;0")), Ground::Light);
+        preferences.set("theme", "auto").unwrap();
+        assert_eq!(preferences.ground(Some("15;0")), Ground::Dark);
+        for (name, value, part) in [
+            ("bell", "maybe", "on or off"),
+            ("notify", "on", "off, osc9 or osc777"),
+            ("volume", "on", "bell, notify, comings and theme"),
+        ] {
+            let error = preferences.set(name, value).unwrap_err().to_string();
+            assert!(error.contains(part), "{error}");
+        }
     }
 
     #[test]

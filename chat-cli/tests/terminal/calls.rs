@@ -39,22 +39,26 @@ fn each_way_of_calling_is_switched_for_itself() {
     alice.keys("alice speaks\r");
     let mut seen = alice.expect("alice  alice speaks\r\n");
     alice.keys("/set notify osc9\r");
-    seen += &alice.expect("-- bell on, notify osc9, comings on\r\n");
+    seen += &alice.expect("-- bell on, notify osc9, comings on, theme auto\r\n");
     assert!(!seen.contains('\x07'), "{seen:?}");
     called(dir, &mut alice, "one", &format!("{OSC9}one\x1b\\\x07"));
-    alice.keys("/set bell off\r");
-    alice.expect("-- bell off, notify osc9, comings on\r\n");
+    alice.keys("/set notify on\r");
+    alice.expect("-- notify can be off, osc9 or osc777, whichever your terminal knows\r\n");
+    alice.keys("/set bell\r");
+    alice.expect("-- bell is on; it can be on or off\r\n");
+    alice.keys("/set bell false\r");
+    alice.expect("-- bell off, notify osc9, comings on, theme auto\r\n");
     called(dir, &mut alice, "two", &format!("{OSC9}two\x1b\\"));
     alice.keys("/set notify osc777\r");
-    let seen = alice.expect("-- bell off, notify osc777, comings on\r\n");
+    let seen = alice.expect("-- bell off, notify osc777, comings on, theme auto\r\n");
     assert!(!seen.contains('\x07'), "{seen:?}");
     called(dir, &mut alice, "a;b", &format!("{OSC777}a,b\x1b\\"));
     alice.keys("/set notify off\r");
-    alice.expect("-- bell off, notify off, comings on\r\n");
+    alice.expect("-- bell off, notify off, comings on, theme auto\r\n");
     say(dir, "&lobby", "alice: three");
     let mut seen = alice.expect("alice: three\r\n");
     alice.keys("/set bell on\r");
-    seen += &alice.expect("-- bell on, notify off, comings on\r\n");
+    seen += &alice.expect("-- bell on, notify off, comings on, theme auto\r\n");
     assert!(
         !seen.contains("\x1b]") && !seen.contains('\x07'),
         "{seen:?}"

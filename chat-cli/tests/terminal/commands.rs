@@ -26,7 +26,18 @@ fn what_is_done_to_a_message_is_seen_by_all() {
         ('b', "", "to the first\r\n"),
         ('b', "/reply ^alice to the last", "↳ alice: two\r\n"),
         ('b', "/react :tada:", "bob  🎉 → alice: two\r\n"),
+        (
+            'b',
+            "/react :tda:",
+            "-- there is no emoji :tda:, did you mean :tada:?",
+        ),
         ('b', "/unreact :tada:", "bob  (no more) 🎉 → alice: two\r\n"),
+        (
+            'b',
+            "/unreact :tada:",
+            "-- you have not reacted to that with 🎉",
+        ),
+        ('b', "/edit ^3 bows", "*  bob bows (edited, was: waves)\r\n"),
         ('a', "/edit ^2 One", "alice  One (edited, was: one)\r\n"),
         ('a', "/delete", "alice  (took back: two)\r\n"),
         ('a', "/delete", "-- you took that message back already; ^2"),
