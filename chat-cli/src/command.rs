@@ -274,13 +274,13 @@ pub fn parse(line: &str) -> Result<Command, CommandError> {
         }
         "ignore" => Command::Ignore(given.map(str::to_owned)),
         "unignore" => Command::Unignore(text()?),
-        "set" => Command::Set(match given {
-            None => None,
-            Some(given) => Some(match given.split_once(char::is_whitespace) {
-                Some((name, value)) => (name.to_owned(), Some(value.trim().to_owned())),
-                None => (given.to_owned(), None),
-            }),
-        }),
+        "set" => Command::Set(given.map(|given| {
+            let (name, value) = match given.split_once(char::is_whitespace) {
+                Some((name, value)) => (name, Some(value.trim().to_owned())),
+                None => (given, None),
+            };
+            (name.to_owned(), value)
+        })),
         "status" => Command::Status,
         "away" => Command::Away(true),
         "back" => Command::Away(false),

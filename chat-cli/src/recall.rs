@@ -67,11 +67,11 @@ impl Recall {
         let quote = quote.filter(|quote| !quote.excerpt.is_empty());
         let is_by_author = |said: &Said| said.quote.author == message.author;
         match (&content, about) {
-            (Content::Edit { text, .. }, Some(index)) if is_by_author(&said[index]) => {
-                // Whoever edits what they took back does not say it again.
-                if quote.is_some() {
-                    said[index].quote.excerpt = excerpt(text);
-                }
+            // Whoever edits what they took back does not say it again.
+            (Content::Edit { text, .. }, Some(index))
+                if quote.is_some() && is_by_author(&said[index]) =>
+            {
+                said[index].quote.excerpt = excerpt(text);
             }
             (Content::Delete { .. }, Some(index)) if is_by_author(&said[index]) => {
                 said[index].taken_back = true;
