@@ -1,6 +1,9 @@
 //! What is pasted is one text, and is sent when the person says so.
 
-use crate::harness::{Agent, Terminal, said};
+use crate::{
+    harness::{Agent, Terminal, said},
+    tmux::Tmux,
+};
 
 fn paste(text: &str) -> String {
     format!("\x1b[200~{}\x1b[201~", text.replace('\n', "\r"))
@@ -78,4 +81,25 @@ fn a_large_paste_is_sent_only_at_a_second_enter() {
     );
     alice.keys("\x04");
     alice.end();
+}
+
+#[test]
+fn the_question_about_a_paste_that_is_taller_than_the_window_is_in_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let _agent = Agent(dir.path());
+    let bob = Tmux::open(dir.path(), "bob", 70, 10);
+    bob.await_end("&lobby>");
+    let long: Vec<String> = (1..=30).map(|at| format!("line {at}")).collect();
+    bob.keys(&paste(&long.join("\n")));
+    bob.await_end("line 30");
+    bob.key("Enter");
+    bob.await_end("&lobby> line 1 [+29 lines]");
+    bob.await_end("Enter again sends it, Ctrl-U drops it");
+    let window = bob.window();
+    assert!(window.contains("-- that is 30 lines, "), "{window}");
+    assert!(window.contains("&lobby> line 1 [+29 lines]"), "{window}");
+    bob.key("Enter");
+    bob.await_end("line 30");
+    bob.await_end("&lobby>");
+    assert_eq!(said(dir.path()), [long.join("\n")]);
 }

@@ -105,6 +105,11 @@ impl Tmux {
             .collect()
     }
 
+    /// What is in the window, each row by itself.
+    pub(crate) fn window(&self) -> String {
+        self.run(&["capture-pane", "-p"])
+    }
+
     /// Waits until what is in the window and above it is as it should be.
     pub(crate) fn await_lines(&self, what: &str, good: impl Fn(&[String]) -> bool) -> Vec<String> {
         let deadline = Instant::now() + LIMIT;
