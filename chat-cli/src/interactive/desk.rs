@@ -18,7 +18,7 @@ use crate::{
 };
 use protocol::{
     Content, Cursor, MessageId, Nick, Room, Timestamp, UserName,
-    local::{From, LinkStatus, Request, SearchQuery},
+    local::{LinkStatus, Request, SearchQuery},
 };
 use std::{
     collections::{HashMap, HashSet, VecDeque},
