@@ -4,7 +4,7 @@
 //! all together have so many; who fails again and again waits longer and longer before being heard.
 //! So a crowd of strangers costs bounded memory, and agents that are in notice nothing of it.
 
-use protocol::limits::{MAX_UNKNOWN, MAX_UNKNOWN_PER_ADDRESS};
+use protocol::limits::{HANDSHAKE_TIMEOUT, MAX_UNKNOWN, MAX_UNKNOWN_PER_ADDRESS};
 use std::{
     collections::HashMap,
     fmt,
@@ -20,8 +20,11 @@ const FREE_FAILURES: u32 = 5;
 /// What the next failure costs; it doubles with each further one.
 const FIRST_DELAY: Duration = Duration::from_millis(100);
 
-/// Longest wait before somebody is heard.
-const MAX_DELAY: Duration = Duration::from_secs(5);
+/// Longest wait before somebody is heard. Agents wait for [`HANDSHAKE_TIMEOUT`] themselves, and one
+/// that gave up has failed once more: behind an address of which others fail, nobody would ever get
+/// in if this were not well below it.
+const MAX_DELAY: Duration = Duration::from_secs(2);
+const _: () = assert!(MAX_DELAY.as_millis() * 2 < HANDSHAKE_TIMEOUT.as_millis());
 
 /// After so long without a failure an address is as good as new.
 const FORGIVEN_AFTER: Duration = Duration::from_secs(60);
@@ -294,6 +297,17 @@ mod tests {
         let place = doorway.knock(from, later).unwrap();
         assert_eq!(place.delay(), Duration::ZERO);
         place.introduced();
+    }
+
+    #[test]
+    fn an_agent_is_heard_before_it_gives_up_however_often_others_of_its_address_fail() {
+        let doorway = Doorway::default();
+        let from = address("192.0.2.1");
+        for _ in 0..1_000 {
+            drop(doorway.knock(from, Instant::now()).unwrap());
+        }
+        let place = doorway.knock(from, Instant::now()).unwrap();
+        assert!(place.delay() < HANDSHAKE_TIMEOUT / 2, "{:?}", place.delay());
     }
 
     #[test]
