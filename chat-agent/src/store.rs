@@ -373,9 +373,9 @@ impl Store for AgentStore {
             }
             Command::BeginEpoch { epoch, .. } => {
                 identity::set_server_epoch(transaction, *epoch)?;
+                // What a log says of its rooms is known again when this host comes back to it.
+                charters::change_epoch(transaction, self.replica.epoch(), *epoch)?;
                 self.replica = RoomLog::new(*epoch, MAX_ROOMS);
-                // What the new log says of its rooms is read anew with them.
-                charters::remove_federated(transaction)?;
                 self.governor.forget();
             }
             Command::Departed { room, user, up_to } => {

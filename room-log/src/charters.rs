@@ -1,7 +1,7 @@
 //! The charters of rooms, as stored: what the acts in their logs come to.
 
 use crate::StoreError;
-use protocol::{HostName, Room, UserName, governance::Charter};
+use protocol::{Epoch, HostName, Room, UserName, governance::Charter};
 use rusqlite::{Connection, OptionalExtension, params};
 
 /// Who may do what in rooms, and what is kept of them; a migration of server and agent.
@@ -96,15 +96,30 @@ pub fn remove(transaction: &Connection, room: &Room) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Forgets the charters of all federated rooms: the log that they come from is another now.
+/// Puts the charters of all federated rooms aside, as those of the log of epoch `old`, and takes
+/// those out again that were put aside as the log of epoch `new`: what is stored of its messages is
+/// not read anew, and says who may read it.
 ///
 /// # Errors
 ///
 /// [`StoreError`]; the transaction must be rolled back then.
-pub fn remove_federated(transaction: &Connection) -> Result<(), StoreError> {
+pub fn change_epoch(transaction: &Connection, old: Epoch, new: Epoch) -> Result<(), StoreError> {
+    if old == new {
+        return Ok(());
+    }
+    // No room has a name that begins so.
+    let prefix = |epoch: Epoch| format!("{epoch} ");
     transaction
-        .prepare_cached("DELETE FROM charters WHERE substr(room, 1, 1) = '#'")?
-        .execute(())?;
+        .prepare_cached(
+            "UPDATE OR REPLACE charters SET room = ?1 || room WHERE substr(room, 1, 1) = '#'",
+        )?
+        .execute([prefix(old)])?;
+    transaction
+        .prepare_cached(
+            "UPDATE OR REPLACE charters SET room = substr(room, length(?1) + 1)
+             WHERE substr(room, 1, length(?1)) = ?1",
+        )?
+        .execute([prefix(new)])?;
     Ok(())
 }
 

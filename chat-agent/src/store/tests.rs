@@ -1,6 +1,6 @@
 use super::*;
 use crate::answer::Answer;
-use protocol::{Content, MessageId, RequestId, Seq};
+use protocol::{Content, MessageId, RequestId, Seq, governance::Act};
 use room_log::{Database, Outbound};
 use schema::APPLICATION;
 use tempfile::TempDir;
@@ -220,4 +220,57 @@ fn conversations_with_nobody_are_begun_up_to_the_limit() {
     };
     desk.send(&from_bob).unwrap();
     desk.send(&says("alice@ada,bob@ada", "an answer")).unwrap();
+}
+
+fn committed(seq: u64, prev_seq: u64, said: Outgoing) -> Committed {
+    Committed {
+        room: said.room,
+        seq: Seq::new(seq),
+        prev_seq: Seq::new(prev_seq),
+        committed_at: Timestamp::from_micros(0),
+        id: said.id,
+        author: said.author,
+        sent_at: said.sent_at,
+        body: said.body,
+    }
+}
+
+fn does(author: &str, room: &str, act: Act) -> Outgoing {
+    Outgoing {
+        author: author.parse().unwrap(),
+        body: Content::Act(act).encode().unwrap(),
+        ..says(room, "replaced")
+    }
+}
+
+#[test]
+fn a_private_room_is_still_private_when_this_host_comes_back_from_another_server() {
+    let mut desk = Desk::new(1_000);
+    let (one, other) = (Epoch::new(), Epoch::new());
+    desk.begin_epoch(one);
+    let opened = Act::Opened {
+        mode: protocol::governance::Mode::InviteOnly,
+        members: vec![alice()],
+    };
+    let (done, _) = oneshot::channel();
+    let messages = vec![committed(1, 0, does("owner@bee", "#secret", opened))];
+    desk.write(vec![Command::Ingest { messages, done }]);
+    let joins = |nick: &str, desk: &mut Desk| {
+        let user = UserName::new(nick.parse().unwrap(), "ada".parse().unwrap());
+        let room = "#secret".parse().unwrap();
+        desk.store.join(&desk.connection, &room, &user).unwrap()
+    };
+    assert!(matches!(
+        joins("bob", &mut desk),
+        Err(Refusal::NotOpen { .. })
+    ));
+    desk.begin_epoch(other);
+    let room = "#secret".parse().unwrap();
+    assert_eq!(charters::load(&desk.connection, &room).unwrap(), None);
+    desk.begin_epoch(one);
+    assert!(matches!(
+        joins("bob", &mut desk),
+        Err(Refusal::NotOpen { .. })
+    ));
+    assert_eq!(joins("alice", &mut desk), Ok(true));
 }
