@@ -289,6 +289,9 @@ pub trait Log: fmt::Debug + Send + Sync + 'static {
     /// Direct conversations with an end on `host` in order of their text, one page after `after`.
     fn directs(&self, host: &HostName, after: Option<&Room>) -> Reading<Listing<Room>>;
 
+    /// How many bytes that the log has on disk are free to be written again.
+    fn free_bytes(&self) -> Reading<u64>;
+
     /// Waits until the log had to give up; the process must end then.
     fn failed(&self) -> Pin<Box<dyn Future<Output = Arc<StoreError>> + Send>>;
 

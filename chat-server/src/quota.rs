@@ -4,7 +4,7 @@ use protocol::federation::Refusal;
 use std::{
     fs,
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -14,7 +14,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// How long agents wait before they try again: somebody has to make room.
 const RETRY_AFTER_MS: u32 = 5_000;
 
-/// The quota of one database file.
+/// The quota of one database file. What was deleted leaves room in the file, which does not shrink:
+/// that room is written again before the file grows.
 #[derive(Debug)]
 pub(crate) struct Quota {
     file: Option<PathBuf>,
@@ -25,7 +26,33 @@ pub(crate) struct Quota {
 #[derive(Debug, Default)]
 struct Seen {
     at: Option<Instant>,
+    /// How long the file is.
     bytes: u64,
+    free: Free,
+}
+
+/// Room in the file.
+#[derive(Debug, Default)]
+struct Free {
+    bytes: u64,
+    /// How long the file was: in one that is longer now, that room is used up.
+    of: u64,
+}
+
+impl Seen {
+    fn look(&mut self, file: &Path) {
+        self.at = Some(Instant::now());
+        // A file that cannot be looked at is the writer's trouble.
+        self.bytes = fs::metadata(file).map_or(self.bytes, |found| found.len());
+    }
+
+    const fn used_bytes(&self) -> u64 {
+        if self.free.of == self.bytes {
+            self.bytes.saturating_sub(self.free.bytes)
+        } else {
+            self.bytes
+        }
+    }
 }
 
 impl Quota {
@@ -43,8 +70,36 @@ impl Quota {
         Self {
             file: None,
             limit_bytes: u64::MAX,
-            seen: Mutex::new(Seen { at: None, bytes: 0 }),
+            seen: Mutex::new(Seen {
+                at: None,
+                bytes: 0,
+                free: Free { bytes: 0, of: 0 },
+            }),
         }
+    }
+
+    /// Whether it matters how much room there is in the file.
+    pub(crate) fn is_short(&self) -> bool {
+        let Some(file) = &self.file else {
+            return false;
+        };
+        let mut seen = self.lock();
+        seen.look(file);
+        seen.bytes >= self.limit_bytes
+    }
+
+    /// So much room is in the file.
+    pub(crate) fn note_free(&self, bytes: u64) {
+        let mut seen = self.lock();
+        seen.free = Free {
+            bytes,
+            of: seen.bytes,
+        };
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Seen> {
+        // Plain numbers and a time.
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether there is room for another message.
@@ -56,23 +111,21 @@ impl Quota {
         let Some(file) = &self.file else {
             return Ok(());
         };
-        // A plain number and a time.
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut seen = self.lock();
         let now = Instant::now();
         let is_old = |at| now.saturating_duration_since(at) >= LOOK_EVERY;
         if seen.at.is_none_or(is_old) {
-            seen.at = Some(now);
-            // A file that cannot be looked at is the writer's trouble.
-            seen.bytes = fs::metadata(file).map_or(seen.bytes, |found| found.len());
+            seen.look(file);
         }
-        if seen.bytes < self.limit_bytes {
+        let used = seen.used_bytes();
+        if used < self.limit_bytes {
             return Ok(());
         }
         Err(Refusal::NotYet {
             retry_after_ms: RETRY_AFTER_MS,
             reason: format!(
-                "the server's log has {} of {} bytes: raise log_limit there, or let rooms keep less",
-                seen.bytes, self.limit_bytes
+                "the server's log has {used} of {} bytes: raise log_limit there, or let rooms keep less",
+                self.limit_bytes
             ),
         })
     }
@@ -95,5 +148,21 @@ mod tests {
             "{refusal}"
         );
         assert_eq!(Quota::none().check(), Ok(()));
+    }
+
+    #[test]
+    fn room_in_the_file_counts_until_the_file_has_grown() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("server.db");
+        fs::write(&file, [0; 100]).unwrap();
+        let quota = Quota::new(&file, 100);
+        assert!(quota.is_short());
+        assert!(quota.check().is_err());
+        quota.note_free(10);
+        assert_eq!(quota.check(), Ok(()));
+        fs::write(&file, [0; 101]).unwrap();
+        assert!(quota.is_short());
+        assert!(quota.check().is_err());
+        assert!(!Quota::none().is_short());
     }
 }

@@ -39,6 +39,9 @@ use tracing::{Instrument, debug, field::Empty, info, info_span, warn};
 /// Peers that are being told that there is no seat for them. Further ones are closed unheard.
 const MAX_TURNED_AWAY: usize = 64;
 
+/// How often it is looked whether there is room again in a log at its quota.
+const QUOTA_INTERVAL: Duration = Duration::from_secs(1);
+
 /// Why the server had to stop.
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -171,6 +174,10 @@ impl Service {
         });
         let log = Arc::clone(&shared.log);
         shared.run("pruner", async move { prune(&*log).await });
+        let this = Arc::clone(&shared);
+        shared.run("quota", async move {
+            watch_quota(&*this.log, &this.quota).await;
+        });
         Self { shared }
     }
 
@@ -379,6 +386,22 @@ async fn prune(log: &dyn Log) {
     }
 }
 
+/// Looks how much room there is in a log that is at its quota. Never returns.
+async fn watch_quota(log: &dyn Log, quota: &Quota) {
+    let mut times = interval(QUOTA_INTERVAL);
+    times.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        times.tick().await;
+        if !quota.is_short() {
+            continue;
+        }
+        match log.free_bytes().await {
+            Ok(bytes) => quota.note_free(bytes),
+            Err(error) => warn!(%error, "how much room the log has is not known"),
+        }
+    }
+}
+
 /// Accepts agents on `listener` until `shutdown` is cancelled, then ends in order.
 ///
 /// # Errors
@@ -421,8 +444,9 @@ mod tests {
     use crate::log::SqliteLog;
     use futures_util::StreamExt;
     use protocol::{
-        FederatedRoom, FrameCodec, Vocabulary,
+        Content, FederatedRoom, FrameCodec, MessageId, Outgoing, Timestamp, UserName, Vocabulary,
         federation::{AgentFrame, Event, ServerFrame},
+        governance::{Act, Keep, Mode},
         handshake,
     };
     use tokio::io::duplex;
@@ -456,6 +480,58 @@ mod tests {
         );
         drop(first);
         drop(frames);
+        service.stop().await;
+    }
+
+    #[tokio::test]
+    async fn a_log_at_its_quota_takes_messages_again_once_rooms_keep_less() {
+        let dir = tempfile::tempdir().unwrap();
+        let (log, commits) = SqliteLog::open(dir.path()).unwrap();
+        let log = Arc::new(log);
+        let bounds = Bounds {
+            log: Some((dir.path().join("server.db"), 200_000)),
+            ..Bounds::NONE
+        };
+        let door = Door::Plaintext;
+        let service = Service::start(Arc::clone(&log) as Arc<dyn Log>, commits, door, bounds);
+        let owner: UserName = "alice@ada".parse().unwrap();
+        let govern = |act| Change::Govern {
+            room: "#ops".parse().unwrap(),
+            user: owner.clone(),
+            id: MessageId::new(),
+            act,
+        };
+        let opened = Act::Opened {
+            mode: Mode::Public,
+            members: Vec::new(),
+        };
+        log::change(&*log, govern(opened)).await.unwrap().unwrap();
+        let body = Content::Text("x".repeat(50_000)).encode().unwrap();
+        let message = || Outgoing {
+            id: MessageId::new(),
+            room: "#ops".parse().unwrap(),
+            author: owner.clone(),
+            sent_at: Timestamp::from_micros(1),
+            body: body.clone(),
+        };
+        while service.quota().check().is_ok() {
+            for answer in log::append_all(&*log, (0..100).map(|_| message()).collect()).await {
+                answer.unwrap().unwrap();
+            }
+            sleep(Duration::from_millis(250)).await;
+        }
+        let keep = Keep {
+            max_age_seconds: None,
+            max_messages: Some(1),
+        };
+        let kept = log::change(&*log, govern(Act::Retention { keep })).await;
+        kept.unwrap().unwrap();
+        let lifted = async {
+            while service.quota().check().is_err() {
+                sleep(Duration::from_millis(50)).await;
+            }
+        };
+        timeout(Duration::from_secs(30), lifted).await.unwrap();
         service.stop().await;
     }
 

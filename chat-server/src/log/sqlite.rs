@@ -264,6 +264,14 @@ impl Log for SqliteLog {
         self.read(move |connection| directs(connection, &host, &after))
     }
 
+    fn free_bytes(&self) -> Reading<u64> {
+        self.read(|connection| {
+            let number = |name| connection.pragma_query_value(None, name, |row| row.get(0));
+            let (pages, page): (u64, u64) = (number("freelist_count")?, number("page_size")?);
+            Ok(pages * page)
+        })
+    }
+
     fn failed(&self) -> Pin<Box<dyn Future<Output = Arc<StoreError>> + Send>> {
         let writer = self.writer.read().unwrap_or_else(PoisonError::into_inner);
         match &*writer {
