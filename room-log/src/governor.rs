@@ -313,7 +313,8 @@ impl Governor {
 
     /// Takes over what a message means that another log has ordered, and that is stored here. Only
     /// members who are stored here can be gone, and not those of whom `is_in` says that they are in
-    /// the room at some later place of the log.
+    /// the room at some later place of the log. `real` is the author that
+    /// the log gives to what is stored as somebody's.
     ///
     /// # Errors
     ///
@@ -324,11 +325,12 @@ impl Governor {
         log: &RoomLog,
         message: &Committed,
         is_in: impl Fn(&UserName) -> bool,
+        real: impl Fn(&UserName) -> UserName,
     ) -> Result<Done, StoreError> {
         let (room, actor) = (&message.room, &message.author);
         let mut done = Done::default();
         if let Some(of) = message.body.takes_back() {
-            let own = |author: &UserName| author == actor;
+            let own = |author: &UserName| real(author) == *actor;
             done.erased = erasing::erase(transaction, log.epoch(), room, of, own)?;
             return Ok(done);
         }
@@ -347,8 +349,8 @@ impl Governor {
         if let Act::Erase { messages } = &act {
             for id in messages {
                 let may = |author: &UserName| match &before {
-                    Some(charter) => charter.may_erase(actor, author),
-                    None => author == actor,
+                    Some(charter) => charter.may_erase(actor, &real(author)),
+                    None => real(author) == *actor,
                 };
                 let spots = erasing::erase(transaction, log.epoch(), room, *id, may)?;
                 done.erased.extend(spots);

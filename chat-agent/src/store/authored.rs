@@ -105,6 +105,17 @@ pub fn unverified(author: &UserName) -> UserName {
     UserName::new(author.nick.clone(), host)
 }
 
+/// In whose name came what is kept as `stored`'s on the host `ours`.
+#[must_use]
+pub fn claimed(stored: &UserName, ours: &HostName) -> UserName {
+    let author = UserName::new(stored.nick.clone(), ours.clone());
+    if *stored == unverified(&author) {
+        author
+    } else {
+        stored.clone()
+    }
+}
+
 fn known(connection: &Connection, id: MessageId) -> Result<Option<[u8; DIGEST_BYTES]>, StoreError> {
     let found = connection
         .prepare_cached("SELECT digest FROM authored WHERE id = ?1")?

@@ -3,7 +3,7 @@
 //! A member who is stored is one who may read: whoever may not any more is taken out in the
 //! transaction that says so. When nobody of this host may read a room, all that is here of it goes.
 
-use super::{AgentStore, Outcome, index, person};
+use super::{AgentStore, Outcome, authored, index, person};
 use crate::store::person::DepartureNumber;
 use protocol::{
     Committed, MessageId, Room, Seq, Timestamp, UserName,
@@ -167,8 +167,11 @@ impl AgentStore {
             let vouched = hub.vouched(&message.room, &user.nick);
             vouched.is_some_and(|vouched| message.seq <= vouched)
         };
+        let real = |stored: &UserName| authored::claimed(stored, hub.host());
         let replica = &self.replica;
-        let done = self.governor.fold(transaction, replica, message, is_in)?;
+        let done = self
+            .governor
+            .fold(transaction, replica, message, is_in, real)?;
         let (_, gone) = self.take_effect(transaction, &message.room, done)?;
         if !gone.is_empty() {
             self.put_aside_if_unread(transaction, &message.room)?;

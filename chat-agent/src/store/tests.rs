@@ -274,3 +274,34 @@ fn a_private_room_is_still_private_when_this_host_comes_back_from_another_server
     ));
     assert_eq!(joins("alice", &mut desk), Ok(true));
 }
+
+#[test]
+fn what_was_said_before_this_host_lost_its_state_can_still_be_erased() {
+    let mut desk = Desk::new(1_000);
+    desk.begin_epoch(Epoch::new());
+    let [taken_back, erased] = ["one", "two"].map(|text| says("#ops", text));
+    let delete = Content::Delete { of: taken_back.id };
+    let taking_back = Outgoing {
+        body: delete.encode().unwrap(),
+        ..says("#ops", "replaced")
+    };
+    authored::note(&desk.connection, &taking_back).unwrap();
+    let erasing = Act::Erase {
+        messages: vec![erased.id],
+    };
+    let (done, _) = oneshot::channel();
+    let ids = [taken_back.id, erased.id];
+    let messages = vec![
+        committed(1, 0, taken_back),
+        committed(2, 1, erased),
+        committed(3, 2, taking_back),
+        committed(4, 3, does("alice@ada", "#ops", erasing)),
+    ];
+    desk.write(vec![Command::Ingest { messages, done }]);
+    for id in ids {
+        let epoch = desk.store.replica.epoch();
+        let stored = log::find(&desk.connection, epoch, id).unwrap().unwrap();
+        assert_eq!(stored.author.to_string(), "alice@ada.unverified");
+        assert!(stored.body.is_erased(), "{stored:?}");
+    }
+}
