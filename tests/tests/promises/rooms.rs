@@ -10,7 +10,7 @@ use protocol::{
     local::{self, From, Request},
 };
 use serde_json::Value;
-use tests::{AgentPeer, Host, Sandbox, Terminal, eventually};
+use tests::{AgentPeer, Host, Sandbox, Terminal, eventually, secure::Keys};
 
 /// `chat room WORDS…`, which must be done.
 fn room(terminal: &Terminal, words: &[&str]) {
@@ -93,7 +93,8 @@ fn a_stranger_cannot_read_list_or_probe_a_room_by_invitation() {
         assert!(!who.stdout.contains("alice"), "{who:?}");
     }
     // A peer that keeps to no rules is told as much.
-    let mut peer = AgentPeer::open(server.address(), "hopper").expect("welcome");
+    let keys = Keys::new(&sandbox);
+    let mut peer = AgentPeer::enrolled(&server.link(), &keys, "hopper").expect("welcome");
     let den = Room::parse("#den").expect("a room");
     let subscribe = federation::Request::Subscribe {
         room: den.clone(),

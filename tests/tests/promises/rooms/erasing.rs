@@ -130,7 +130,7 @@ fn a_room_keeps_as_many_messages_as_it_is_told_everywhere() {
     server.kill();
     server.restart();
     // Whoever comes new reads what is left, and who may do what; whoever was there goes on.
-    let cat = Host::start(&sandbox, "cat", server.address());
+    let cat = Host::start(&sandbox, "cat", server.link());
     let carol = cat.terminal("carol");
     eventually_reads(&carol, "#ops", "word 19");
     assert_eq!(bodies(&carol, "#ops"), kept);
