@@ -9,7 +9,6 @@ use crate::{
     lane::Lane,
     opening::{self, FAREWELL, Line, OpenError, Opened, malformed},
     query::Start,
-    rates::AgentRate,
     reply::{Answer, PendingReply, event_frame},
     router::Handle,
     service::Service,
@@ -127,7 +126,6 @@ struct Connection<S> {
     seat: Seat,
     identity: Identity,
     lane: Arc<Lane>,
-    rate: AgentRate,
     /// At most one; no further request is read meanwhile.
     query: Option<Query>,
     silence: Pin<Box<Sleep>>,
@@ -171,7 +169,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             seat,
             identity,
             lane: Arc::new(Lane::new()),
-            rate: service.rates().of_agent(),
             query: None,
             stop: service.stop_token(),
             service,

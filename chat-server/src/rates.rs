@@ -4,14 +4,14 @@
 //! order.
 
 use governor::{
-    DefaultDirectRateLimiter, Quota, RateLimiter,
+    Quota, RateLimiter,
     clock::{Clock, DefaultClock},
     state::keyed::HashMapStateStore,
 };
 use protocol::{HostName, Outgoing, Room, UserName, federation::Refusal};
 use std::{fmt, hash::Hash, num::NonZeroU32, time::Duration};
 
-/// Users or rooms whose pace is remembered; when there are more, those that are idle are
+/// Agents, users or rooms whose pace is remembered; when there are more, those that are idle are
 /// forgotten.
 const MAX_KEYS: usize = 16_384;
 
@@ -41,9 +41,11 @@ impl Allowed {
     };
 }
 
-/// The paces of all users and rooms, shared by all connections.
+/// The paces of all agents, users and rooms, shared by all connections: whoever connects again has
+/// not become anybody else.
 pub(crate) struct Rates {
     allowed: Allowed,
+    agents: Option<Keyed<HostName>>,
     users: Option<Keyed<UserName>>,
     rooms: Option<Keyed<Room>>,
 }
@@ -55,9 +57,6 @@ impl fmt::Debug for Rates {
             .finish_non_exhaustive()
     }
 }
-
-/// The pace of one agent, on its connection.
-pub(crate) struct AgentRate(Option<DefaultDirectRateLimiter>);
 
 struct Keyed<K: Hash + Eq + Clone> {
     limiter: RateLimiter<K, HashMapStateStore<K>, DefaultClock>,
@@ -98,15 +97,10 @@ impl Rates {
     pub(crate) fn new(allowed: Allowed) -> Self {
         Self {
             allowed,
+            agents: allowed.agent.map(Keyed::new),
             users: allowed.user.map(Keyed::new),
             rooms: allowed.room.map(Keyed::new),
         }
-    }
-
-    /// The pace of an agent that has just connected.
-    pub(crate) fn of_agent(&self) -> AgentRate {
-        let limiter = |rate| RateLimiter::direct(quota(rate));
-        AgentRate(self.allowed.agent.map(limiter))
     }
 
     /// Whether `message` comes at a pace that is allowed.
@@ -114,36 +108,29 @@ impl Rates {
     /// # Errors
     ///
     /// [`Refusal::NotYet`], saying whose limit it is and how long to wait.
-    pub(crate) fn check(&self, agent: &AgentRate, message: &Outgoing) -> Result<(), Refusal> {
-        let host = &message.author.host;
-        agent.check(host, self.allowed.agent)?;
-        if let (Some(users), Some(rate)) = (&self.users, self.allowed.user)
-            && let Some(wait) = users.wait(&message.author)
+    pub(crate) fn check(&self, message: &Outgoing) -> Result<(), Refusal> {
+        self.check_pace(&message.author, &message.room)
+    }
+
+    /// As [`check`](Self::check), of whatever `user` writes into the log of `room`.
+    pub(crate) fn check_pace(&self, user: &UserName, room: &Room) -> Result<(), Refusal> {
+        let host = &user.host;
+        if let (Some(agents), Some(rate)) = (&self.agents, self.allowed.agent)
+            && let Some(wait) = agents.wait(host)
         {
-            return Err(not_yet(
-                wait,
-                format_args!("{} sends", message.author),
-                rate,
-            ));
+            return Err(not_yet(wait, format_args!("host {host} sends"), rate));
+        }
+        if let (Some(users), Some(rate)) = (&self.users, self.allowed.user)
+            && let Some(wait) = users.wait(user)
+        {
+            return Err(not_yet(wait, format_args!("{user} sends"), rate));
         }
         if let (Some(rooms), Some(rate)) = (&self.rooms, self.allowed.room)
-            && let Some(wait) = rooms.wait(&message.room)
+            && let Some(wait) = rooms.wait(room)
         {
-            return Err(not_yet(wait, format_args!("{} gets", message.room), rate));
+            return Err(not_yet(wait, format_args!("{room} gets"), rate));
         }
         Ok(())
-    }
-}
-
-impl AgentRate {
-    fn check(&self, host: &HostName, rate: Rate) -> Result<(), Refusal> {
-        let (Some(limiter), Some(rate)) = (&self.0, rate) else {
-            return Ok(());
-        };
-        limiter.check().map_err(|until| {
-            let wait = until.wait_time_from(DefaultClock::default().now());
-            not_yet(wait, format_args!("host {host} sends"), rate)
-        })
     }
 }
 
@@ -175,8 +162,8 @@ mod tests {
     }
 
     /// How many of `message` are taken at once.
-    fn taken(rates: &Rates, agent: &AgentRate, message: &Outgoing) -> (usize, Refusal) {
-        let refused = (0..).find_map(|count| Some((count, rates.check(agent, message).err()?)));
+    fn taken(rates: &Rates, message: &Outgoing) -> (usize, Refusal) {
+        let refused = (0..).find_map(|count| Some((count, rates.check(message).err()?)));
         refused.unwrap()
     }
 
@@ -187,8 +174,7 @@ mod tests {
             ..Allowed::UNLIMITED
         };
         let rates = Rates::new(allowed);
-        let agent = rates.of_agent();
-        let (count, refusal) = taken(&rates, &agent, &message("alice@ada", "#ops"));
+        let (count, refusal) = taken(&rates, &message("alice@ada", "#ops"));
         assert!(count >= 2, "{count}");
         let text = refusal.to_string();
         assert!(
@@ -196,7 +182,7 @@ mod tests {
             "{text}"
         );
         assert!(!refusal.is_final());
-        assert_eq!(rates.check(&agent, &message("bob@ada", "#ops")), Ok(()));
+        assert_eq!(rates.check(&message("bob@ada", "#ops")), Ok(()));
     }
 
     #[test]
@@ -218,8 +204,7 @@ mod tests {
             ),
         ] {
             let rates = Rates::new(allowed);
-            let agent = rates.of_agent();
-            let (_, refusal) = taken(&rates, &agent, &message("alice@ada", "#ops"));
+            let (_, refusal) = taken(&rates, &message("alice@ada", "#ops"));
             assert!(refusal.to_string().contains(who), "{refusal}");
         }
     }

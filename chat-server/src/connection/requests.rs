@@ -12,6 +12,7 @@ use crate::{
 use protocol::{
     Availability, FederatedRoom, MessageId, Nick, Outgoing, Room, Seq, UserName,
     federation::{AgentFrame, Refusal, Reply, Request, TooMany},
+    governance::Act,
     limits::{MAX_SESSIONS, MAX_SUBSCRIPTIONS},
 };
 use std::{future::Future, sync::Arc};
@@ -47,13 +48,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 let user = self.user(nick);
                 return self.submit(reply, Change::Leave { room, user });
             }
-            Request::SetTopic { room, nick, topic } => match rules::topic(&topic) {
-                Ok(()) => {
-                    let user = self.user(nick);
+            Request::SetTopic { room, nick, topic } => {
+                let user = self.user(nick);
+                let pace = || {
+                    let room = Room::Federated(room.clone());
+                    self.service.rates().check_pace(&user, &room)
+                };
+                if let Err(refusal) = rules::topic(&topic).and_then(|()| pace()) {
+                    reply.answer(Err(refusal));
+                } else {
                     return self.submit(reply, Change::SetTopic { room, user, topic });
                 }
-                Err(refusal) => reply.answer(Err(refusal)),
-            },
+            }
             Request::Subscribe {
                 room,
                 after,
@@ -103,7 +109,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 act,
             } => {
                 let user = self.user(nick);
-                match rules::govern(&self.seat.handle.host, &room, &user, &act) {
+                let allowed = rules::govern(&self.seat.handle.host, &room, &user, &act);
+                match allowed.and_then(|()| self.may_act(&user, &room, &act)) {
                     Ok(()) => {
                         let change = Change::Govern {
                             room,
@@ -145,7 +152,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             return Ok(());
         }
         let quota = self.service.quota().check();
-        let allowed = quota.and_then(|()| self.service.rates().check(&self.rate, &message));
+        let allowed = quota.and_then(|()| self.service.rates().check(&message));
         if let Err(refusal) = allowed {
             self.lane.turn_away(attempt);
             reply.answer(Err(refusal));
@@ -160,6 +167,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 lane,
             },
         )
+    }
+
+    /// Whether there is time and room for an act now: it stays in the log for good, but for those that
+    /// make room there is always some.
+    fn may_act(&self, user: &UserName, room: &Room, act: &Act) -> Result<(), Refusal> {
+        if !matches!(act, Act::Retention { .. } | Act::Erase { .. }) {
+            self.service.quota().check()?;
+        }
+        self.service.rates().check_pace(user, room)
     }
 
     /// Queues a change for the log, which answers it.

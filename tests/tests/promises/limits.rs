@@ -51,6 +51,32 @@ fn a_user_who_is_too_fast_waits_is_told_so_and_loses_nothing() {
 }
 
 #[test]
+fn acts_and_topics_are_as_limited_as_messages() {
+    let sandbox = Sandbox::new();
+    let (_server, ada) = limited(&sandbox, &["--room-rate", "1"]);
+    let alice = ada.terminal("alice");
+    alice.run(["room", "create", "#den"]).ok();
+    for words in [
+        [
+            &["room", "mute", "#den", "bob@bee"][..],
+            &["room", "unmute", "#den", "bob@bee"],
+        ],
+        [&["topic", "#den", "one"], &["topic", "#den", "other"]],
+    ] {
+        let mut tries = words.into_iter().cycle().take(20);
+        let refused = tries.find_map(|words| {
+            let run = alice.run(words);
+            (run.code != Some(0)).then_some(run.stderr)
+        });
+        let told = refused.expect("too fast");
+        assert!(
+            told.contains("#den gets more than 1 messages a second"),
+            "{told}"
+        );
+    }
+}
+
+#[test]
 fn a_log_at_its_quota_makes_messages_wait_until_there_is_room() {
     let sandbox = Sandbox::new();
     let (server, ada) = limited(&sandbox, &["--log-limit", "400000"]);
