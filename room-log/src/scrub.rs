@@ -7,10 +7,18 @@
 
 use crate::{StoreError, checkpoint, erasing};
 use rusqlite::{Connection, ErrorCode};
+use std::time::{Duration, Instant};
 use tracing::{info, warn};
 
 /// Files up to this size are written anew while they are in use: a second or less.
 pub(crate) const MAX_BYTES: u64 = 64 * 1024 * 1024;
+
+/// So many times as long as the last time took nobody has to wait for the next: whoever takes back one
+/// message after the other holds up the others for a tenth of the time at most.
+const PAUSE_FACTOR: u32 = 10;
+
+/// A disk that hung once is no reason to leave erased words for long.
+const MAX_PAUSE: Duration = Duration::from_secs(30);
 
 /// What the writer knows of it.
 #[derive(Debug)]
@@ -18,6 +26,7 @@ pub(crate) struct Scrub {
     due: bool,
     /// Only the WAL holds what is to go; somebody read there when it was last tried.
     wal_due: bool,
+    not_before: Option<Instant>,
 }
 
 impl Scrub {
@@ -30,6 +39,7 @@ impl Scrub {
         Ok(Self {
             due: erasing::is_noted(connection)?,
             wal_due: false,
+            not_before: None,
         })
     }
 
@@ -39,8 +49,13 @@ impl Scrub {
     }
 
     /// Whether there is something to do when there is nothing else to do.
-    pub(crate) const fn is_due(&self) -> bool {
-        self.due || self.wal_due
+    pub(crate) fn is_due(&self) -> bool {
+        self.wal_due || self.is_file_due()
+    }
+
+    fn is_file_due(&self) -> bool {
+        let is_over = |pause: Instant| Instant::now() >= pause;
+        self.due && self.not_before.is_none_or(is_over)
     }
 
     /// Does it. `prepare` deletes what is kept for its own sake only.
@@ -53,10 +68,14 @@ impl Scrub {
         connection: &Connection,
         prepare: impl FnOnce(&Connection) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
-        let was_due = std::mem::take(&mut self.due);
         self.wal_due = false;
-        let done = if was_due {
-            begin(connection, prepare)
+        let done = if self.is_file_due() {
+            self.due = false;
+            let begun = Instant::now();
+            let done = begin(connection, prepare);
+            let pause = begun.elapsed().saturating_mul(PAUSE_FACTOR).min(MAX_PAUSE);
+            self.not_before = Some(Instant::now() + pause);
+            done
         } else {
             checkpoint::empty(connection)
         };
@@ -102,4 +121,35 @@ pub(crate) fn scrub(connection: &Connection) -> Result<(), StoreError> {
     connection.execute_batch("VACUUM")?;
     erasing::forget_note(connection)?;
     checkpoint::empty(connection)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_file_is_not_written_anew_for_each_message_that_somebody_takes_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let connection = Connection::open(dir.path().join("log.db")).unwrap();
+        connection
+            .execute_batch(
+                "PRAGMA journal_mode = wal; CREATE TABLE meta (key TEXT PRIMARY KEY, value)",
+            )
+            .unwrap();
+        let mut scrub = Scrub::begin(&connection).unwrap();
+        assert!(!scrub.is_due());
+        scrub.note();
+        assert!(scrub.is_due());
+        let slowly = |_: &Connection| {
+            std::thread::sleep(Duration::from_millis(50));
+            Ok(())
+        };
+        scrub.advance(&connection, slowly).unwrap();
+        scrub.note();
+        assert!(!scrub.is_due());
+        std::thread::sleep(Duration::from_millis(50));
+        assert!(!scrub.is_due());
+        scrub.not_before = Some(Instant::now());
+        assert!(scrub.is_due());
+    }
 }
