@@ -248,7 +248,10 @@ impl Charter {
             Act::Promote { user, rank } => self.make(user, *rank)?,
             Act::Demote { user } => {
                 if self.is_private() {
-                    self.make(user, Rank::Member)?;
+                    // Nobody gets in by that.
+                    if self.people.contains_key(user) {
+                        self.make(user, Rank::Member)?;
+                    }
                 } else {
                     self.people.remove(user);
                 }

@@ -105,6 +105,19 @@ fn who_may_read_and_write_depends_on_the_mode() {
 }
 
 #[test]
+fn nobody_gets_into_a_room_by_being_demoted() {
+    let mut charter = charter(Mode::InviteOnly);
+    let (olga, eve) = (user("olga@ada"), user("eve@dan"));
+    let subject = Subject::User(eve.clone());
+    charter.apply(&olga, &Act::Ban { subject }).unwrap();
+    let before = charter.clone();
+    let demote = Act::Demote { user: eve.clone() };
+    charter.apply(&olga, &demote).unwrap();
+    assert!(!charter.admits(&eve));
+    assert_eq!(charter, before);
+}
+
+#[test]
 fn a_refusal_says_who_could_allow_it() {
     let mut charter = charter(Mode::Public);
     let mute = Act::Mute {
