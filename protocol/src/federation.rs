@@ -157,7 +157,7 @@ pub enum Request {
         nick: Nick,
         /// The act's id in the log. The same again is the same act.
         id: MessageId,
-        /// What. [`Act::Opened`](crate::governance::Act::Opened) makes the room.
+        /// What. [`Act::Opened`] makes the room.
         act: Act,
     },
     /// As `Rooms`, with those by invitation that this user is invited to.

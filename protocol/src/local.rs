@@ -190,7 +190,7 @@ pub enum Request {
         room: Room,
         /// The act's id in the log. The same again is the same act.
         id: MessageId,
-        /// What. [`Act::Opened`](crate::governance::Act::Opened) makes the room.
+        /// What. [`Act::Opened`] makes the room.
         act: Act,
     },
     /// Ask who may do what in a room that this user is in. Answered by [`Reply::Charter`].
