@@ -2,7 +2,7 @@
 
 use super::{Scene, key_of, text, uses_left, wait_refused, without_invitation};
 use protocol::{
-    Committed, KeyFingerprint, MessageId, Room, Seq, encode_frame,
+    Committed, FederatedRoom, KeyFingerprint, MessageId, Nick, Room, Seq, encode_frame,
     federation::{AgentFrame, BadInvitation, Event, Refusal, Reply, Request, ServerFrame},
 };
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -113,7 +113,12 @@ fn next_committed(peer: &mut AgentPeer) -> Committed {
 fn another_s_message_id_suppresses_nothing() {
     let mut scene = Scene::new();
     let (mut mallory, _) = scene.mallory("mallory");
-    subscribe(&mut mallory, "#ops").expect("a public room");
+    let join = Request::Join {
+        room: FederatedRoom::parse("#ops").expect("a room"),
+        nick: Nick::parse("eve").expect("a nick"),
+    };
+    mallory.ask(join).expect("a public room");
+    subscribe(&mut mallory, "#ops").expect("a member of this host");
     scene.assert_undisturbed("the original");
     let original = next_committed(&mut mallory);
     for room in ["#ops", "#elsewhere"] {
