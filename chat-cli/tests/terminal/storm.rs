@@ -55,8 +55,6 @@ pub(crate) fn type_during_arrivals(dir: &Path, mut alice: Terminal, how: &str) {
         "{MESSAGES} messages and {} keys, {how}, in {took:?}, {pace:.0} messages a second",
         text.len(),
     );
-    // Some five thousand on a small machine.
-    assert!(pace >= 200.0, "{pace:.0} messages a second");
     alice.keys("\x04");
     alice.end();
 }
