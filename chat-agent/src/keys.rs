@@ -190,15 +190,7 @@ const SUBJECT: &str = "chat-agent";
 fn load(state_dir: &Path, sources: &Sources) -> Result<State, KeysError> {
     let (own, next) = match &sources.own {
         Some((certificate, key)) => (Credentials::load_pair(certificate, key)?, None),
-        None => {
-            let (own, _) = Credentials::load_or_create(&state_dir.join(OWN), SUBJECT)?;
-            let next = state_dir.join(NEXT);
-            let next = next
-                .exists()
-                .then(|| Credentials::load(&next))
-                .transpose()?;
-            (own, next.map(|next| next.fingerprint()))
-        }
+        None => Credentials::load_with_next(&state_dir.join(OWN), &state_dir.join(NEXT), SUBJECT)?,
     };
     let authorities = sources.authorities.as_deref();
     Ok(State {

@@ -173,13 +173,7 @@ const SUBJECT: &str = "chat-server";
 fn load(state_dir: &Path, source: &Source, authorities: Option<&Path>) -> Result<State, KeysError> {
     let (credentials, next) = match source {
         Source::Own => {
-            let (own, _) = Credentials::load_or_create(&state_dir.join(OWN), SUBJECT)?;
-            let next = state_dir.join(NEXT);
-            let next = next
-                .exists()
-                .then(|| Credentials::load(&next))
-                .transpose()?;
-            (own, next.map(|next| next.fingerprint()))
+            Credentials::load_with_next(&state_dir.join(OWN), &state_dir.join(NEXT), SUBJECT)?
         }
         Source::Files { certificate, key } => (Credentials::load_pair(certificate, key)?, None),
     };

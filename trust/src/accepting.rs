@@ -1,10 +1,9 @@
 //! TLS of a server.
 
-use crate::{ALPN, Credentials, provider};
+use crate::{ALPN, Credentials, provider, signatures::Signatures};
 use rustls::{
     DigitallySignedStruct, DistinguishedName, Error, ServerConfig, SignatureScheme,
     client::danger::HandshakeSignatureValid,
-    crypto::{CryptoProvider, verify_tls13_signature},
     pki_types::{CertificateDer, UnixTime},
     server::{
         NoServerSessionStorage,
@@ -22,9 +21,10 @@ use std::sync::Arc;
 pub fn accepting(credentials: &Credentials) -> Result<Arc<ServerConfig>, Error> {
     let Credentials { chain, key, .. } = credentials.clone();
     let provider = provider();
-    let mut config = ServerConfig::builder_with_provider(Arc::clone(&provider))
+    let signatures = Signatures(provider.signature_verification_algorithms);
+    let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&TLS13])?
-        .with_client_cert_verifier(Arc::new(AnyKey { provider }))
+        .with_client_cert_verifier(Arc::new(AnyKey { signatures }))
         .with_single_cert(chain, key)?;
     config.alpn_protocols = vec![ALPN.to_vec()];
     // Every connection proves its key: a revoked agent has nothing left to come back with.
@@ -37,7 +37,7 @@ pub fn accepting(credentials: &Credentials) -> Result<Arc<ServerConfig>, Error> 
 /// are let in, is decided by what the register says of the key.
 #[derive(Debug)]
 struct AnyKey {
-    provider: Arc<CryptoProvider>,
+    signatures: Signatures,
 }
 
 impl ClientCertVerifier for AnyKey {
@@ -60,7 +60,7 @@ impl ClientCertVerifier for AnyKey {
         _: &CertificateDer<'_>,
         _: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        Err(Error::General("TLS 1.3 only".to_owned()))
+        Signatures::refuse_tls12()
     }
 
     fn verify_tls13_signature(
@@ -69,12 +69,10 @@ impl ClientCertVerifier for AnyKey {
         cert: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls13_signature(message, cert, signed, algorithms)
+        self.signatures.verify(message, cert, signed)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        algorithms.supported_schemes()
+        self.signatures.schemes()
     }
 }

@@ -1,6 +1,6 @@
 //! TLS of an agent.
 
-use crate::{ALPN, Authorities, Credentials, peer::key_of, provider};
+use crate::{ALPN, Authorities, Credentials, peer::key_of, provider, signatures::Signatures};
 use protocol::KeyFingerprint;
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, InvalidMessage, OtherError,
@@ -9,7 +9,6 @@ use rustls::{
         Resumption, WebPkiServerVerifier,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     },
-    crypto::{CryptoProvider, verify_tls13_signature},
     pki_types::{CertificateDer, ServerName, UnixTime},
     version::TLS13,
 };
@@ -44,7 +43,7 @@ pub fn connecting(credentials: &Credentials, known: Known) -> Result<Arc<ClientC
     let verifier: Arc<dyn ServerCertVerifier> = match known {
         Known::Keys(keys) => Arc::new(KnownKey {
             keys,
-            provider: Arc::clone(&provider),
+            signatures: Signatures(provider.signature_verification_algorithms),
         }),
         Known::Authorities(roots) => {
             WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider))
@@ -91,7 +90,7 @@ pub enum Explained {
 #[derive(Debug)]
 struct KnownKey {
     keys: Vec<KeyFingerprint>,
-    provider: Arc<CryptoProvider>,
+    signatures: Signatures,
 }
 
 impl ServerCertVerifier for KnownKey {
@@ -117,7 +116,7 @@ impl ServerCertVerifier for KnownKey {
         _: &CertificateDer<'_>,
         _: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        Err(Error::General("TLS 1.3 only".to_owned()))
+        Signatures::refuse_tls12()
     }
 
     fn verify_tls13_signature(
@@ -126,12 +125,10 @@ impl ServerCertVerifier for KnownKey {
         cert: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls13_signature(message, cert, signed, algorithms)
+        self.signatures.verify(message, cert, signed)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        algorithms.supported_schemes()
+        self.signatures.schemes()
     }
 }

@@ -110,6 +110,21 @@ impl Credentials {
         }
     }
 
+    /// As [`Credentials::load_or_create`], and the key in `next` if one was prepared there.
+    ///
+    /// # Errors
+    ///
+    /// [`CredentialsError`].
+    pub fn load_with_next(
+        path: &Path,
+        next: &Path,
+        subject: &str,
+    ) -> Result<(Self, Option<KeyFingerprint>), CredentialsError> {
+        let (own, _) = Self::load_or_create(path, subject)?;
+        let next = next.exists().then(|| Self::load(next)).transpose()?;
+        Ok((own, next.map(|next| next.fingerprint)))
+    }
+
     /// The key and certificate in `path`.
     ///
     /// # Errors

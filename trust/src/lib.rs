@@ -17,6 +17,7 @@ mod connecting;
 mod credentials;
 mod files;
 mod peer;
+mod signatures;
 
 pub use accepting::accepting;
 pub use connecting::{Explained, KeyMismatch, Known, connecting, explain};
