@@ -228,7 +228,11 @@ pub fn set_server_epoch(transaction: &Connection, epoch: Epoch) -> Result<(), St
 
 fn put(transaction: &Connection, key: &str, value: &[u8]) -> Result<(), StoreError> {
     transaction
-        .prepare_cached("INSERT OR REPLACE INTO meta (key, value) VALUES (?1, ?2)")?
+        // What is so already writes nothing: a server is learned of at every connection.
+        .prepare_cached(
+            "INSERT INTO meta (key, value) VALUES (?1, ?2)
+             ON CONFLICT (key) DO UPDATE SET value = excluded.value WHERE value <> excluded.value",
+        )?
         .execute(params![key, value])?;
     Ok(())
 }
