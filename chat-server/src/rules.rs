@@ -1,7 +1,7 @@
 //! What an agent may say and ask, as far as its host and the request alone decide it.
 
 use protocol::{
-    BodyError, HostName, Outgoing, Room, UserName,
+    BodyError, HostName, MessageId, Outgoing, Room, UserName,
     federation::{LimitedText, Refusal},
     governance::Act,
     limits::{MAX_SOFTWARE_BYTES, MAX_TOPIC_BYTES},
@@ -33,11 +33,20 @@ pub(crate) fn append(host: &HostName, message: &Outgoing) -> Result<(), Refusal>
         // Acts are the server's to write.
         return Err(not_yours(host, &message.room));
     }
-    Ok(())
+    id(message.id, &message.author)
 }
 
-/// Whether a user of `host` may ask for `act` in `room`, as far as what they are there does not
-/// matter.
+/// Whether `author` may use `id`: nobody takes the id of somebody else's key before them.
+fn id(id: MessageId, author: &UserName) -> Result<(), Refusal> {
+    if id.may_be_of(author) {
+        return Ok(());
+    }
+    let author = author.clone();
+    Err(Refusal::IdOfAnother { id, author })
+}
+
+/// Whether a user of `host` may ask for `act` in `room` under `act_id`, as far as what they are there
+/// does not matter.
 ///
 /// # Errors
 ///
@@ -46,6 +55,7 @@ pub(crate) fn govern(
     host: &HostName,
     room: &Room,
     user: &UserName,
+    act_id: MessageId,
     act: &Act,
 ) -> Result<(), Refusal> {
     let allowed = match room {
@@ -56,7 +66,7 @@ pub(crate) fn govern(
         }
     };
     if allowed {
-        Ok(())
+        id(act_id, user)
     } else {
         Err(not_yours(host, room))
     }
@@ -127,7 +137,7 @@ fn not_yours(host: &HostName, room: &Room) -> Refusal {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use protocol::{Content, MessageId, Timestamp};
+    use protocol::{Content, Timestamp};
 
     fn message(author: &str, room: &str) -> Outgoing {
         Outgoing {
@@ -164,6 +174,21 @@ mod tests {
             forged.body = content.encode().unwrap();
             assert!(append(&ada, &forged).is_err(), "{content:?}");
         }
+    }
+
+    #[test]
+    fn nobody_takes_the_id_of_somebody_else_s_key_before_them() {
+        let bee: HostName = "bee".parse().unwrap();
+        let (alice, ops) = ("alice@ada".parse().unwrap(), "#ops".parse().unwrap());
+        let mut stolen = message("mallory@bee", "#ops");
+        stolen.id = MessageId::from_key(&alice, &ops, "deploy-7");
+        assert!(matches!(
+            append(&bee, &stolen),
+            Err(Refusal::IdOfAnother { .. })
+        ));
+        stolen.author = alice;
+        let ada = stolen.author.host.clone();
+        assert_eq!(append(&ada, &stolen), Ok(()));
     }
 
     #[test]

@@ -494,6 +494,14 @@ pub enum Refusal {
         /// What for.
         reason: String,
     },
+    /// The id was made of a key of another author, who alone may use it.
+    #[error("message id {id} was made of a key, and not by {author}: send it under another one")]
+    IdOfAnother {
+        /// The id.
+        id: MessageId,
+        /// Who wanted to use it.
+        author: UserName,
+    },
 }
 
 /// Why an invitation lets nobody in.
@@ -551,6 +559,7 @@ impl Refusal {
         matches!(
             self,
             Self::IdConflict { .. }
+                | Self::IdOfAnother { .. }
                 | Self::NoSuchRoom { .. }
                 | Self::NotYours { .. }
                 | Self::TooLong { .. }

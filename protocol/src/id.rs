@@ -1,8 +1,9 @@
 //! Identifiers. None has arithmetic: seqs need not be contiguous, and ids mean nothing but
 //! themselves.
 
-use crate::text::excerpt;
+use crate::{Room, UserName, text::excerpt};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use std::{fmt, str::FromStr};
 use thiserror::Error;
 use uuid::Uuid;
@@ -33,27 +34,33 @@ impl MessageId {
     }
 
     /// The id that `author`'s message to `room` under `key` always has.
+    ///
+    /// A UUIDv8 whose first 60 bits behind version and variant stand for the author, and whose other 62
+    /// for room and key. Nobody else may use it: see [`MessageId::may_be_of`].
     #[must_use]
-    pub fn from_key(author: &crate::UserName, room: &crate::Room, key: &str) -> Self {
-        use sha2::{Digest, Sha256};
-        // Names cannot contain NUL, so the three parts cannot run into each other.
-        let digest = Sha256::new()
-            .chain_update(author.to_string())
-            .chain_update([0])
-            .chain_update(room.as_str())
-            .chain_update([0])
-            .chain_update(key)
-            .finalize();
-        let mut bytes = [0; 16];
-        bytes.copy_from_slice(&digest[..16]);
-        Self(Uuid::new_v8(bytes).as_u128())
+    pub fn from_key(author: &UserName, room: &Room, key: &str) -> Self {
+        let mut digest = Sha256::new();
+        // Names cannot contain NUL, so the two parts cannot run into each other.
+        digest.update(room.as_str());
+        digest.update([0]);
+        digest.update(key);
+        let mut low = [0; 8];
+        low.copy_from_slice(&digest.finalize()[..8]);
+        let id = author_bits(author) | u128::from(u64::from_be_bytes(low));
+        Self(Uuid::new_v8(id.to_be_bytes()).as_u128())
+    }
+
+    /// Whether `author` may send under this id. An id that was made of a key is its author's, also
+    /// when others guess the key; any other is whose who uses it first, and cannot be guessed.
+    #[must_use]
+    pub fn may_be_of(self, author: &UserName) -> bool {
+        !self.is_v8() || self.is_by_bot() || self.0 & AUTHOR_BITS == author_bits(author)
     }
 
     /// A fresh, time-ordered id that says that a bot sends this.
     ///
     /// A UUIDv8: the milliseconds of a UUIDv7, then a mark (`b07` in the 12 bits behind the version,
-    /// `b07b` in the 16 behind the variant), and 46 random bits. One key in 2^28 makes an id with the same
-    /// mark; whoever sends under a key is no bot, and some bot may not hear that one message.
+    /// `b07b` in the 16 behind the variant), and 46 random bits. No id made of a key has this mark.
     #[must_use]
     pub fn new_by_bot() -> Self {
         let fresh = Uuid::now_v7().as_u128();
@@ -64,8 +71,11 @@ impl MessageId {
     /// Whether this id says that a bot sent the message.
     #[must_use]
     pub const fn is_by_bot(self) -> bool {
-        const VERSION: u128 = 0xf << 76;
-        self.0 & VERSION == 8 << 76 && self.0 & BOT_BITS == BOT_MARK
+        self.is_v8() && self.0 & BOT_BITS == BOT_MARK
+    }
+
+    const fn is_v8(self) -> bool {
+        self.0 >> 76 & 0xf == 8
     }
 
     /// The id as 16 big-endian bytes, as stored.
@@ -86,6 +96,22 @@ const BOT_BITS: u128 = 0xfff << 64 | 0xffff << 46;
 
 /// What a bot's id has there.
 const BOT_MARK: u128 = 0xb07 << 64 | 0xb07b << 46;
+
+/// Where an id that was made of a key has its author: 48 bits before the version, 12 behind it.
+const AUTHOR_BITS: u128 = 0xffff_ffff_ffff << 80 | 0xfff << 64;
+
+/// What the ids made of `author`'s keys have there.
+fn author_bits(author: &UserName) -> u128 {
+    let digest = Sha256::digest(author.to_string());
+    let mut high = [0; 8];
+    high.copy_from_slice(&digest[..8]);
+    let bits = u128::from(u64::from_be_bytes(high)) << 64 & AUTHOR_BITS;
+    // None of them is taken for a bot's.
+    match bits & BOT_BITS == BOT_MARK & AUTHOR_BITS {
+        true => bits ^ 1 << 64,
+        false => bits,
+    }
+}
 
 impl Default for MessageId {
     fn default() -> Self {
@@ -293,5 +319,28 @@ mod tests {
             MessageId::from_key(&alice, &"#dev".parse().unwrap(), "deploy-7")
         );
         assert_ne!(id, MessageId::from_key(&alice, &ops, "deploy-8"));
+    }
+
+    #[test]
+    fn an_id_made_of_a_key_is_nobody_else_s() {
+        let alice: UserName = "alice@ada".parse().unwrap();
+        let ops = "#ops".parse().unwrap();
+        let others = ["alice@bee", "bob@ada", "carl@cat"].map(|user| user.parse().unwrap());
+        for number in 0..2_000 {
+            let id = MessageId::from_key(&alice, &ops, &number.to_string());
+            assert!(id.may_be_of(&alice) && !id.is_by_bot());
+            assert!(others.iter().all(|other| !id.may_be_of(other)), "{id}");
+        }
+        for fresh in [MessageId::new(), MessageId::new_by_bot()] {
+            assert!(fresh.may_be_of(&alice) && fresh.may_be_of(&others[0]));
+        }
+    }
+
+    #[test]
+    fn no_author_s_keys_make_ids_of_bots() {
+        for number in 0..20_000 {
+            let author: UserName = format!("u{number}@ada").parse().unwrap();
+            assert_ne!(author_bits(&author) & BOT_BITS, BOT_MARK & AUTHOR_BITS);
+        }
     }
 }

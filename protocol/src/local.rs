@@ -722,6 +722,14 @@ pub enum Refusal {
         /// What for.
         reason: String,
     },
+    /// The id was made of a key of another user, who alone may use it.
+    #[error("message id {id} was made of a key, and not by {user}: send it under another one")]
+    IdOfAnother {
+        /// The id.
+        id: MessageId,
+        /// Who wanted to use it.
+        user: UserName,
+    },
 }
 
 fn other_epoch(room: &Room, given: Epoch, current: Epoch) -> String {

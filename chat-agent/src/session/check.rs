@@ -2,7 +2,7 @@
 
 use crate::hub::Hub;
 use protocol::{
-    Content, Cursor, Direct, Room, ServerAddress, UserName,
+    Content, Cursor, Direct, MessageId, Room, ServerAddress, UserName,
     limits::{MAX_SERVER_ADDRS, MAX_TOPIC_BYTES},
     local::Refusal,
 };
@@ -16,6 +16,15 @@ pub(super) fn may_use(room: &Room, user: &UserName) -> Result<(), Refusal> {
         }),
         _ => Ok(()),
     }
+}
+
+/// Whether `user` may use `id`: nobody takes the id of somebody else's key before them.
+pub(super) fn may_name(id: MessageId, user: &UserName) -> Result<(), Refusal> {
+    if id.may_be_of(user) {
+        return Ok(());
+    }
+    let user = user.clone();
+    Err(Refusal::IdOfAnother { id, user })
 }
 
 /// Whether people and programs may say this.

@@ -2,7 +2,9 @@
 
 use super::{
     Opening, Session,
-    check::{check_servers, check_topic, is_joinable, may_federate, may_mark, may_say, may_use},
+    check::{
+        check_servers, check_topic, is_joinable, may_federate, may_mark, may_name, may_say, may_use,
+    },
     greeting::owner,
     lookup::Start,
     searching::{check_query, check_search},
@@ -49,7 +51,10 @@ impl<W: AsyncWrite + Unpin> Session<W> {
                 Done::Answered(answer, Ok(Reply::Status(status)))
             })),
             Request::Send { id, room, content } => {
-                if let Err(refusal) = may_use(&room, &user).and_then(|()| may_say(&content)) {
+                let allowed = may_use(&room, &user)
+                    .and_then(|()| may_name(id, &user))
+                    .and_then(|()| may_say(&content));
+                if let Err(refusal) = allowed {
                     return answer.give(Err(refusal));
                 }
                 match content.encode() {
@@ -198,19 +203,21 @@ impl<W: AsyncWrite + Unpin> Session<W> {
                     Done::Answered(answer, services.who(room, &user, after).await)
                 }),
             },
-            Request::Govern { room, id, act } => match may_use(&room, &user) {
-                Err(refusal) => answer.give(Err(refusal)),
-                Ok(()) if room.is_local_to(hub.host()) => self.submit(Command::Govern {
-                    room,
-                    user,
-                    id,
-                    act,
-                    answer,
-                }),
-                Ok(()) => self.work.push(Box::pin(async move {
-                    Done::Answered(answer, services.govern(room, &user, id, act).await)
-                })),
-            },
+            Request::Govern { room, id, act } => {
+                match may_use(&room, &user).and_then(|()| may_name(id, &user)) {
+                    Err(refusal) => answer.give(Err(refusal)),
+                    Ok(()) if room.is_local_to(hub.host()) => self.submit(Command::Govern {
+                        room,
+                        user,
+                        id,
+                        act,
+                        answer,
+                    }),
+                    Ok(()) => self.work.push(Box::pin(async move {
+                        Done::Answered(answer, services.govern(room, &user, id, act).await)
+                    })),
+                }
+            }
             Request::Charter { room } => match may_use(&room, &user) {
                 Err(refusal) => answer.give(Err(refusal)),
                 Ok(()) => self.work.push(Box::pin(async move {

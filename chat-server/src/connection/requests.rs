@@ -109,7 +109,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 act,
             } => {
                 let user = self.user(nick);
-                let allowed = rules::govern(&self.seat.handle.host, &room, &user, &act);
+                let allowed = rules::govern(&self.seat.handle.host, &room, &user, id, &act);
                 match allowed.and_then(|()| self.may_act(&user, &room, &act)) {
                     Ok(()) => {
                         let change = Change::Govern {

@@ -438,6 +438,10 @@ pub(crate) fn federation_refusals() -> Vec<federation::Refusal> {
             host: host("ada"),
             reason: "looks like adam".to_owned(),
         },
+        Refusal::IdOfAnother {
+            id: id(),
+            author: user("bob@bee"),
+        },
     ]
 }
 
@@ -795,6 +799,10 @@ pub(crate) fn local_refusals() -> Vec<local::Refusal> {
         Refusal::Deceptive {
             nick: nick("mike"),
             reason: "looks like mikey".to_owned(),
+        },
+        Refusal::IdOfAnother {
+            id: id(),
+            user: user("bob@bee"),
         },
     ]
 }

@@ -171,6 +171,7 @@ pub(crate) fn refusal() -> impl Strategy<Value = Refusal> {
         room().prop_map(|room| Refusal::NotOpen { room }),
         room().prop_map(|room| Refusal::NoReader { room }),
         (host(), text()).prop_map(|(host, reason)| Refusal::Deceptive { host, reason }),
+        (message_id(), user()).prop_map(|(id, author)| Refusal::IdOfAnother { id, author }),
     ]
 }
 

@@ -296,6 +296,7 @@ fn refusal_of_a_session() -> impl Strategy<Value = Refusal> {
         (room(), user()).prop_map(|(room, user)| Refusal::Removed { room, user }),
         room().prop_map(|room| Refusal::NoSuchRoom { room }),
         (nick(), text()).prop_map(|(nick, reason)| Refusal::Deceptive { nick, reason }),
+        (message_id(), user()).prop_map(|(id, user)| Refusal::IdOfAnother { id, user }),
         (any::<u32>(), any::<u32>()).prop_map(|(uid, owner)| Refusal::NotOwner { uid, owner }),
         (room(), seq(), seq()).prop_map(|(room, given, head)| Refusal::CursorAhead {
             room,

@@ -135,6 +135,39 @@ fn another_s_message_id_suppresses_nothing() {
 }
 
 #[test]
+fn who_guesses_the_key_of_a_message_does_not_get_its_id_first() {
+    let mut scene = Scene::new();
+    let (mut mallory, _) = scene.mallory("mallory");
+    let alice = scene.ada.terminal("alice");
+    let user = alice.user().parse().expect("a user");
+    let room = Room::parse("#ops").expect("a room");
+    let guessed = MessageId::from_key(&user, &room, "deploy-7");
+    let taken = mallory.append(guessed, "eve@mallory", "#ops", "instead");
+    assert!(
+        matches!(taken, Err(Refusal::IdOfAnother { .. })),
+        "{taken:?}"
+    );
+    for _retry in 0..2 {
+        let command = [
+            "send",
+            "#ops",
+            "done",
+            "--id",
+            "deploy-7",
+            "--wait",
+            "committed",
+        ];
+        let sent = alice.run(command);
+        sent.expect_code(0);
+    }
+    let read = alice.read_all("#ops");
+    let bodies: Vec<&str> = read.iter().map(|line| line.body.as_str()).collect();
+    assert_eq!(bodies, ["done"]);
+    assert_eq!(text(&scene.witness.next_message().body), "done");
+    scene.assert_undisturbed("ids that follow from keys");
+}
+
+#[test]
 fn conversations_of_others_are_neither_read_nor_listed_nor_joined() {
     let scene = Scene::new();
     let bee = Host::start(&scene.sandbox, "bee", scene.server.link());
