@@ -35,8 +35,8 @@ use protocol::{
 };
 use refused::Refused;
 use room_log::{
-    Appended, Chore, Deed, Durability, Governor, Ingested, RoomLog, Store, StoreError, Writer,
-    charters, log, roster,
+    Appended, Chore, Deed, Durability, Governor, Ingested, RoomLog, Store, StoreError, Writer, log,
+    roster,
 };
 use rusqlite::Connection;
 use std::{collections::HashSet, sync::Arc, time::SystemTime};
@@ -372,11 +372,7 @@ impl Store for AgentStore {
                 });
             }
             Command::BeginEpoch { epoch, .. } => {
-                identity::set_server_epoch(transaction, *epoch)?;
-                // What a log says of its rooms is known again when this host comes back to it.
-                charters::change_epoch(transaction, self.replica.epoch(), *epoch)?;
-                self.replica = RoomLog::new(*epoch, MAX_ROOMS);
-                self.governor.forget();
+                return self.begin_epoch(transaction, *epoch);
             }
             Command::Departed { room, user, up_to } => {
                 person::end_departure(transaction, room, user, Some(*up_to))?;
@@ -600,8 +596,11 @@ impl AgentStore {
                 }
                 let _link_is_gone = done.send(Ok(()));
             }
-            (Command::BeginEpoch { epoch, done }, _) => {
+            (Command::BeginEpoch { epoch, done }, Outcome::Begun(gone)) => {
                 hub.begin_epoch(epoch);
+                for gone in gone {
+                    hub.removed(&gone);
+                }
                 let _link_is_gone = done.send(Ok(()));
             }
             (Command::Index { rooms, done }, _) => self.indexing.want(rooms, done),

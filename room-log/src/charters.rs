@@ -1,6 +1,6 @@
 //! The charters of rooms, as stored: what the acts in their logs come to.
 
-use crate::StoreError;
+use crate::{StoreError, roster};
 use protocol::{Epoch, HostName, Room, UserName, governance::Charter};
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -121,6 +121,29 @@ pub fn change_epoch(transaction: &Connection, old: Epoch, new: Epoch) -> Result<
         )?
         .execute([prefix(new)])?;
     Ok(())
+}
+
+/// Members of federated rooms whose charter, as it is known here, does not admit them.
+///
+/// # Errors
+///
+/// [`StoreError`].
+pub fn strangers(connection: &Connection) -> Result<Vec<(Room, UserName)>, StoreError> {
+    let rooms: Vec<String> = connection
+        .prepare_cached("SELECT room FROM charters WHERE substr(room, 1, 1) = '#'")?
+        .query_map((), |row| row.get(0))?
+        .collect::<Result<_, _>>()?;
+    let mut strangers = Vec::new();
+    for name in rooms {
+        let room = Room::parse(&name).map_err(|_| StoreError::bad("room", name))?;
+        let Some(charter) = load(connection, &room)? else {
+            continue;
+        };
+        let members = roster::members(connection, &room, "", usize::MAX)?;
+        let out = members.into_iter().filter(|user| !charter.admits(user));
+        strangers.extend(out.map(|user| (room.clone(), user)));
+    }
+    Ok(strangers)
 }
 
 /// Remembers that `user` made `room`.

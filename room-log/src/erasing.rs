@@ -8,8 +8,8 @@
 //! [`Writer`]: crate::Writer
 
 use crate::StoreError;
-use protocol::{EDIT_TAG, ERASED_TAG, EncodedBody, Epoch, MessageId, Room, UserName};
-use rusqlite::{Connection, OptionalExtension, params};
+use protocol::{EDIT_TAG, ERASED_TAG, EncodedBody, MessageId, Room, UserName};
+use rusqlite::{Connection, params};
 
 /// A message whose words are gone: its room's number in this file, and its seq.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,53 +23,57 @@ pub struct Spot {
 /// Where the writer finds that it is to write the file anew.
 const TRACES: &str = "traces";
 
-/// Takes the words out of message `id` of `room` and of its edits, each if `may` says so of its
-/// author. Acts stay as they are. Returns whose words are gone now.
+/// Takes the words out of message `id` of `room` and of its edits, in every life of the log that is
+/// stored here, each if `may` says so of its author. Acts stay as they are. Returns whose words are
+/// gone now.
 ///
 /// # Errors
 ///
 /// [`StoreError`]; the transaction must be rolled back then.
 pub fn erase(
     transaction: &Connection,
-    epoch: Epoch,
     room: &Room,
     id: MessageId,
     may: impl Fn(&UserName) -> bool,
 ) -> Result<Vec<Spot>, StoreError> {
-    let room_id: Option<i64> = transaction
-        .prepare_cached("SELECT room_id FROM rooms WHERE epoch = ?1 AND name = ?2")?
-        .query_row(params![epoch.to_bytes(), room.as_str()], |row| row.get(0))
-        .optional()?;
-    let Some(room_id) = room_id else {
-        return Ok(Vec::new());
-    };
-    let mut found: Vec<(i64, String, Option<u8>)> = Vec::new();
-    let mut collect = |sql: &str, key: &[u8]| -> Result<(), StoreError> {
+    let lives: Vec<i64> = transaction
+        .prepare_cached("SELECT room_id FROM rooms WHERE name = ?1")?
+        .query_map([room.as_str()], |row| row.get(0))?
+        .collect::<Result<_, _>>()?;
+    let mut found: Vec<(Spot, String, Option<u8>)> = Vec::new();
+    let mut collect = |room_id: i64, sql: &str, key: &[u8]| -> Result<(), StoreError> {
         let mut statement = transaction.prepare_cached(sql)?;
         let mut rows = statement.query(params![room_id, key])?;
         while let Some(row) = rows.next()? {
             let body = row.get_ref(2)?.as_blob().map_err(rusqlite::Error::from)?;
-            found.push((row.get(0)?, row.get(1)?, body.first().copied()));
+            let spot = Spot {
+                room_id,
+                seq: row.get(0)?,
+            };
+            found.push((spot, row.get(1)?, body.first().copied()));
         }
         Ok(())
     };
-    collect(
-        "SELECT seq, author, body FROM messages WHERE id = ?2 AND room_id = ?1",
-        &id.to_bytes(),
-    )?;
     const { assert!(EDIT_TAG[0] == 3 && EDIT_TAG[1] == 254) };
-    collect(
-        "SELECT seq, author, body FROM messages
-         WHERE room_id = ?1 AND substr(body, 3, 16) = ?2 AND substr(body, 1, 2) = x'03fe'",
-        &u128::from_be_bytes(id.to_bytes()).to_le_bytes(),
-    )?;
+    for room_id in lives {
+        collect(
+            room_id,
+            "SELECT seq, author, body FROM messages WHERE id = ?2 AND room_id = ?1",
+            &id.to_bytes(),
+        )?;
+        collect(
+            room_id,
+            "SELECT seq, author, body FROM messages
+             WHERE room_id = ?1 AND substr(body, 3, 16) = ?2 AND substr(body, 1, 2) = x'03fe'",
+            &u128::from_be_bytes(id.to_bytes()).to_le_bytes(),
+        )?;
+    }
     let mut erased = Vec::new();
-    for (seq, author, first) in found {
+    for (spot, author, first) in found {
         let author = UserName::parse(&author).map_err(|_| StoreError::bad("author", author))?;
         if first == Some(ERASED_TAG) || is_act(first) || !may(&author) {
             continue;
         }
-        let spot = Spot { room_id, seq };
         blank(transaction, spot)?;
         erased.push(spot);
     }

@@ -239,8 +239,7 @@ impl Governor {
                     Some(charter) => charter.may_erase(actor, author),
                     None => author == actor,
                 };
-                let epoch = log.epoch();
-                let spots = erasing::erase(transaction, epoch, room, *message, may)?;
+                let spots = erasing::erase(transaction, room, *message, may)?;
                 done.erased.extend(spots);
             }
             if done.erased.is_empty() {
@@ -322,7 +321,6 @@ impl Governor {
     pub fn fold(
         &mut self,
         transaction: &Connection,
-        log: &RoomLog,
         message: &Committed,
         is_in: impl Fn(&UserName) -> bool,
         real: impl Fn(&UserName) -> UserName,
@@ -331,7 +329,7 @@ impl Governor {
         let mut done = Done::default();
         if let Some(of) = message.body.takes_back() {
             let own = |author: &UserName| real(author) == *actor;
-            done.erased = erasing::erase(transaction, log.epoch(), room, of, own)?;
+            done.erased = erasing::erase(transaction, room, of, own)?;
             return Ok(done);
         }
         if !message.body.is_act() {
@@ -352,7 +350,7 @@ impl Governor {
                     Some(charter) => charter.may_erase(actor, &real(author)),
                     None => real(author) == *actor,
                 };
-                let spots = erasing::erase(transaction, log.epoch(), room, *id, may)?;
+                let spots = erasing::erase(transaction, room, *id, may)?;
                 done.erased.extend(spots);
             }
             return Ok(done);

@@ -242,6 +242,8 @@ pub enum Outcome {
         /// Whose membership ended.
         gone: Vec<Gone>,
     },
+    /// Of `BeginEpoch`: whose membership ended.
+    Begun(Vec<Gone>),
     /// Of `Expel`: what the hub must learn.
     Expelled(Option<Gone>),
     /// Of `SetTopic`: it may not be set.

@@ -3,16 +3,17 @@
 //! A member who is stored is one who may read: whoever may not any more is taken out in the
 //! transaction that says so. When nobody of this host may read a room, all that is here of it goes.
 
-use super::{AgentStore, Outcome, authored, index, person};
+use super::{AgentStore, Outcome, authored, identity, index, person};
 use crate::store::person::DepartureNumber;
 use protocol::{
-    Committed, MessageId, Room, Seq, Timestamp, UserName,
+    Committed, Epoch, MessageId, Room, Seq, Timestamp, UserName,
     governance::{Act, Denied},
+    limits::MAX_ROOMS,
     local::Refusal,
 };
 use room_log::{
-    Chore, Deed, Done, Governed, Retention, Silence, StoreError, charters, erasing::Spot, log,
-    roster,
+    Chore, Deed, Done, Governed, Retention, RoomLog, Silence, StoreError, charters, erasing::Spot,
+    log, roster,
 };
 use rusqlite::Connection;
 use std::{sync::Arc, time::SystemTime};
@@ -143,7 +144,7 @@ impl AgentStore {
             Governed::Known { seq } => Ok(Some(seq)),
             Governed::Unchanged => Ok(None),
             Governed::Conflict => Err(Refusal::IdConflict { id: deed.id }),
-            Governed::TooManyRooms => Err(super::too_many("rooms", protocol::limits::MAX_ROOMS)),
+            Governed::TooManyRooms => Err(super::too_many("rooms", MAX_ROOMS)),
             Governed::NoSuchRoom => Err(Refusal::NoSuchRoom { room }),
             Governed::NotOpen => Err(Refusal::NotOpen { room }),
             Governed::Denied(denied) => Err(Refusal::Denied { room, denied }),
@@ -168,15 +169,37 @@ impl AgentStore {
             vouched.is_some_and(|vouched| message.seq <= vouched)
         };
         let real = |stored: &UserName| authored::claimed(stored, hub.host());
-        let replica = &self.replica;
-        let done = self
-            .governor
-            .fold(transaction, replica, message, is_in, real)?;
+        let done = self.governor.fold(transaction, message, is_in, real)?;
         let (_, gone) = self.take_effect(transaction, &message.room, done)?;
         if !gone.is_empty() {
             self.put_aside_if_unread(transaction, &message.room)?;
         }
         Ok(gone)
+    }
+
+    /// The replica is one of another life of the server's log from now on.
+    pub(super) fn begin_epoch(
+        &mut self,
+        transaction: &Connection,
+        epoch: Epoch,
+    ) -> Result<Outcome, StoreError> {
+        identity::set_server_epoch(transaction, epoch)?;
+        // What a log says of its rooms is known again when this host comes back to it.
+        charters::change_epoch(transaction, self.replica.epoch(), epoch)?;
+        self.replica = RoomLog::new(epoch, MAX_ROOMS);
+        self.governor.forget();
+        let mut ended = Vec::new();
+        // Who joined a room of this name with another server is not let in by that, and reads nothing
+        // of this one until the server says so. It need not hear that they left.
+        for (room, user) in charters::strangers(transaction)? {
+            roster::leave(transaction, &room, &user)?;
+            ended.push(Gone {
+                room,
+                user,
+                departure: None,
+            });
+        }
+        Ok(Outcome::Begun(ended))
     }
 
     /// A member whom the server does not let in; `closed` says that they may not read any more what
@@ -227,8 +250,7 @@ impl AgentStore {
         of: MessageId,
     ) -> Result<(), StoreError> {
         let own = |author: &UserName| *author == message.author;
-        let epoch = self.local.epoch();
-        let spots = room_log::erasing::erase(transaction, epoch, &message.room, of, own)?;
+        let spots = room_log::erasing::erase(transaction, &message.room, of, own)?;
         self.forget_words(transaction, &spots)
     }
 

@@ -1,6 +1,7 @@
 use super::*;
 use crate::answer::Answer;
 use protocol::{Content, MessageId, RequestId, Seq, governance::Act};
+use room_log::charters;
 use room_log::{Database, Outbound};
 use schema::APPLICATION;
 use tempfile::TempDir;
@@ -265,14 +266,55 @@ fn a_private_room_is_still_private_when_this_host_comes_back_from_another_server
         Err(Refusal::NotOpen { .. })
     ));
     desk.begin_epoch(other);
-    let room = "#secret".parse().unwrap();
+    let room: Room = "#secret".parse().unwrap();
     assert_eq!(charters::load(&desk.connection, &room).unwrap(), None);
+    // The other server's room of that name is open to all.
+    for nick in ["alice", "bob"] {
+        let user = UserName::new(nick.parse().unwrap(), "ada".parse().unwrap());
+        let (room, (done, _)) = (room.clone(), oneshot::channel());
+        desk.write(vec![Command::Join { room, user, done }]);
+    }
     desk.begin_epoch(one);
+    let bob = "bob@ada".parse().unwrap();
+    assert!(!roster::is_member(&desk.connection, &room, &bob).unwrap());
+    assert!(!desk.store.hub.is_member(&room, &bob.nick));
     assert!(matches!(
         joins("bob", &mut desk),
         Err(Refusal::NotOpen { .. })
     ));
-    assert_eq!(joins("alice", &mut desk), Ok(true));
+    assert!(desk.is_member("#secret"), "alice is let in by both");
+}
+
+#[test]
+fn what_is_erased_goes_from_earlier_lives_of_the_log_too() {
+    let mut desk = Desk::new(1_000);
+    let said = says("#ops", "a secret");
+    authored::note(&desk.connection, &said).unwrap();
+    for epoch in [Epoch::new(), Epoch::new()] {
+        desk.begin_epoch(epoch);
+        let (done, _) = oneshot::channel();
+        let messages = vec![committed(1, 0, said.clone())];
+        desk.write(vec![Command::Ingest { messages, done }]);
+    }
+    let delete = Content::Delete { of: said.id };
+    let taking_back = Outgoing {
+        body: delete.encode().unwrap(),
+        ..says("#ops", "replaced")
+    };
+    authored::note(&desk.connection, &taking_back).unwrap();
+    let (done, _) = oneshot::channel();
+    let messages = vec![committed(2, 1, taking_back)];
+    desk.write(vec![Command::Ingest { messages, done }]);
+    let bodies: Vec<Vec<u8>> = desk
+        .connection
+        .prepare("SELECT body FROM messages WHERE id = ?1")
+        .unwrap()
+        .query_map([said.id.to_bytes()], |row| row.get(0))
+        .unwrap()
+        .collect::<Result<_, _>>()
+        .unwrap();
+    let erased = protocol::EncodedBody::erased().as_bytes().to_vec();
+    assert_eq!(bodies, [erased.clone(), erased]);
 }
 
 #[test]

@@ -100,8 +100,7 @@ impl ServerStore {
                 }
                 if let Some(of) = committed.body.takes_back() {
                     let own = |author: &UserName| *author == committed.author;
-                    let epoch = self.log.epoch();
-                    let spots = erasing::erase(transaction, epoch, &committed.room, of, own)?;
+                    let spots = erasing::erase(transaction, &committed.room, of, own)?;
                     self.traces |= !spots.is_empty();
                 }
                 if committed.prev_seq == Seq::START

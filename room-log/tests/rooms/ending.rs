@@ -174,7 +174,7 @@ fn what_is_erased_takes_its_edits_along_and_only_what_is_ones_own() {
         append(&mut log, &disk, &edit, 2);
     }
     let own = |author: &UserName| *author == alice();
-    let erase = |id| erasing::erase(&disk.connection, epoch, &ops, id, own).unwrap();
+    let erase = |id| erasing::erase(&disk.connection, &ops, id, own).unwrap();
     assert_eq!(erase(first.id).len(), 2);
     assert_eq!(erase(first.id).len(), 0, "once");
     let left = all(&disk, epoch, &ops);
@@ -232,10 +232,7 @@ impl Store for Eraser {
                 let now = Timestamp::from_micros(1);
                 self.0.append(transaction, message, now).map(drop)
             }
-            Err(id) => {
-                let epoch = self.0.epoch();
-                erasing::erase(transaction, epoch, &room("#ops"), *id, |_| true).map(drop)
-            }
+            Err(id) => erasing::erase(transaction, &room("#ops"), *id, |_| true).map(drop),
         }
     }
 
