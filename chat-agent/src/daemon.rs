@@ -217,12 +217,10 @@ fn rename(connection: &mut Connection, new: &HostName, config: &Config) -> anyho
             config.host.origin
         );
     }
-    match rename_host(connection, new)? {
-        Renamed::From(old) => {
-            // The other machine of this name may have the key as well.
-            Keys::replace(&config.state_dir.value)?;
-            info!(%old, %new, "this host has another name, and another key");
-        }
+    // The other machine of this name may have the key as well.
+    let rekey = || Keys::replace(&config.state_dir.value).map_err(anyhow::Error::from);
+    match rename_host(connection, new, rekey)? {
+        Renamed::From(old) => info!(%old, %new, "this host has another name, and another key"),
         Renamed::Nothing => info!(name = %new, "this host has this name already"),
     }
     Ok(())

@@ -326,6 +326,15 @@ mod tests {
     }
 
     #[test]
+    fn an_invitation_in_the_place_of_the_key_is_not_shown() {
+        let secret = Invitation::from_bytes([9; 16]).reveal();
+        let typed = format!("chat://hub:99/{secret}");
+        let error = ServerAddress::parse(&typed).unwrap_err().to_string();
+        assert!(!error.contains(&secret), "{error}");
+        assert!(error.contains("26 characters"), "{error}");
+    }
+
+    #[test]
     fn what_is_no_server_says_why() {
         for (typed, why) in [
             ("1::2::3", "brackets"),

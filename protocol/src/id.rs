@@ -57,6 +57,16 @@ impl MessageId {
         !self.is_v8() || self.is_by_bot() || self.0 & AUTHOR_BITS == author_bits(author)
     }
 
+    /// The id that `author`'s message under the same key has, if this one was made of somebody's key:
+    /// for a host that has another name.
+    #[must_use]
+    pub fn made_over_to(self, author: &UserName) -> Self {
+        if self.may_be_of(author) {
+            return self;
+        }
+        Self(self.0 & !AUTHOR_BITS | author_bits(author))
+    }
+
     /// A fresh, time-ordered id that says that a bot sends this.
     ///
     /// A UUIDv8: the milliseconds of a UUIDv7, then a mark (`b07` in the 12 bits behind the version,
@@ -331,7 +341,13 @@ mod tests {
             assert!(id.may_be_of(&alice) && !id.is_by_bot());
             assert!(others.iter().all(|other| !id.may_be_of(other)), "{id}");
         }
+        let id = MessageId::from_key(&alice, &ops, "deploy-7");
+        assert_eq!(
+            id.made_over_to(&others[0]),
+            MessageId::from_key(&others[0], &ops, "deploy-7")
+        );
         for fresh in [MessageId::new(), MessageId::new_by_bot()] {
+            assert_eq!(fresh.made_over_to(&alice), fresh);
             assert!(fresh.may_be_of(&alice) && fresh.may_be_of(&others[0]));
         }
     }

@@ -60,10 +60,18 @@ impl FromStr for KeyFingerprint {
     type Err = KeyError;
 
     fn from_str(text: &str) -> Result<Self, KeyError> {
-        decode(text).map(Self).ok_or_else(|| KeyError {
-            what: "key",
-            chars: Self::CHARS,
-            value: excerpt(text),
+        decode(text).map(Self).ok_or_else(|| {
+            let chars = text.chars().count();
+            // Whoever left out the key has written the invitation in its place.
+            let value = match chars > Invitation::CHARS + 2 {
+                true => excerpt(text),
+                false => hidden(chars),
+            };
+            KeyError {
+                what: "key",
+                chars: Self::CHARS,
+                value,
+            }
         })
     }
 }
@@ -112,9 +120,13 @@ impl FromStr for Invitation {
             what: "invitation",
             chars: Self::CHARS,
             // It may be a secret with a slip in it.
-            value: format!("(hidden, {} characters)", text.chars().count()),
+            value: hidden(text.chars().count()),
         })
     }
+}
+
+fn hidden(chars: usize) -> String {
+    format!("(hidden, {chars} characters)")
 }
 
 fn base32(bytes: &[u8]) -> String {

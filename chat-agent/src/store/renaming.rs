@@ -13,7 +13,7 @@ use super::{
     authored,
     identity::{self, Identity},
 };
-use protocol::{AgentId, Direct, Epoch, HostName, Room, UserName};
+use protocol::{AgentId, Direct, Epoch, HostName, MessageId, Room, UserName};
 use room_log::{StoreError, charters};
 use rusqlite::{Connection, params};
 use std::collections::BTreeMap;
@@ -41,13 +41,19 @@ pub enum Renamed {
 
 /// Gives the host in this database the name `new`, and makes another agent of it.
 ///
-/// The caller holds the lock of the state directory. Asked again, it does nothing.
+/// The caller holds the lock of the state directory. `before_commit` is what must not be left undone
+/// when the host has its new name: after a crash in between it has the old one, and is told again.
+/// Asked again, it does nothing.
 ///
 /// # Errors
 ///
-/// [`StoreError`]; nothing was changed then.
-pub fn rename_host(connection: &mut Connection, new: &HostName) -> Result<Renamed, StoreError> {
-    let transaction = connection.transaction()?;
+/// [`StoreError`], or that of `before_commit`; nothing was changed here then.
+pub fn rename_host<E: From<StoreError>>(
+    connection: &mut Connection,
+    new: &HostName,
+    before_commit: impl FnOnce() -> Result<(), E>,
+) -> Result<Renamed, E> {
+    let transaction = connection.transaction().map_err(StoreError::from)?;
     let Some(found) = Identity::load(&transaction)? else {
         return Ok(Renamed::Nothing);
     };
@@ -59,13 +65,32 @@ pub fn rename_host(connection: &mut Connection, new: &HostName) -> Result<Rename
     for (table, column) in USERS {
         rename.users(&transaction, table, column)?;
     }
+    keep_keys(&transaction)?;
     // What waits is said by the same people, who are called otherwise now.
     authored::note_waiting(&transaction)?;
     rename.log(&transaction, found.local_epoch)?;
     rename.charters(&transaction)?;
     identity::set_name(&transaction, AgentId::new(), new)?;
-    transaction.commit()?;
+    before_commit()?;
+    transaction.commit().map_err(StoreError::from)?;
     Ok(Renamed::From(old))
+}
+
+/// What waits under somebody's key stays under it: its id is one of their new name.
+fn keep_keys(transaction: &Connection) -> Result<(), StoreError> {
+    let waiting: Vec<([u8; 16], String)> = transaction
+        .prepare("SELECT id, author FROM outbox")?
+        .query_map((), |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<Result<_, _>>()?;
+    let mut update = transaction.prepare("UPDATE outbox SET id = ?1 WHERE id = ?2")?;
+    for (stored, author) in waiting {
+        let id = MessageId::from_bytes(stored);
+        let kept = id.made_over_to(&parse_user(&author)?);
+        if kept != id {
+            update.execute(params![kept.to_bytes(), stored])?;
+        }
+    }
+    Ok(())
 }
 
 struct Rename<'a> {
@@ -184,7 +209,7 @@ fn parse_room(text: &str) -> Result<Room, StoreError> {
 mod tests {
     use super::*;
     use crate::store::{outbox, person, position, refused, schema::APPLICATION};
-    use protocol::{Content, Cursor, FederatedRoom, MessageId, Outgoing, Seq, Timestamp};
+    use protocol::{Content, Cursor, FederatedRoom, Outgoing, Seq, Timestamp};
     use room_log::{Database, roster};
 
     fn room(text: &str) -> Room {
@@ -207,6 +232,40 @@ mod tests {
             sent_at: Timestamp::from_micros(1),
             body: Content::Text("hi".to_owned()).encode().unwrap(),
         }
+    }
+
+    fn rename(connection: &mut Connection, new: &str) -> Renamed {
+        rename_host(connection, &host(new), || Ok::<_, StoreError>(())).unwrap()
+    }
+
+    #[test]
+    fn a_host_whose_key_cannot_be_made_anew_keeps_its_name_until_it_is_told_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let (_database, mut connection) = Database::open(dir.path(), APPLICATION).unwrap();
+        let before = Identity::load_or_create(&connection, &host("vm")).unwrap();
+        let fails = || Err(StoreError::DiskFull);
+        rename_host(&mut connection, &host("aaa"), fails).unwrap_err();
+        assert_eq!(Identity::load(&connection).unwrap(), Some(before));
+        assert_eq!(rename(&mut connection, "aaa"), Renamed::From(host("vm")));
+    }
+
+    #[test]
+    fn what_waits_under_a_key_is_known_under_it_after_a_new_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let (_database, mut connection) = Database::open(dir.path(), APPLICATION).unwrap();
+        Identity::load_or_create(&connection, &host("vm")).unwrap();
+        let (alice, ops) = (user("alice@vm"), room("#ops"));
+        let mut waiting = message("alice@vm", "#ops");
+        waiting.id = MessageId::from_key(&alice, &ops, "deploy-7");
+        outbox::push(&connection, &waiting).unwrap();
+        rename(&mut connection, "aaa");
+        let found = outbox::page(&connection, outbox::Position::START, 10).unwrap();
+        let [kept] = &found[..] else {
+            panic!("{found:?}");
+        };
+        let alice = user("alice@aaa");
+        let id = MessageId::from_key(&alice, &ops, "deploy-7");
+        assert_eq!((kept.message.id, &kept.message.author), (id, &alice));
     }
 
     /// All texts of a column, in order.
@@ -263,7 +322,7 @@ mod tests {
                 .unwrap();
         }
 
-        let renamed = rename_host(&mut connection, &host("aaa")).unwrap();
+        let renamed = rename(&mut connection, "aaa");
         assert_eq!(renamed, Renamed::From(host("vm")));
         let after = Identity::load(&connection).unwrap().unwrap();
         assert_eq!(after.host, host("aaa"));
@@ -288,11 +347,11 @@ mod tests {
         let rooms = of("SELECT name FROM rooms ORDER BY name");
         assert_eq!(rooms, ["&den", "alice@aaa,bob@aaa", "alice@vm,carl@bee"]);
 
-        let again = rename_host(&mut connection, &host("aaa")).unwrap();
+        let again = rename(&mut connection, "aaa");
         assert_eq!(again, Renamed::Nothing);
         assert_eq!(Identity::load(&connection).unwrap().unwrap(), after);
         // And back: nothing is in the way.
-        rename_host(&mut connection, &host("vm")).unwrap();
+        rename(&mut connection, "vm");
         assert_eq!(
             texts(&connection, "SELECT DISTINCT user FROM read_markers"),
             ["alice@vm"]
@@ -319,7 +378,7 @@ mod tests {
     fn a_host_without_a_name_has_nothing_to_rename() {
         let dir = tempfile::tempdir().unwrap();
         let (_database, mut connection) = Database::open(dir.path(), APPLICATION).unwrap();
-        let renamed = rename_host(&mut connection, &host("ada")).unwrap();
+        let renamed = rename(&mut connection, "ada");
         assert_eq!(renamed, Renamed::Nothing);
         assert_eq!(Identity::load(&connection).unwrap(), None);
     }
