@@ -2,7 +2,7 @@
 //!
 //! What every implementation promises, and a contract test checks:
 //!
-//! * Changes are made in the order in which they were submitted, those of one lane at least, and
+//! * Changes are made in the order in which they were submitted, those of one author in one lane at least, and
 //!   each is answered once, after it is durable. [`Lane`] tells how a change that could not be
 //!   made holds up those behind it.
 //! * A message's id is in the log once. The same message again is answered with its first place,
@@ -320,7 +320,7 @@ pub async fn change(log: &dyn Log, change: Change) -> Option<Answer> {
     answer.await.ok()
 }
 
-/// Appends `messages` in order, in a lane of their own, and waits for all answers; `None` for
+/// Appends `messages`, those of each author in order, in a lane of their own, and waits for all answers; `None` for
 /// those that were not queued or not answered.
 ///
 /// # Cancel safety
@@ -331,15 +331,17 @@ pub async fn append_all(log: &dyn Log, messages: Vec<Outgoing>) -> Vec<Option<An
     let mut waiting = Vec::with_capacity(messages.len());
     for message in messages {
         let (sender, answer) = oneshot::channel();
+        let author = message.author.nick.clone();
         let change = Change::Append {
             message,
             attempt: 0,
             lane: Arc::clone(&lane),
         };
         let ticket = Ticket::Waiting(sender);
-        let queued = lane.may_queue(0) && log.submit(Submission { change, ticket }).is_ok();
+        let queued =
+            lane.may_queue(&author, 0) && log.submit(Submission { change, ticket }).is_ok();
         if !queued {
-            lane.turn_away(0);
+            lane.turn_away(&author, 0);
         }
         waiting.push(queued.then_some(answer));
     }

@@ -1,4 +1,4 @@
-//! How fast agents, users and rooms may take messages: who is too fast is told to wait.
+//! How fast agents, users and rooms may take messages and members: who is too fast is told to wait.
 //!
 //! Nothing is lost by that: an agent keeps what was answered "not yet", and sends it again in its
 //! order.
@@ -114,21 +114,29 @@ impl Rates {
 
     /// As [`check`](Self::check), of whatever `user` writes into the log of `room`.
     pub(crate) fn check_pace(&self, user: &UserName, room: &Room) -> Result<(), Refusal> {
-        let host = &user.host;
-        if let (Some(agents), Some(rate)) = (&self.agents, self.allowed.agent)
-            && let Some(wait) = agents.wait(host)
+        self.check_membership(user)?;
+        if let (Some(rooms), Some(rate)) = (&self.rooms, self.allowed.room)
+            && let Some(wait) = rooms.wait(room)
         {
-            return Err(not_yet(wait, format_args!("host {host} sends"), rate));
+            return Err(not_yet(wait, format_args!("{room} gets"), rate));
         }
+        Ok(())
+    }
+
+    /// As [`check`](Self::check), of `user` who comes into a room or leaves it: the room hears of it
+    /// and the log is written, but nothing is added to it.
+    pub(crate) fn check_membership(&self, user: &UserName) -> Result<(), Refusal> {
+        // The user first: what they send in vain must not use up the pace of their host.
         if let (Some(users), Some(rate)) = (&self.users, self.allowed.user)
             && let Some(wait) = users.wait(user)
         {
             return Err(not_yet(wait, format_args!("{user} sends"), rate));
         }
-        if let (Some(rooms), Some(rate)) = (&self.rooms, self.allowed.room)
-            && let Some(wait) = rooms.wait(room)
+        let host = &user.host;
+        if let (Some(agents), Some(rate)) = (&self.agents, self.allowed.agent)
+            && let Some(wait) = agents.wait(host)
         {
-            return Err(not_yet(wait, format_args!("{room} gets"), rate));
+            return Err(not_yet(wait, format_args!("host {host} sends"), rate));
         }
         Ok(())
     }
@@ -183,6 +191,36 @@ mod tests {
         );
         assert!(!refusal.is_final());
         assert_eq!(rates.check(&message("bob@ada", "#ops")), Ok(()));
+    }
+
+    #[test]
+    fn what_a_user_sends_in_vain_is_not_counted_as_their_hosts() {
+        let allowed = Allowed {
+            user: rate(1),
+            agent: rate(3),
+            ..Allowed::UNLIMITED
+        };
+        let rates = Rates::new(allowed);
+        let refused = (0..100).filter(|_| rates.check(&message("alice@ada", "#ops")).is_err());
+        assert!(refused.count() > 50);
+        assert_eq!(rates.check(&message("bob@ada", "#ops")), Ok(()));
+    }
+
+    #[test]
+    fn coming_and_going_counts_as_sending_does() {
+        let allowed = Allowed {
+            user: rate(1),
+            ..Allowed::UNLIMITED
+        };
+        let rates = Rates::new(allowed);
+        let (alice, bob) = ("alice@ada".parse().unwrap(), "bob@ada".parse().unwrap());
+        let refused = (0..100).find_map(|_| rates.check_membership(&alice).err());
+        assert!(
+            matches!(refused, Some(Refusal::NotYet { .. })),
+            "{refused:?}"
+        );
+        assert!(rates.check(&message("alice@ada", "#ops")).is_err());
+        assert_eq!(rates.check_membership(&bob), Ok(()));
     }
 
     #[test]

@@ -10,9 +10,11 @@
 //!
 //! An agent sends appends ahead of their acknowledgements, and one sender's messages must keep
 //! their order. So a refusal that may succeed later ([`Refusal::NotYet`]) holds for every later
-//! append of the same `attempt` on the connection too: the agent waits, raises `attempt`, and
-//! sends everything unacknowledged again, oldest first (go-back-N). A refusal that is final
-//! ([`Refusal::is_final`]) concerns its message alone; any other counts as "not yet".
+//! append of the same author and `attempt` on the connection too: the agent waits, and sends that
+//! author's unacknowledged messages again, oldest first (go-back-N), under an attempt above every
+//! one that it has used on the connection. The messages of other authors are not concerned. A
+//! refusal that is final ([`Refusal::is_final`]) concerns its message alone; any other counts as
+//! "not yet".
 
 use crate::{
     AgentId, Availability, Committed, Epoch, FederatedRoom, HostName, Invitation, KeyFingerprint,
@@ -60,7 +62,7 @@ pub enum Request {
     },
     /// Put a message into its room's log. Answered by [`Reply::Appended`] after the commit.
     Append {
-        /// Rises by one after each [`Refusal::NotYet`]; see the module docs.
+        /// Rises for an author after each [`Refusal::NotYet`]; see the module docs.
         attempt: u32,
         /// The message. Its author's host must be the agent's.
         message: Outgoing,
@@ -317,8 +319,9 @@ pub enum Event {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Error)]
 #[non_exhaustive]
 pub enum Refusal {
-    /// Try again later, with the next `attempt`: the queue is full, the disk is full, or an
-    /// earlier append of this attempt was refused so.
+    /// Try again later; a message with a higher `attempt`. The user, their host or the room is over
+    /// a limit, the queue or the disk is full, or an earlier append of this author and attempt was
+    /// refused so.
     #[error("the server cannot take this message yet ({reason}), retry in {retry_after_ms} ms")]
     NotYet {
         /// How long to wait.

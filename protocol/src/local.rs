@@ -532,6 +532,15 @@ pub enum Event {
         /// Why.
         reason: Refusal,
     },
+    /// The server is there but does not take messages of this user yet: something is over a limit.
+    /// They wait in the outbox and are tried again. Told once until all of them were taken. Soft,
+    /// as `Presence`: `Status` names it among the problems for as long as it is so.
+    HeldUp {
+        /// What is over which limit, for people.
+        reason: String,
+        /// In how many milliseconds the next try is due.
+        retry_in_ms: u32,
+    },
 }
 
 /// Why an agent does not do what it was asked.

@@ -42,11 +42,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             Request::Append { attempt, message } => return self.append(reply, attempt, message),
             Request::Join { room, nick } => {
                 let user = self.user(nick);
-                return self.submit(reply, Change::Join { room, user });
+                match self.service.rates().check_membership(&user) {
+                    Ok(()) => return self.submit(reply, Change::Join { room, user }),
+                    Err(refusal) => reply.answer(Err(refusal)),
+                }
             }
             Request::Leave { room, nick } => {
                 let user = self.user(nick);
-                return self.submit(reply, Change::Leave { room, user });
+                match self.service.rates().check_membership(&user) {
+                    Ok(()) => return self.submit(reply, Change::Leave { room, user }),
+                    Err(refusal) => reply.answer(Err(refusal)),
+                }
             }
             Request::SetTopic { room, nick, topic } => {
                 let user = self.user(nick);
@@ -147,14 +153,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             reply.answer(Err(refusal));
             return Ok(());
         }
-        if !self.lane.may_queue(attempt) {
+        let author = message.author.nick.clone();
+        if !self.lane.may_queue(&author, attempt) {
             reply.answer(Err(not_yet("an earlier message waits")));
             return Ok(());
         }
         let quota = self.service.quota().check();
         let allowed = quota.and_then(|()| self.service.rates().check(&message));
         if let Err(refusal) = allowed {
-            self.lane.turn_away(attempt);
+            self.lane.turn_away(&author, attempt);
             reply.answer(Err(refusal));
             return Ok(());
         }
@@ -185,8 +192,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             Ok(()) => Ok(()),
             Err(Rejected::Full(submission)) => {
                 let Submission { change, ticket } = *submission;
-                if let Change::Append { attempt, lane, .. } = change {
-                    lane.turn_away(attempt);
+                if let Change::Append {
+                    message,
+                    attempt,
+                    lane,
+                } = change
+                {
+                    lane.turn_away(&message.author.nick, attempt);
                 }
                 ticket.answer(Err(not_yet("the queue to the disk is full")));
                 Ok(())

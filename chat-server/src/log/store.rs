@@ -351,7 +351,7 @@ impl Store for ServerStore {
                 attempt,
                 lane,
             } => {
-                if lane.may_commit(*attempt) {
+                if lane.may_commit(&message.author.nick, *attempt) {
                     self.append(transaction, message)
                 } else {
                     Ok(Outcome::quiet(Err(not_yet("an earlier message failed"))))
@@ -449,8 +449,13 @@ impl Store for ServerStore {
             .rolled_back += 1;
         let reason = error.to_string();
         for Submission { change, ticket } in commands {
-            if let Change::Append { attempt, lane, .. } = change {
-                lane.roll_back(attempt);
+            if let Change::Append {
+                message,
+                attempt,
+                lane,
+            } = change
+            {
+                lane.roll_back(&message.author.nick, attempt);
             }
             ticket.answer(Err(not_yet(&reason)));
         }
@@ -594,14 +599,20 @@ mod tests {
         // These were queued before the agent could know.
         let (second, second_answer) = append(&ada, 0, &two);
         let (other, other_answer) = append(&bee, 0, &three);
-        rig.batch(vec![second, other], false);
+        // Nobody else of her host waits for that.
+        let bobs = Outgoing {
+            author: "bob@ada".parse().unwrap(),
+            ..message("four")
+        };
+        let (bobs, bobs_answer) = append(&ada, 0, &bobs);
+        rig.batch(vec![second, other, bobs], false);
         assert!(is_not_yet(second_answer));
-        assert_eq!(seq(other_answer), 1);
+        assert_eq!((seq(other_answer), seq(bobs_answer)), (1, 2));
 
         let (first, first_answer) = append(&ada, 1, &one);
         let (second, second_answer) = append(&ada, 1, &two);
         rig.batch(vec![first, second], false);
-        assert_eq!((seq(first_answer), seq(second_answer)), (2, 3));
+        assert_eq!((seq(first_answer), seq(second_answer)), (3, 4));
     }
 
     #[test]

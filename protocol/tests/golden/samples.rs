@@ -717,6 +717,10 @@ pub(crate) fn local_events() -> Vec<local::Event> {
             room: room("#ops"),
             reason: Refusal::Offline,
         },
+        Event::HeldUp {
+            reason: "alice@ada sends more than 20 messages a second".to_owned(),
+            retry_in_ms: 3_000,
+        },
     ]
 }
 

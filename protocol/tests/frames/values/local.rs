@@ -252,6 +252,8 @@ fn event() -> impl Strategy<Value = Event> {
         1 => any::<u32>().prop_map(|reconnect_in_ms| Event::GoingAway { reconnect_in_ms }),
         1 => refusal().prop_map(|reason| Event::Closing { reason }),
         1 => (room(), refusal()).prop_map(|(room, reason)| Event::Closed { room, reason }),
+        1 => (text(), any::<u32>())
+            .prop_map(|(reason, retry_in_ms)| Event::HeldUp { reason, retry_in_ms }),
     ]
 }
 

@@ -162,18 +162,26 @@ pub(super) async fn what_was_refused_holds_up_its_lane_until_the_next_attempt<B:
         lane: Arc::clone(&lane),
     };
     assert!(running.change(append("first", 0)).await.is_ok());
-    lane.roll_back(0);
+    lane.roll_back(&user("alice@ada").nick, 0);
     let refused = running.change(append("must wait", 0)).await;
     assert!(
         matches!(refused, Err(Refusal::NotYet { .. })),
         "{refused:?}"
     );
-    // Other lanes go on.
+    // Other lanes go on, and other authors in this one.
     running.say(&says("bob@ada", &ops, "second")).await;
-    let again = running.change(append("third", 1)).await;
+    let other = Change::Append {
+        message: says("carol@ada", &ops, "third"),
+        attempt: 0,
+        lane: Arc::clone(&lane),
+    };
+    let other = running.change(other).await;
+    assert!(matches!(other, Ok(Reply::Appended { .. })), "{other:?}");
+    let again = running.change(append("fourth", 1)).await;
     assert!(matches!(again, Ok(Reply::Appended { .. })), "{again:?}");
     let found = running.read(&ops).await;
     let texts: Vec<_> = found.iter().map(|m| m.body.decode().unwrap()).collect();
-    let expected = ["first", "second", "third"].map(|t| protocol::Content::Text(t.to_owned()));
+    let expected =
+        ["first", "second", "third", "fourth"].map(|t| protocol::Content::Text(t.to_owned()));
     assert_eq!(texts, expected);
 }
