@@ -30,7 +30,7 @@ impl Hub {
         );
         let link = in_words(&self.link().borrow(), SystemTime::now().into());
         info!("server: {}", printable(&link));
-        for problem in self.problems() {
+        for problem in self.problems(None) {
             info!("problem: {}", printable(&problem));
         }
     }

@@ -26,6 +26,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    time::Duration,
 };
 use tokio::sync::{Notify, watch};
 
@@ -46,9 +47,18 @@ pub struct Hub {
     /// Whether the settings name somebody who vouches for servers.
     authorities: AtomicBool,
     link: watch::Sender<LinkStatus>,
-    problems: Mutex<BTreeMap<&'static str, String>>,
+    problems: Mutex<Problems>,
     /// Up to where in its log the server has let somebody of this host into a room.
     vouched: Mutex<HashMap<(Room, Nick), Seq>>,
+}
+
+/// What does not work.
+#[derive(Debug, Default)]
+struct Problems {
+    /// One of each topic.
+    topics: BTreeMap<&'static str, String>,
+    /// Whose messages the server does not take yet, and why.
+    held_up: BTreeMap<Nick, String>,
 }
 
 #[derive(Debug, Default)]
@@ -239,18 +249,57 @@ impl Hub {
 
     /// Says what does not work; replaces what was said under the same topic.
     pub(crate) fn set_problem(&self, topic: &'static str, problem: String) {
-        lock(&self.problems).insert(topic, problem);
+        lock(&self.problems).topics.insert(topic, problem);
     }
 
     /// Says that it works again.
     pub(crate) fn clear_problem(&self, topic: &'static str) {
-        lock(&self.problems).remove(topic);
+        lock(&self.problems).topics.remove(topic);
     }
 
-    /// What does not work now.
+    /// The server does not take messages of `author` yet. Tells their sessions when it is tried
+    /// again, if that is given.
+    pub(crate) fn hold_up(&self, author: &Nick, reason: String, retry_in: Option<Duration>) {
+        lock(&self.problems)
+            .held_up
+            .insert(author.clone(), reason.clone());
+        if let Some(retry_in) = retry_in {
+            let retry_in_ms = u32::try_from(retry_in.as_millis()).unwrap_or(u32::MAX);
+            self.tell_sessions_of(
+                author,
+                Event::HeldUp {
+                    reason,
+                    retry_in_ms,
+                },
+            );
+        }
+    }
+
+    /// The server takes messages of `author` as they come again.
+    pub(crate) fn free(&self, author: &Nick) {
+        lock(&self.problems).held_up.remove(author);
+    }
+
+    /// Nobody's messages are held up by the server: there is none.
+    pub(crate) fn free_all(&self) {
+        lock(&self.problems).held_up.clear();
+    }
+
+    /// What does not work now; of those whose messages are held up `user` comes first.
     #[must_use]
-    pub fn problems(&self) -> Vec<String> {
-        lock(&self.problems).values().cloned().collect()
+    pub fn problems(&self, user: Option<&Nick>) -> Vec<String> {
+        let problems = lock(&self.problems);
+        let held_up = &problems.held_up;
+        let own = user.and_then(|user| held_up.get_key_value(user));
+        let first = own.or_else(|| held_up.first_key_value());
+        let first = first.map(|(nick, reason)| {
+            let more = match held_up.len() - 1 {
+                0 => String::new(),
+                more => format!(" (and those of {more} more)"),
+            };
+            format!("messages of {nick} are held up: {reason}{more}")
+        });
+        problems.topics.values().cloned().chain(first).collect()
     }
 
     /// Loads the memberships as stored.
@@ -279,13 +328,13 @@ impl Hub {
             author,
             result,
         } = settled;
-        let frame = answer::event(Event::Outcome { id, room, result });
+        self.tell_sessions_of(&author.nick, Event::Outcome { id, room, result });
+    }
+
+    fn tell_sessions_of(&self, nick: &Nick, event: Event) {
+        let frame = answer::event(event);
         let people = lock(&self.people);
-        for present in people
-            .sessions
-            .values()
-            .filter(|one| one.nick == author.nick)
-        {
+        for present in people.sessions.values().filter(|one| one.nick == *nick) {
             present.outbound.push_soft(frame.clone());
         }
     }

@@ -155,6 +155,9 @@ pub enum LinkError {
     /// The server closed the connection without a word.
     #[error("the server closed the connection")]
     ClosedByPeer,
+    /// It refused messages for now more often than one connection can count.
+    #[error("this connection has no attempts left")]
+    WornOut,
     /// Nothing was heard from it.
     #[error("nothing heard for {:.1} s", .0.as_secs_f32())]
     Silent(Duration),

@@ -6,7 +6,7 @@ use super::{
     intake::{Ingested, Intake},
     mandate,
     replica::Replica,
-    sending::{Progress, Sending},
+    sending::{Held, Sending},
     stream::Stream,
     until,
     welcome::Welcome,
@@ -59,10 +59,7 @@ pub(super) enum Closed {
 /// What a reply will be for.
 #[derive(Debug)]
 enum Pending {
-    Append {
-        attempt: u32,
-        id: MessageId,
-    },
+    Append(MessageId),
     Errand(Errand),
     Ping,
     NextKey {
@@ -159,7 +156,7 @@ impl<'l> Online<'l> {
         }
         self.intake.give_up();
         // What this connection was refused says nothing about the next one.
-        self.link.hub.clear_problem("not yet");
+        self.link.hub.free_all();
         self.link.hub.clear_problem("refused");
         ended
     }
@@ -237,13 +234,16 @@ impl<'l> Online<'l> {
 
     /// Sends what the outbox has, as far as window and buffer allow.
     fn fill(&mut self) -> Result<(), LinkError> {
+        for author in self.sending.take_freed() {
+            self.link.hub.free(&author.nick);
+        }
         self.sending.load(&self.link.readers);
         while self.out.len() < GATHER_BYTES
             && let Some((attempt, message)) = self.sending.next()
         {
             let (id, message) = (message.id, message.clone());
             let request = Request::Append { attempt, message };
-            self.ask(request, Pending::Append { attempt, id })?;
+            self.ask(request, Pending::Append(id))?;
         }
         Ok(())
     }
@@ -376,15 +376,17 @@ impl<'l> Online<'l> {
             self.link.backoff.reset();
         }
         match (pending, result) {
-            (Pending::Append { attempt, id }, result) => {
-                let hub = &self.link.hub;
-                match self.sending.answered(attempt, id, result, Instant::now()) {
-                    Progress::Flowing => hub.clear_problem("not yet"),
-                    Progress::Paused(reason) => {
-                        let problem = format!("the server cannot take messages yet: {reason}");
-                        hub.set_problem("not yet", problem);
-                    }
-                    Progress::Stale => {}
+            (Pending::Append(id), result) => {
+                if let Some(held) = self.sending.answered(id, result, Instant::now())? {
+                    let Held {
+                        author,
+                        reason,
+                        pause,
+                        tell,
+                    } = held;
+                    self.link
+                        .hub
+                        .hold_up(&author.nick, reason, tell.then_some(pause));
                 }
             }
             (Pending::Errand(errand), Ok(reply)) => self.granted(errand, reply)?,

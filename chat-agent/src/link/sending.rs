@@ -1,17 +1,21 @@
 //! Messages on their way from the outbox to the server, and what became of them.
 
-use super::{LinkError, until, window::Window};
+use super::{
+    LinkError, until,
+    window::{Load, Pause, Window},
+};
 use crate::store::{
     Command, Settled,
-    outbox::{self, Waiting},
+    outbox::{self, Part},
 };
 use protocol::{
-    Epoch, MessageId, Outgoing,
+    Epoch, MessageId, Outgoing, UserName,
     federation::{Refusal, Reply},
     limits::{APPEND_WINDOW, RECONNECT_MAX},
     local::Delivery,
 };
 use room_log::{Readers, StoreError};
+use rusqlite::Connection;
 use std::{future::Future, pin::Pin, time::Duration};
 use tokio::{
     sync::oneshot,
@@ -28,14 +32,16 @@ const SETTLE_AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// Shortest wait before a retry, whatever the server says.
 const RETRY_MIN: Duration = Duration::from_millis(50);
 
-type Loading = Pin<Box<dyn Future<Output = Result<Vec<Waiting>, StoreError>> + Send>>;
+/// Characters of a server's reason that are kept for people.
+const MAX_REASON_CHARS: usize = 256;
+
+type Loading = Pin<Box<dyn Future<Output = Result<Part, StoreError>> + Send>>;
 
 /// The outbox as one connection sees it.
 pub(super) struct Sending {
     epoch: Epoch,
     window: Window,
-    loading: Option<(usize, Loading)>,
-    paused_until: Option<Instant>,
+    loading: Option<(Load, Loading)>,
     /// What the outbox does not know of yet.
     settled: Vec<Settled>,
     settling: Settling,
@@ -49,25 +55,23 @@ enum Settling {
     Again(Instant),
 }
 
-/// What an answer means for the messages behind it.
+/// Whose messages the server does not take yet: a pause has begun.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Progress {
-    /// The server takes messages.
-    Flowing,
-    /// It does not, for this reason; a pause has begun.
-    Paused(String),
-    /// Nothing new.
-    Stale,
+pub(super) struct Held {
+    pub(super) author: UserName,
+    pub(super) reason: String,
+    pub(super) pause: Duration,
+    /// Whether the author is to be told.
+    pub(super) tell: bool,
 }
 
 impl Sending {
     /// The outbox of a connection that has sent nothing, to a server whose log is in `epoch`.
-    pub(super) const fn new(epoch: Epoch) -> Self {
+    pub(super) fn new(epoch: Epoch) -> Self {
         Self {
             epoch,
             window: Window::new(APPEND_WINDOW),
             loading: None,
-            paused_until: None,
             settled: Vec::new(),
             settling: Settling::Done,
         }
@@ -78,36 +82,37 @@ impl Sending {
         self.window.grew();
     }
 
-    /// Begins to load a page if there is room for one; [`Sending::ready`] finishes it.
+    /// Begins to load a part if there is room for one; [`Sending::ready`] finishes it.
     pub(super) fn load(&mut self, readers: &Readers) {
         if self.loading.is_none()
-            && let Some((after, limit)) = self.window.wants()
+            && let Some(load) = self.window.wants()
         {
-            let readers = readers.clone();
-            let load = async move { readers.run(move |c| outbox::page(c, after, limit)).await };
-            self.loading = Some((limit, Box::pin(load)));
+            let (readers, wanted) = (readers.clone(), load.clone());
+            let reading = async move { readers.run(move |c| read(c, &wanted)).await };
+            self.loading = Some((load, Box::pin(reading)));
         }
     }
 
-    /// Waits until a page was loaded, the writer has answered, or a pause is over.
+    /// Waits until a part was loaded, the writer has answered, or a pause is over.
     ///
     /// Cancel safe.
     pub(super) async fn ready(&mut self) -> Result<(), LinkError> {
-        let pause = self.paused_until;
+        let pause = self.window.resumes_at();
         let loading = async {
             match &mut self.loading {
-                Some((wanted, loading)) => (*wanted, loading.await),
+                Some((_, loading)) => loading.await,
                 None => std::future::pending().await,
             }
         };
         tokio::select! {
-            (wanted, page) = loading => {
-                self.loading = None;
-                let page = page.map_err(|error| LinkError::Store(error.to_string()))?;
-                self.window.load(page, wanted);
+            part = loading => {
+                let part = part.map_err(|error| LinkError::Store(error.to_string()))?;
+                if let Some((load, _)) = self.loading.take() {
+                    self.window.load(load, part);
+                }
             }
             unwritten = self.settling.over() => self.settled_up_to(unwritten?),
-            () = until(pause) => self.paused_until = None,
+            () = until(pause) => self.window.resume(Instant::now()),
         }
         Ok(())
     }
@@ -125,57 +130,72 @@ impl Sending {
 
     /// The next message to send and its attempt; counts it as sent.
     pub(super) fn next(&mut self) -> Option<(u32, &Outgoing)> {
-        match self.paused_until {
-            Some(_) => None,
-            None => self.window.next_to_send(),
-        }
+        self.window.next_to_send()
     }
 
-    /// Takes the answer to a message of `attempt`.
+    /// Takes the answer to a message. Returns whose messages have to wait, if that is news.
     pub(super) fn answered(
         &mut self,
-        attempt: u32,
         id: MessageId,
         result: Result<Reply, Refusal>,
         now: Instant,
-    ) -> Progress {
+    ) -> Result<Option<Held>, LinkError> {
         let result = match result {
             Ok(Reply::Appended { seq }) => Ok(Delivery::Committed {
                 epoch: self.epoch,
                 seq,
             }),
             Err(refusal) if refusal.is_final() => Err(refusal),
-            Err(refusal) => return self.not_yet(attempt, &refusal, now),
+            Err(refusal) => return self.not_yet(id, &refusal, now),
             Ok(_) => {
                 warn!(%id, "the server answered an append with something else");
-                return Progress::Stale;
+                // Whether it has the message is not known: it is asked again.
+                let refusal = Refusal::Unavailable {
+                    reason: "its answer was none".to_owned(),
+                };
+                return self.not_yet(id, &refusal, now);
             }
         };
-        // A message of an attempt before may be settled twice.
-        let Some(message) = self.window.settle(id) else {
-            return Progress::Stale;
-        };
-        let (room, author) = (message.room, message.author);
-        self.settled.push(Settled {
-            id,
-            room,
-            author,
-            result,
-        });
-        Progress::Flowing
+        if let Some(Outgoing { room, author, .. }) = self.window.settle(id) {
+            self.settled.push(Settled {
+                id,
+                room,
+                author,
+                result,
+            });
+        }
+        Ok(None)
     }
 
-    fn not_yet(&mut self, attempt: u32, refusal: &Refusal, now: Instant) -> Progress {
-        if !self.window.not_yet(attempt) {
-            return Progress::Stale;
-        }
+    fn not_yet(
+        &mut self,
+        id: MessageId,
+        refusal: &Refusal,
+        now: Instant,
+    ) -> Result<Option<Held>, LinkError> {
         let pause = pause_after(refusal);
-        debug!(%refusal, ?pause, "the server cannot take messages yet");
-        self.paused_until = Some(now + pause);
-        Progress::Paused(match refusal {
+        let Some(Pause { author, tell }) = self.window.not_yet(id, now, pause) else {
+            return Ok(None);
+        };
+        if self.window.is_worn_out() {
+            return Err(LinkError::WornOut);
+        }
+        debug!(%author, %refusal, ?pause, "the server cannot take messages yet");
+        let reason = match refusal {
             Refusal::NotYet { reason, .. } => reason.clone(),
             other => other.to_string(),
-        })
+        };
+        Ok(Some(Held {
+            author,
+            reason: reason.chars().take(MAX_REASON_CHARS).collect(),
+            pause,
+            tell,
+        }))
+    }
+
+    /// Those of whom the server takes messages as they come again.
+    pub(super) fn take_freed(&mut self) -> Vec<UserName> {
+        self.window.take_freed()
     }
 
     /// Whether something was settled that the writer is to be told of now.
@@ -219,6 +239,22 @@ impl Settling {
     }
 }
 
+fn read(connection: &Connection, load: &Load) -> Result<Part, StoreError> {
+    match load {
+        Load::Ahead {
+            after,
+            without,
+            limit,
+        } => outbox::part_without(connection, *after, *limit, without),
+        Load::Behind {
+            author,
+            after,
+            up_to,
+            limit,
+        } => outbox::part_of(connection, author, (*after, *up_to), *limit),
+    }
+}
+
 /// How long to wait after a refusal that is not final: as long as the server says, within reason.
 pub(super) fn pause_after(refusal: &Refusal) -> Duration {
     match refusal {
@@ -232,7 +268,7 @@ pub(super) fn pause_after(refusal: &Refusal) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::outbox::Position;
+    use crate::store::outbox::{Position, Waiting};
     use protocol::{Content, HostName, Seq, Timestamp};
 
     fn sending() -> (Sending, Vec<MessageId>) {
@@ -247,10 +283,15 @@ mod tests {
                 body: Content::Text(number.to_string()).encode().unwrap(),
             },
         };
-        let (_, wanted) = sending.window.wants().unwrap();
+        let load = sending.window.wants().unwrap();
         let entries: Vec<Waiting> = (1..=2).map(entry).collect();
         let ids = entries.iter().map(|entry| entry.message.id).collect();
-        sending.window.load(entries, wanted);
+        let part = Part {
+            up_to: Position::at(2),
+            entries,
+            more: false,
+        };
+        sending.window.load(load, part);
         (sending, ids)
     }
 
@@ -265,12 +306,25 @@ mod tests {
             Refusal::Replaced,
         ] {
             let (mut sending, ids) = sending();
-            let (attempt, _) = sending.next().unwrap();
-            let progress = sending.answered(attempt, ids[0], Err(refusal), now);
-            assert!(matches!(progress, Progress::Paused(_)), "{progress:?}");
+            let entry = sending.next().unwrap().1.clone();
+            let held = sending
+                .answered(ids[0], Err(refusal), now)
+                .unwrap()
+                .unwrap();
+            assert_eq!(held.author, entry.author);
             assert!(!sending.owes());
             assert!(sending.next().is_none(), "paused");
-            sending.paused_until = None;
+            sending.window.resume(now + held.pause);
+            let load = sending.window.wants().unwrap();
+            let part = Part {
+                entries: vec![Waiting {
+                    position: Position::at(1),
+                    message: entry,
+                }],
+                up_to: Position::at(1),
+                more: true,
+            };
+            sending.window.load(load, part);
             let (attempt, again) = sending.next().unwrap();
             assert_eq!((attempt, again.id), (2, ids[0]));
         }
@@ -279,18 +333,17 @@ mod tests {
     #[test]
     fn a_final_refusal_settles_its_message_alone() {
         let (mut sending, ids) = sending();
-        let (attempt, _) = sending.next().unwrap();
+        sending.next().unwrap();
         sending.next().unwrap();
         let host = HostName::parse("hopper").unwrap();
         let room = "#ops".parse().unwrap();
         let refusal = Refusal::NotYours { host, room };
         let now = Instant::now();
-        let progress = sending.answered(attempt, ids[0], Err(refusal.clone()), now);
-        assert_eq!(progress, Progress::Flowing);
+        let held = sending.answered(ids[0], Err(refusal.clone()), now);
+        assert_eq!(held.unwrap(), None);
         assert_eq!(sending.settled[0].result, Err(refusal));
         let taken = Ok(Reply::Appended { seq: Seq::new(1) });
-        let progress = sending.answered(attempt, ids[1], taken, now);
-        assert_eq!(progress, Progress::Flowing);
+        assert_eq!(sending.answered(ids[1], taken, now).unwrap(), None);
         assert_eq!(sending.settled.len(), 2);
     }
 
@@ -299,13 +352,13 @@ mod tests {
         let (mut sending, ids) = sending();
         let taken = || Ok(Reply::Appended { seq: Seq::new(1) });
         let now = Instant::now();
-        let attempt = sending.next().unwrap().0;
         sending.next().unwrap();
-        sending.answered(attempt, ids[0], taken(), now);
+        sending.next().unwrap();
+        sending.answered(ids[0], taken(), now).unwrap();
         let Command::Settle { results, done } = sending.take_settled() else {
             panic!("something else is settled");
         };
-        sending.answered(attempt, ids[1], taken(), now);
+        sending.answered(ids[1], taken(), now).unwrap();
         assert!(!sending.owes(), "one at a time");
         done.send(Err(results)).unwrap();
         sending.ready().await.unwrap();

@@ -9,6 +9,7 @@ use protocol::{
 };
 use room_log::StoreError;
 use rusqlite::{Connection, OptionalExtension, Row, params};
+use std::collections::HashSet;
 
 /// What an entry costs beside its body: the row, its index entry and the names, roughly.
 const ENTRY_OVERHEAD_BYTES: u64 = 128;
@@ -23,6 +24,12 @@ pub struct Position(i64);
 impl Position {
     /// Before the first entry.
     pub const START: Self = Self(0);
+
+    /// Behind everything that is before this.
+    #[must_use]
+    pub const fn before(self) -> Self {
+        Self(self.0.saturating_sub(1))
+    }
 
     #[cfg(test)]
     pub(crate) fn at(number: u64) -> Self {
@@ -127,6 +134,84 @@ pub fn page(
     Ok(entries)
 }
 
+/// Part of the outbox.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    /// What was looked for, in order.
+    pub entries: Vec<Waiting>,
+    /// Up to where was looked.
+    pub up_to: Position,
+    /// Whether there may be more behind that.
+    pub more: bool,
+}
+
+/// Up to `limit` messages behind `after`, in order, of all authors but those in `without`.
+/// Of long stretches of theirs only a part is looked at; [`Part::more`] is true then.
+///
+/// # Errors
+///
+/// [`StoreError`].
+pub fn part_without<S: std::hash::BuildHasher>(
+    connection: &Connection,
+    after: Position,
+    limit: usize,
+    without: &HashSet<UserName, S>,
+) -> Result<Part, StoreError> {
+    let without: HashSet<String> = without.iter().map(ToString::to_string).collect();
+    let mut statement = connection.prepare_cached(
+        "SELECT position, id, room, author, sent_at, body FROM outbox WHERE position > ?1
+         ORDER BY position LIMIT ?2",
+    )?;
+    let mut rows = statement.query(params![after.0, EXAMINED])?;
+    let mut part = Part {
+        entries: Vec::new(),
+        up_to: after,
+        more: true,
+    };
+    let mut examined = 0;
+    while part.entries.len() < limit {
+        let Some(row) = rows.next()? else {
+            part.more = examined >= EXAMINED;
+            return Ok(part);
+        };
+        examined += 1;
+        part.up_to = Position(row.get(0)?);
+        if !without.contains(row.get_ref(3)?.as_str().unwrap_or_default()) {
+            part.entries.push(waiting(row)?);
+        }
+    }
+    Ok(part)
+}
+
+/// Up to `limit` messages of `author` behind `after` and not behind `up_to`, in order.
+///
+/// # Errors
+///
+/// [`StoreError`].
+pub fn part_of(
+    connection: &Connection,
+    author: &UserName,
+    (after, up_to): (Position, Position),
+    limit: usize,
+) -> Result<Part, StoreError> {
+    let mut statement = connection.prepare_cached(
+        "SELECT position, id, room, author, sent_at, body FROM outbox
+         WHERE position > ?1 AND position <= ?2 AND author = ?3 ORDER BY position LIMIT ?4",
+    )?;
+    let mut rows = statement.query(params![after.0, up_to.0, author.to_string(), limit])?;
+    let mut entries = Vec::new();
+    while let Some(row) = rows.next()? {
+        entries.push(waiting(row)?);
+    }
+    let more = entries.len() >= limit;
+    let last = entries.last().map_or(after, |last| last.position);
+    Ok(Part {
+        entries,
+        up_to: if more { last } else { up_to },
+        more,
+    })
+}
+
 /// A page of what waits of one author, oldest first, and where to look on.
 #[derive(Debug)]
 pub struct Pending {
@@ -225,3 +310,6 @@ fn waiting(row: &Row<'_>) -> Result<Waiting, StoreError> {
         message,
     })
 }
+
+#[cfg(test)]
+mod tests;
