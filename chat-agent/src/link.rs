@@ -11,6 +11,7 @@
 //! Nothing depends on how often this goes round: messages wait in the outbox, and the replica
 //! knows where it is in each room.
 
+mod again;
 mod dial;
 mod following;
 mod intake;

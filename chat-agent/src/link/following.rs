@@ -5,8 +5,8 @@
 //! makes sense.
 
 use super::{
+    again::Again,
     roll_call::{self, News},
-    sending::pause_after,
 };
 use crate::{
     hub::Roll,
@@ -17,12 +17,12 @@ use protocol::{
     federation::{Refusal, Request},
 };
 use room_log::Head;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
 /// Something to ask the server for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum Errand {
     /// To know a member.
     Join { room: FederatedRoom, nick: Nick },
@@ -63,8 +63,10 @@ pub(super) struct Following {
     rooms: HashMap<Room, Place>,
     /// Behind which message of a room something was missing last.
     gaps: HashMap<Room, Seq>,
-    again: Vec<Errand>,
-    retry_at: Option<Instant>,
+    /// What was refused for now.
+    again: Again,
+    /// Rooms that somebody could not join yet, and that cannot be followed before.
+    joining: HashSet<FederatedRoom>,
     /// What was refused for good, and why.
     refusals: BTreeMap<String, String>,
 }
@@ -86,6 +88,14 @@ impl Errand {
             Self::Unsubscribe(room) => Request::Unsubscribe { room },
             Self::Presence(nick, availability) => Request::Presence { nick, availability },
             Self::Directs { after } => Request::Directs { after },
+        }
+    }
+
+    /// Whose pace it counts in, if anybody's.
+    pub(super) const fn whose(&self) -> Option<&Nick> {
+        match self {
+            Self::Join { nick, .. } | Self::Leave { nick, .. } => Some(nick),
+            _ => None,
         }
     }
 
@@ -132,6 +142,9 @@ impl Following {
                 News::Abandoned(room) => {
                     self.forgive(&Errand::Subscribe(room.clone()));
                     self.gaps.remove(&room);
+                    if let Room::Federated(room) = &room {
+                        self.joining.remove(room);
+                    }
                     let place = self.rooms.remove(&room);
                     if matches!(place, Some(Place::Asked | Place::Followed)) {
                         errands.push(Errand::Unsubscribe(room));
@@ -150,6 +163,10 @@ impl Following {
         let Room::Federated(name) = room else {
             return Vec::new();
         };
+        if self.joining.contains(name) {
+            // They are asked for already.
+            return Vec::new();
+        }
         let nicks = self.told.members.get(room).into_iter().flatten();
         nicks
             .map(|nick| Errand::Join {
@@ -182,16 +199,32 @@ impl Following {
         self.rooms.get(room) == Some(&Place::Followed)
     }
 
-    /// The server did it.
-    pub(super) fn granted(&mut self, errand: &Errand) {
+    /// The server did it. Returns what can be asked now that could not be before.
+    pub(super) fn granted(&mut self, errand: &Errand) -> Option<Errand> {
         if let Errand::Subscribe(room) = errand {
             match self.rooms.get_mut(room) {
                 Some(place) if *place == Place::Asked => *place = Place::Followed,
                 // The room was given up since.
-                _ => return,
+                _ => return None,
             }
         }
         self.forgive(errand);
+        match errand {
+            Errand::Join { room, .. } if self.joining.remove(room) => {
+                let subscribe = Errand::Subscribe(Room::Federated(room.clone()));
+                let put_off = self.is_put_off(&subscribe);
+                (put_off && self.makes_sense(&subscribe)).then_some(subscribe)
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether it is asked for when somebody has joined, and not before.
+    fn is_put_off(&self, subscribe: &Errand) -> bool {
+        let Errand::Subscribe(room) = subscribe else {
+            return false;
+        };
+        self.rooms.get(room) == Some(&Place::Later) && !self.again.contains(subscribe)
     }
 
     /// What came of a room did not follow what is here. It is asked for once more from there; if
@@ -223,11 +256,27 @@ impl Following {
         }
         if !is_final {
             debug!(?errand, %refusal, "the server cannot do this yet");
-            // What is refused while a pause runs is asked again at its end.
-            self.retry_at
-                .get_or_insert_with(|| now + pause_after(refusal));
-            self.again.push(errand);
+            match &errand {
+                Errand::Join { room, .. } => drop(self.joining.insert(room.clone())),
+                Errand::Subscribe(Room::Federated(room))
+                    if matches!(refusal, Refusal::NoReader { .. })
+                        && self.joining.contains(room) =>
+                {
+                    // Asked once somebody has joined.
+                    return;
+                }
+                _ => {}
+            }
+            self.again.put(errand, refusal, now);
             return;
+        }
+        if let Errand::Join { room, .. } = &errand
+            && self.joining.remove(room)
+        {
+            let subscribe = Errand::Subscribe(Room::Federated(room.clone()));
+            if self.is_put_off(&subscribe) {
+                self.again.put(subscribe, refusal, now);
+            }
         }
         warn!(?errand, %refusal, "the server refused a request");
         if let Some(subject) = errand.subject() {
@@ -242,15 +291,20 @@ impl Following {
     }
 
     /// When something is to be asked again.
-    pub(super) const fn retry_at(&self) -> Option<Instant> {
-        self.retry_at
+    pub(super) fn retry_at(&self) -> Option<Instant> {
+        self.again.due()
     }
 
-    /// What to ask again, as far as it still makes sense.
-    pub(super) fn retry(&mut self) -> Vec<Errand> {
-        self.retry_at = None;
-        let mut again = std::mem::take(&mut self.again);
-        again.retain(|errand| match errand {
+    /// What to ask again now, as far as it still makes sense.
+    pub(super) fn retry(&mut self, now: Instant) -> Vec<Errand> {
+        let mut errands = self.again.take(now);
+        errands.retain(|errand| self.makes_sense(errand));
+        errands
+    }
+
+    /// Whether it is still to be asked; a room is then asked for.
+    fn makes_sense(&mut self, errand: &Errand) -> bool {
+        match errand {
             Errand::Join { room, nick } => self.is_told(room, nick),
             Errand::Leave { room, nick, .. } => !self.is_told(room, nick),
             Errand::Subscribe(room) => match self.rooms.get_mut(room) {
@@ -266,8 +320,7 @@ impl Following {
                 now.unwrap_or(Availability::Offline) == *availability
             }
             Errand::Directs { .. } => true,
-        });
-        again
+        }
     }
 
     /// What the server refused for good, for people.
@@ -297,7 +350,12 @@ impl Following {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use protocol::HostName;
+    use protocol::{HostName, federation::TooMany, limits::RECONNECT_MAX};
+
+    /// After all pauses.
+    fn later() -> Instant {
+        Instant::now() + RECONNECT_MAX
+    }
 
     fn ops() -> FederatedRoom {
         FederatedRoom::parse("#ops").unwrap()
@@ -350,11 +408,10 @@ mod tests {
         assert!(following.is_out_of_reach(&room));
         assert_eq!(following.problem(), None);
         assert!(following.retry_at() > Some(now));
-        assert_eq!(following.retry(), [subscribe()]);
-        assert_eq!(following.retry_at(), None);
-        following.granted(&subscribe());
+        assert_eq!(following.retry(later()), [subscribe()]);
+        assert_eq!(following.granted(&subscribe()), None);
         assert!(!following.is_out_of_reach(&room));
-        assert_eq!(following.retry(), []);
+        assert_eq!(following.retry(later()), []);
     }
 
     #[test]
@@ -367,7 +424,7 @@ mod tests {
             head: Seq::new(3),
         };
         following.refused(subscribe(), &diverged, Instant::now());
-        assert_eq!(following.retry(), []);
+        assert_eq!(following.retry(later()), []);
         assert!(following.is_out_of_reach(&room));
         assert!(following.problem().unwrap().contains("--new-epoch"));
         assert_eq!(following.reconcile(Roll::default(), 2), [leave()]);
@@ -438,11 +495,85 @@ mod tests {
         let gone = following.reconcile(Roll::default(), 2);
         assert_eq!(gone[0], leave());
         following.refused(leave(), &unavailable(), Instant::now());
-        assert_eq!(following.retry(), [leave()]);
+        assert_eq!(following.retry(later()), [leave()]);
         following.refused(leave(), &unavailable(), Instant::now());
         assert_eq!(following.reconcile(with_alice(), 3), [join(), subscribe()]);
-        assert_eq!(following.retry(), []);
+        assert_eq!(following.retry(later()), []);
         following.refused(join(), &unavailable(), Instant::now());
-        assert_eq!(following.retry(), [join()]);
+        assert_eq!(following.retry(later()), [join()]);
+    }
+
+    #[test]
+    fn many_joins_over_a_limit_are_asked_again_bit_by_bit_and_all_are_made() {
+        let rooms: Vec<FederatedRoom> = (0..300)
+            .map(|number| FederatedRoom::parse(&format!("#room-{number}")).unwrap())
+            .collect();
+        let members = rooms
+            .iter()
+            .map(|room| (Room::Federated(room.clone()), [alice()].into()));
+        let roll = Roll {
+            members: members.collect(),
+            ..Roll::default()
+        };
+        let mut following = Following::default();
+        let mut now = Instant::now();
+        let too_fast = Refusal::NotYet {
+            retry_after_ms: 1_000,
+            reason: "alice@ada sends more than 20 messages a second".to_owned(),
+        };
+        assert_eq!(following.reconcile(roll, 1).len(), 600);
+        for room in &rooms {
+            let join = Errand::Join {
+                room: room.clone(),
+                nick: alice(),
+            };
+            following.refused(join, &too_fast, now);
+            let room = Room::Federated(room.clone());
+            assert_eq!(following.members_of(&room), [], "they wait already");
+            let refusal = Refusal::NoReader { room: room.clone() };
+            following.refused(Errand::Subscribe(room), &refusal, now);
+        }
+        assert_eq!(following.problem(), None, "nothing was refused for good");
+        let (mut tries, mut made) = (0, 0);
+        while let Some(at) = following.retry_at() {
+            assert!(at > now, "there is always a pause");
+            now = at;
+            // Two of each lot are taken.
+            for (index, errand) in following.retry(now).into_iter().enumerate() {
+                tries += 1;
+                if index >= 2 {
+                    following.refused(errand, &too_fast, now);
+                    continue;
+                }
+                let Some(subscribe) = following.granted(&errand) else {
+                    panic!("the room can be followed now");
+                };
+                assert_eq!(following.granted(&subscribe), None);
+                made += 1;
+            }
+        }
+        assert_eq!(made, rooms.len());
+        assert!(tries < 3 * made, "{tries} tries");
+        for room in rooms {
+            assert!(following.is_followed(&Room::Federated(room)));
+        }
+    }
+
+    #[test]
+    fn a_room_that_nobody_may_join_is_asked_for_like_any_that_is_not_readable_yet() {
+        let mut following = Following::default();
+        let now = Instant::now();
+        following.reconcile(with_alice(), 1);
+        following.refused(join(), &unavailable(), now);
+        let room = Room::Federated(ops());
+        let no_reader = Refusal::NoReader { room };
+        following.refused(subscribe(), &no_reader, now);
+        assert_eq!(following.retry(later()), [join()]);
+        let too_many = Refusal::TooMany {
+            what: TooMany::Rooms,
+            max: 1,
+        };
+        following.refused(join(), &too_many, now);
+        assert_eq!(following.retry(later()), [subscribe()]);
     }
 }

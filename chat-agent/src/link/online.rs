@@ -207,7 +207,7 @@ impl<'l> Online<'l> {
                 () = self.link.hub.people_changed() => self.reconcile()?,
                 () = self.link.hub.outbox().wait() => self.sending.grew(),
                 () = until(retry_at) => {
-                    for errand in self.following.retry() {
+                    for errand in self.following.retry(Instant::now()) {
                         self.run_errand(errand)?;
                     }
                 }
@@ -431,7 +431,9 @@ impl<'l> Online<'l> {
     }
 
     fn granted(&mut self, errand: Errand, reply: Reply) -> Result<(), LinkError> {
-        self.following.granted(&errand);
+        if let Some(next) = self.following.granted(&errand) {
+            self.run_errand(next)?;
+        }
         self.show_refusals();
         match (errand, reply) {
             (Errand::Join { room, nick }, Reply::Joined { head, topic }) => {

@@ -30,7 +30,7 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 const SETTLE_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// Shortest wait before a retry, whatever the server says.
-const RETRY_MIN: Duration = Duration::from_millis(50);
+pub(super) const RETRY_MIN: Duration = Duration::from_millis(50);
 
 /// Characters of a server's reason that are kept for people.
 const MAX_REASON_CHARS: usize = 256;

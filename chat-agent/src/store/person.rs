@@ -158,7 +158,7 @@ pub fn read_marker(
 }
 
 /// Where a departure stands among all there ever were on this host.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DepartureNumber(u64);
 
 /// Remembers that the server must be told of a departure.

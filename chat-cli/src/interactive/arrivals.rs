@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     conversation::Happening,
-    listing,
+    listing, news,
     outbound::Fate,
     refused::{by_server, is_refusal},
     render::{self, Setting},
@@ -431,6 +431,10 @@ impl Desk {
                 self.topics.insert(room, topic);
             }
             Event::Link(link) => self.on_link(talk, link),
+            Event::HeldUp {
+                reason,
+                retry_in_ms,
+            } => self.note(&news::held_up(&reason, retry_in_ms)),
             Event::Outcome { id, result, .. } => match result {
                 Ok(Delivery::Queued) => {}
                 Ok(Delivery::Committed { .. }) => self.on_outcome(talk, id, None),
