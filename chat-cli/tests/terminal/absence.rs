@@ -213,3 +213,24 @@ fn the_next_terminal_knows_what_waits_and_what_was_joined_without_the_server() {
     alice.keys("\x04");
     alice.end();
 }
+
+#[test]
+fn who_is_over_a_limit_is_told_so_once_and_their_host_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start_with(dir.path(), &["--user-rate", "5"]);
+    let ada = dir.path().join("ada");
+    let _agent = Agent(&ada);
+    let mut alice = host(&ada, "ada", "alice", &server);
+    let lines: String = (1..=30).map(|number| format!("no-{number}.\n")).collect();
+    chat(&ada, "alice", &["send", "#ops"], &lines);
+    let before =
+        alice.expect("-- held up: alice@ada sends more than 5 messages a second; next try");
+    let committed = ["send", "#ops", "--wait", "committed"];
+    chat(&ada, "bob", &committed, "meanwhile\n");
+    let during = alice.expect("bob  meanwhile");
+    assert!(!during.contains("no-30."), "{during:?}");
+    let rest = alice.expect("no-30.");
+    for seen in [before.split_once("held up").unwrap().0, &during, &rest] {
+        assert!(!seen.contains("held up"), "once is enough: {seen:?}");
+    }
+}

@@ -245,13 +245,19 @@ pub(crate) struct Server<'a> {
 
 impl<'a> Server<'a> {
     pub(crate) fn start(dir: &'a Path) -> Self {
-        Self::start_at(dir, "127.0.0.1:0", None)
+        Self::start_with(dir, &[])
     }
 
-    fn start_at(dir: &'a Path, address: &str, link: Option<String>) -> Self {
+    /// With more on its command line, until it is started again.
+    pub(crate) fn start_with(dir: &'a Path, args: &[&str]) -> Self {
+        Self::start_at(dir, "127.0.0.1:0", None, args)
+    }
+
+    fn start_at(dir: &'a Path, address: &str, link: Option<String>, args: &[&str]) -> Self {
         let mut process = Command::new(env!("CARGO_BIN_EXE_chat"))
             .args(["server", "--listen", address, "--state-dir"])
             .arg(dir.join("server"))
+            .args(args)
             .env("XDG_CONFIG_HOME", dir)
             .stdout(Stdio::piped())
             .stderr(File::create(dir.join("server.log")).unwrap())
@@ -286,7 +292,7 @@ impl<'a> Server<'a> {
 
     /// Starts it again after it was killed.
     pub(crate) fn come_back(&mut self) {
-        *self = Self::start_at(self.dir, &self.address, Some(self.link.clone()));
+        *self = Self::start_at(self.dir, &self.address, Some(self.link.clone()), &[]);
     }
 }
 

@@ -1,7 +1,7 @@
 //! Promises 4 and 6: whoever sends or stores too much waits and is told why, loses nothing, and
 //! keeps nobody else.
 
-use protocol::limits::MAX_UNKNOWN_PER_ADDRESS;
+use protocol::{limits::MAX_UNKNOWN_PER_ADDRESS, local::Event};
 use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
 use std::{
     io::Read,
@@ -48,6 +48,87 @@ fn a_user_who_is_too_fast_waits_is_told_so_and_loses_nothing() {
     ada.wait_outbox_empty();
     let problems = ada.status().problems;
     assert!(problems.is_empty(), "{problems:?}");
+}
+
+#[test]
+fn a_user_over_a_limit_delays_nobody_else_of_the_host_and_hears_of_it_once() {
+    const ALICES: usize = 60;
+    let sandbox = Sandbox::new();
+    let (server, ada) = limited(&sandbox, &["--user-rate", "5"]);
+    let bee = Host::start(&sandbox, "bee", server.link());
+    let mut carol = bee.terminal("carol").tail(&["#ops"], "0");
+    let mut prompt = ada.session("alice");
+    let mut pipe = ada.terminal("alice").pipe("#ops");
+    for number in 0..ALICES {
+        pipe.write(&format!("alice {number}")).expect("taken");
+    }
+    let mut outcomes = 0;
+    loop {
+        match prompt.next_event() {
+            Event::HeldUp { reason, .. } => {
+                let words = "alice@ada sends more than 5 messages a second";
+                assert!(reason.contains(words), "{reason}");
+                break;
+            }
+            Event::Outcome { .. } => outcomes += 1,
+            _ => {}
+        }
+    }
+    // Those of hers that wait are in front of his, in one outbox.
+    let mut bob = ada.session("bob");
+    for number in 0..5 {
+        bob.send("#ops", &format!("bob {number}")).expect("taken");
+    }
+    carol.wait_count(ALICES + 5);
+    let bodies = carol.bodies();
+    let of = |nick: &str| -> Vec<usize> {
+        let theirs = bodies.iter().filter_map(|body| body.strip_prefix(nick));
+        theirs
+            .map(|number| number.trim().parse().expect("a number"))
+            .collect()
+    };
+    assert!(of("alice").into_iter().eq(0..ALICES));
+    assert!(of("bob").into_iter().eq(0..5));
+    let last = |nick: &str| bodies.iter().rposition(|body| body.starts_with(nick));
+    assert!(last("bob") < last("alice"), "{bodies:?}");
+    ada.wait_outbox_empty();
+    assert_eq!(ada.status().problems, [""; 0]);
+    while outcomes < ALICES {
+        match prompt.next_event() {
+            Event::HeldUp { reason, .. } => panic!("she was told before: {reason}"),
+            Event::Outcome { .. } => outcomes += 1,
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn who_joins_very_many_rooms_is_in_all_of_them_in_time() {
+    let sandbox = Sandbox::new();
+    let (server, ada) = limited(&sandbox, &["--user-rate", "5"]);
+    let bee = Host::start(&sandbox, "bee", server.link());
+    let rooms: Vec<String> = (0..20).map(|number| format!("#room-{number}")).collect();
+    let names: Vec<&str> = rooms.iter().map(String::as_str).collect();
+    let mut alice = ada.terminal("alice").tail(&names, "0");
+    let mut bob = bee.session("bob");
+    for room in &rooms {
+        bob.send(room, &format!("hello {room}")).expect("taken");
+    }
+    alice.wait_count(rooms.len());
+    let mut heard = alice.bodies();
+    heard.sort_unstable();
+    let mut said: Vec<String> = rooms.iter().map(|room| format!("hello {room}")).collect();
+    said.sort_unstable();
+    assert_eq!(heard, said);
+    for room in &names {
+        eventually("the server knows the member", || {
+            let who = bee.terminal("bob").run(["who", room, "--json"]).ok();
+            match who.contains("alice@ada") {
+                true => Ok(()),
+                false => Err(who),
+            }
+        });
+    }
 }
 
 #[test]
