@@ -26,7 +26,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::sync::{Notify, watch};
 
@@ -57,8 +57,25 @@ pub struct Hub {
 struct Problems {
     /// One of each topic.
     topics: BTreeMap<&'static str, String>,
-    /// Whose messages the server does not take yet, and why.
-    held_up: BTreeMap<Nick, String>,
+    /// Whose messages the server does not take yet.
+    held_up: BTreeMap<Nick, HeldUp>,
+}
+
+/// Why, and until when they are not tried again.
+#[derive(Debug)]
+struct HeldUp {
+    reason: String,
+    until: Instant,
+}
+
+impl HeldUp {
+    fn event(&self) -> Event {
+        let retry_in = self.until.saturating_duration_since(Instant::now());
+        Event::HeldUp {
+            reason: self.reason.clone(),
+            retry_in_ms: u32::try_from(retry_in.as_millis()).unwrap_or(u32::MAX),
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -257,22 +274,21 @@ impl Hub {
         lock(&self.problems).topics.remove(topic);
     }
 
-    /// The server does not take messages of `author` yet. Tells their sessions when it is tried
-    /// again, if that is given.
-    pub(crate) fn hold_up(&self, author: &Nick, reason: String, retry_in: Option<Duration>) {
-        lock(&self.problems)
-            .held_up
-            .insert(author.clone(), reason.clone());
-        if let Some(retry_in) = retry_in {
-            let retry_in_ms = u32::try_from(retry_in.as_millis()).unwrap_or(u32::MAX);
-            self.tell_sessions_of(
-                author,
-                Event::HeldUp {
-                    reason,
-                    retry_in_ms,
-                },
-            );
+    /// The server does not take messages of `author` for a while; `tell` has their sessions hear
+    /// of it.
+    pub(crate) fn hold_up(&self, author: &Nick, reason: String, pause: Duration, tell: bool) {
+        let until = Instant::now() + pause;
+        let held_up = HeldUp { reason, until };
+        let event = tell.then(|| held_up.event());
+        lock(&self.problems).held_up.insert(author.clone(), held_up);
+        if let Some(event) = event {
+            self.tell_sessions_of(author, event);
         }
+    }
+
+    /// What to tell a session of `author` that begins while their messages are held up.
+    pub(crate) fn held_up(&self, author: &Nick) -> Option<Event> {
+        lock(&self.problems).held_up.get(author).map(HeldUp::event)
     }
 
     /// The server takes messages of `author` as they come again.
@@ -292,7 +308,7 @@ impl Hub {
         let held_up = &problems.held_up;
         let own = user.and_then(|user| held_up.get_key_value(user));
         let first = own.or_else(|| held_up.first_key_value());
-        let first = first.map(|(nick, reason)| {
+        let first = first.map(|(nick, HeldUp { reason, .. })| {
             let more = match held_up.len() - 1 {
                 0 => String::new(),
                 more => format!(" (and those of {more} more)"),

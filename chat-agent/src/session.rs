@@ -259,6 +259,11 @@ impl<W: AsyncWrite + Unpin> Session<W> {
         };
         outbound.push_reply(answer::frame(&reply));
         hub.arrive(reader, &user.nick, &outbound, interactive);
+        if !interactive && let Some(event) = hub.held_up(&user.nick) {
+            // A person asks for the status at the beginning; a script that sends would not hear of
+            // what was told before.
+            outbound.push_soft(answer::event(event));
+        }
         let link = hub.link();
         Self {
             user,

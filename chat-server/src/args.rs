@@ -39,13 +39,13 @@ pub struct ServerArgs {
     #[arg(long)]
     pub insecure_plaintext: bool,
 
-    /// Messages a second that one agent may send; 0 for no limit [env: CHAT_AGENT_RATE] [default:
-    /// 50000]
+    /// Messages a second that one agent may send, joins and leaves counted; 0 for no limit [env:
+    /// CHAT_AGENT_RATE] [default: 50000]
     #[arg(long, value_name = "N")]
     pub agent_rate: Option<u32>,
 
-    /// Messages a second that one user may send; 0 for no limit [env: CHAT_USER_RATE] [default:
-    /// 10000]
+    /// Messages a second that one user may send, joins and leaves counted; 0 for no limit [env:
+    /// CHAT_USER_RATE] [default: 10000]
     #[arg(long, value_name = "N")]
     pub user_rate: Option<u32>,
 

@@ -533,8 +533,9 @@ pub enum Event {
         reason: Refusal,
     },
     /// The server is there but does not take messages of this user yet: something is over a limit.
-    /// They wait in the outbox and are tried again. Told once until all of them were taken. Soft,
-    /// as `Presence`: `Status` names it among the problems for as long as it is so.
+    /// They wait in the outbox and are tried again. Told once until the server takes messages as
+    /// they come again, and to sessions that begin meanwhile and are no person's. Soft, as
+    /// `Presence`: `Status` names it among the problems for as long as it is so.
     HeldUp {
         /// What is over which limit, for people.
         reason: String,

@@ -384,9 +384,7 @@ impl<'l> Online<'l> {
                         pause,
                         tell,
                     } = held;
-                    self.link
-                        .hub
-                        .hold_up(&author.nick, reason, tell.then_some(pause));
+                    self.link.hub.hold_up(&author.nick, reason, pause, tell);
                 }
             }
             (Pending::Errand(errand), Ok(reply)) => self.granted(errand, reply)?,

@@ -74,6 +74,12 @@ fn a_user_over_a_limit_delays_nobody_else_of_the_host_and_hears_of_it_once() {
             _ => {}
         }
     }
+    let later = ada.terminal("alice").run(["send", "#elsewhere", "later"]);
+    assert!(
+        later.stderr.contains("held up: alice@ada"),
+        "{}",
+        later.stderr
+    );
     // Those of hers that wait are in front of his, in one outbox.
     let mut bob = ada.session("bob");
     for number in 0..5 {
@@ -93,7 +99,7 @@ fn a_user_over_a_limit_delays_nobody_else_of_the_host_and_hears_of_it_once() {
     assert!(last("bob") < last("alice"), "{bodies:?}");
     ada.wait_outbox_empty();
     assert_eq!(ada.status().problems, [""; 0]);
-    while outcomes < ALICES {
+    while outcomes <= ALICES {
         match prompt.next_event() {
             Event::HeldUp { reason, .. } => panic!("she was told before: {reason}"),
             Event::Outcome { .. } => outcomes += 1,
