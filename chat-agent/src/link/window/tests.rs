@@ -375,6 +375,43 @@ fn a_pause_lasts_until_what_was_under_way_is_answered() {
 }
 
 #[test]
+fn what_was_being_fetched_when_its_author_was_refused_is_fetched_anew() {
+    let mut window = Window::new(8);
+    let mut now = Instant::now();
+    load(
+        &mut window,
+        vec![message(1, 0), message(2, 0), message(3, 0)],
+    );
+    while window.next_to_send().is_some() {}
+    for number in 1..=3 {
+        window.not_yet(id(number), now, PAUSE);
+    }
+    now += PAUSE;
+    window.resume(now);
+    let part = |number| Part {
+        entries: vec![message(number, 0)],
+        up_to: Position::at(number),
+        more: true,
+    };
+    let fetch = window.wants().unwrap();
+    window.load(fetch, part(1));
+    window.next_to_send().unwrap();
+    window.settle(id(1)).unwrap();
+    let fetch = window.wants().unwrap();
+    window.load(fetch, part(2));
+    window.next_to_send().unwrap();
+    let fetch = window.wants().unwrap();
+    window.not_yet(id(2), now, PAUSE).unwrap();
+    window.load(fetch, part(3));
+    assert!(window.next_to_send().is_none(), "the second comes before");
+    window.resume(now + PAUSE);
+    let Some(Load::Behind { after, .. }) = window.wants() else {
+        panic!("what was left behind is fetched");
+    };
+    assert_eq!(after, Position::at(1));
+}
+
+#[test]
 fn who_is_held_up_is_told_once_until_the_server_takes_messages_again() {
     let mut window = Window::new(4);
     let short = Duration::from_millis(50);
