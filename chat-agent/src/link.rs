@@ -51,6 +51,9 @@ use welcome::Welcome;
 /// Requests of sessions that may wait for the link; the next session waits for room.
 const QUEUED_REQUESTS: usize = 256;
 
+/// What the agent complains of while its server does not let it in.
+const REFUSED_LINK: &str = "link";
+
 /// Something a session wants from the server.
 #[derive(Debug)]
 pub(crate) enum LinkRequest {
@@ -125,8 +128,9 @@ pub enum LinkError {
     Keys(#[from] KeysError),
     /// Somebody else answers, or the server was set up anew.
     #[error(
-        "the server has another key than this host knows ({0}): somebody may be in between. If \
-         whoever runs it says that it was set up anew, `chat join` with a new invitation"
+        "the server has another key than this host knows (it has {0}): somebody may be in between, or \
+         the line that was pasted was mistyped. If whoever runs it says that it was set up anew, \
+         `chat join` with a new invitation"
     )]
     OtherKey(KeyFingerprint),
     /// The other side does not speak TLS.
@@ -174,6 +178,17 @@ pub enum LinkError {
     /// This agent cannot store what the server sends, or read what it has.
     #[error("cannot store what the server sends: {0}")]
     Store(String),
+}
+
+impl LinkError {
+    /// Whether it stays so until somebody does something about it.
+    const fn needs_somebody(&self) -> bool {
+        match self {
+            Self::Keys(_) | Self::OtherKey(_) | Self::NoTls | Self::BadCertificate(_) => true,
+            Self::Refused(refusal) => refusal.is_lasting(),
+            _ => false,
+        }
+    }
 }
 
 /// Keeps this agent connected, until it is told to stop.
@@ -230,14 +245,17 @@ impl Link {
     async fn try_each(&mut self, servers: &[ServerAddress], stop: &CancellationToken) {
         let mut failure: Option<(&ServerAddress, LinkError)> = None;
         for server in servers {
-            self.hub.set_link(LinkStatus::Connecting {
-                server: server.place().to_owned(),
-            });
+            // Why the last try failed is told until this one has come to something.
+            if self.backoff.failures() == 0 || servers.len() > 1 {
+                self.hub.set_link(LinkStatus::Connecting {
+                    server: server.place().to_owned(),
+                });
+            }
             let ended = self.connect(server, stop).await;
             match ended {
                 Ok(Closed::Stopping) => return,
                 // Others are not to blame for what these did.
-                Ok(Closed::ServersChanged) => return self.backoff.reset(),
+                Ok(Closed::ServersChanged | Closed::KeyChanged) => return self.backoff.reset(),
                 Ok(Closed::GoingAway { reconnect_in }) => {
                     info!(%server, ?reconnect_in, "the server is going away");
                     let error = LinkError::Refused(federation::Refusal::ShuttingDown);
@@ -247,6 +265,10 @@ impl Link {
                 }
                 Err(error) => {
                     warn!(%server, %error, "no connection to the server");
+                    if error.needs_somebody() {
+                        let problem = format!("{}: {error}", server.place());
+                        self.hub.set_problem(REFUSED_LINK, problem);
+                    }
                     failure = Some((server, error));
                 }
             }
@@ -339,6 +361,7 @@ impl Link {
         } else {
             self.hub.clear_problem("plaintext");
         }
+        self.hub.clear_problem(REFUSED_LINK);
         let online = Online::begin(self, learned, stream, welcome, replica)?;
         info!(%server, "connected to the server");
         online.run(stop).await

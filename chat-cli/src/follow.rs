@@ -185,12 +185,16 @@ impl Follow {
         let Some(place) = self.rooms.get_mut(room) else {
             return false;
         };
+        // Before this host met its first server there was no log to begin anew.
+        let is_first = place
+            .epoch
+            .is_some_and(|before| before.to_bytes() == [0; 8]);
         place.begin(epoch);
         place.reached = Some(Cursor {
             epoch,
             seq: Seq::START,
         });
-        true
+        !is_first
     }
 
     /// Judges a message.

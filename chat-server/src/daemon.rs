@@ -262,7 +262,8 @@ async fn greet(administration: &Administration, listener: &TcpListener) -> Resul
         ),
         Door::Tls { keys, register } => {
             info!(key = %keys.key(), "agents know this server by its key");
-            if register.is_new().await? {
+            // Whoever has an authority of their own lets hosts in by it.
+            if !keys.has_authorities() && register.is_new().await? {
                 let (uses, valid) = FIRST_INVITATION;
                 match administration.invite(uses, valid, None).await {
                     Ok((_, address, _)) => {

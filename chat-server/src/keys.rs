@@ -108,6 +108,11 @@ impl Keys {
         Ok(())
     }
 
+    /// Whether an authority of whoever runs this server vouches for agents.
+    pub(crate) const fn has_authorities(&self) -> bool {
+        self.authorities.is_some()
+    }
+
     /// Makes the key that the server will have next, if there is none yet.
     ///
     /// # Errors

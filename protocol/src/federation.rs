@@ -556,6 +556,23 @@ impl Refusal {
         )
     }
 
+    /// Whether an agent is refused so until somebody does something about it.
+    #[must_use]
+    pub const fn is_lasting(&self) -> bool {
+        matches!(
+            self,
+            Self::NotEnrolled
+                | Self::BadInvitation { .. }
+                | Self::HostEnrolled { .. }
+                | Self::HostInUse { .. }
+                | Self::Deceptive { .. }
+                | Self::OtherHost { .. }
+                | Self::Revoked
+                | Self::TlsRequired
+                | Self::NoKey
+        )
+    }
+
     /// Whether the same request would be refused again, so that it need not be repeated.
     #[must_use]
     pub const fn is_final(&self) -> bool {

@@ -18,14 +18,15 @@ pub fn mixes_scripts(name: &str) -> bool {
 /// Whether the two look alike, in whichever case they are written.
 #[must_use]
 pub fn look_alike(one: &str, other: &str) -> bool {
-    bones(one) == bones(other)
+    let (ones, others) = (bones(one), bones(other));
+    ones.iter().any(|bones| others.contains(bones))
 }
 
-/// What is left of a name once all that looks alike is the same. Digits and small letters are
-/// compared before and after, as `I`, `l` and `1` are alike in one case only.
-fn bones(name: &str) -> String {
-    let small: String = name.to_lowercase();
-    skeleton(&small).flat_map(char::to_lowercase).collect()
+/// What is left of a name once all that looks alike is the same: as it is written, because `I` and `l`
+/// are alike, and in small letters, because `ALICE` is taken for `alice`.
+fn bones(name: &str) -> [String; 2] {
+    let of = |name: &str| skeleton(name).flat_map(char::to_lowercase).collect();
+    [of(name), of(&name.to_lowercase())]
 }
 
 #[cfg(test)]
@@ -57,6 +58,9 @@ mod tests {
             ("scope", "\u{455}\u{441}\u{43e}\u{440}\u{435}"),
             ("rnike", "mike"),
             ("bill", "bi1l"),
+            ("alice", "aIice"),
+            ("ALICE", "alice"),
+            ("ALICE", "aIice"),
         ] {
             assert!(look_alike(one, other), "{one} {other}");
         }

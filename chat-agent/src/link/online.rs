@@ -52,6 +52,8 @@ pub(super) enum Closed {
     Stopping,
     /// The agent was told of other servers.
     ServersChanged,
+    /// This host has another key: the one before counts until the server sees it.
+    KeyChanged,
     /// The server is ending.
     GoingAway { reconnect_in: Duration },
 }
@@ -93,6 +95,8 @@ pub(super) struct Online<'l> {
     following: Following,
     intake: Intake,
     sending: Sending,
+    /// Whether this host has another key than this connection was made with.
+    has_new_key: bool,
 }
 
 impl<'l> Online<'l> {
@@ -130,6 +134,7 @@ impl<'l> Online<'l> {
             following: Following::default(),
             intake: Intake::new(replica.heads),
             sending: Sending::new(welcome.epoch),
+            has_new_key: false,
         };
         for (up_to, room, nick) in replica.departures {
             online.run_errand(Errand::Leave { room, nick, up_to })?;
@@ -166,6 +171,9 @@ impl<'l> Online<'l> {
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let writer = self.link.writer.clone();
         loop {
+            if self.has_new_key {
+                return Ok(Closed::KeyChanged);
+            }
             self.fill()?;
             let reading = self.can_read();
             let writing = !self.out.is_empty() || self.unflushed;
@@ -416,7 +424,10 @@ impl<'l> Online<'l> {
                 drop(answer.send(result.map_err(local::Refusal::ByServer)));
             }
             (Pending::NextKey { key }, Ok(_)) => match self.link.keys.change(key) {
-                Ok(()) => info!(%key, "the server knows this host's next key: it counts now"),
+                Ok(()) => {
+                    info!(%key, "the server knows this host's next key: connecting with it");
+                    self.has_new_key = true;
+                }
                 Err(error) => warn!(%error, "this host's key stays as it was"),
             },
             (Pending::NextKey { .. }, Err(error)) => {

@@ -128,7 +128,7 @@ fn agent_row(info: &AgentInfo) -> [String; 4] {
     [
         info.host.to_string(),
         state(info.state).to_owned(),
-        format!("since {}", at(info.enrolled_at)),
+        format!("let in {}", at(info.enrolled_at)),
         info.key.to_string(),
     ]
 }
