@@ -172,6 +172,7 @@ impl<'l> Online<'l> {
         let writer = self.link.writer.clone();
         loop {
             if self.has_new_key {
+                self.flush().await;
                 return Ok(Closed::KeyChanged);
             }
             self.fill()?;
@@ -190,6 +191,7 @@ impl<'l> Online<'l> {
                 }
                 _ = self.link.servers.changed() => {
                     if self.link.has_others(&self.servers) {
+                        self.flush().await;
                         return Ok(Closed::ServersChanged);
                     }
                 }

@@ -156,7 +156,7 @@ fn an_agent_killed_while_it_changes_its_key_is_let_in_with_the_one_it_has() {
     let moments = [
         "this host's next key",
         "connected to the server",
-        "it counts now",
+        "connecting with it",
     ];
     for moment in moments {
         ada.terminate_agent().expect_code(0);
