@@ -30,7 +30,7 @@ impl Hub {
         );
         let link = in_words(&self.link().borrow(), SystemTime::now().into());
         info!("server: {}", printable(&link));
-        for problem in self.problems(None) {
+        for problem in self.problems() {
             info!("problem: {}", printable(&problem));
         }
     }

@@ -1,22 +1,27 @@
 //! What sessions, link and writer thread share: who is here, what they follow, how things are.
 //!
-//! There are four `std::sync::Mutex`es, each held for a few lines and never across an await:
+//! There are five `std::sync::Mutex`es, each held for a few lines and never across an await:
 //! `people`, under which the server's epoch, the [`Feed`] and a session's [`Outbound`] are used
-//! too, in this order; `server_epoch`, `problems` and `vouched`, under which nothing else is.
+//! too, in this order; `server_epoch`, `problems`, `vouched` and `topics`, under which nothing else
+//! is.
 //!
 //! The link learns of changes by comparing what is with what it has told the server, so nothing is
 //! lost however fast things change.
 
 mod following;
+mod problems;
+mod topics;
 
 use crate::{
     answer,
-    store::{Settled, governing::Gone, outbox::Usage, person::DepartureNumber},
+    store::{Settled, authored, governing::Gone, outbox::Usage, person::DepartureNumber},
 };
 use following::Directs;
+use problems::Problems;
+pub(crate) use problems::RefusedErrand;
 use protocol::{
-    AgentId, Availability, Committed, Epoch, HostName, Member, Nick, Room, Seq, ServerAddress,
-    UserName,
+    AgentId, Availability, Committed, Epoch, FederatedRoom, HostName, Member, Nick, Room, Seq,
+    ServerAddress, UserName,
     local::{AgentFrame, Event, LinkStatus, Refusal},
 };
 use room_log::{Feed, Outbound, ReaderId};
@@ -26,9 +31,10 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 use tokio::sync::{Notify, watch};
+use topics::OwnTopics;
 
 /// What the parts of an agent share.
 #[derive(Debug)]
@@ -50,32 +56,7 @@ pub struct Hub {
     problems: Mutex<Problems>,
     /// Up to where in its log the server has let somebody of this host into a room.
     vouched: Mutex<HashMap<(Room, Nick), Seq>>,
-}
-
-/// What does not work.
-#[derive(Debug, Default)]
-struct Problems {
-    /// One of each topic.
-    topics: BTreeMap<&'static str, String>,
-    /// Whose messages the server does not take yet.
-    held_up: BTreeMap<Nick, HeldUp>,
-}
-
-/// Why, and until when they are not tried again.
-#[derive(Debug)]
-struct HeldUp {
-    reason: String,
-    until: Instant,
-}
-
-impl HeldUp {
-    fn event(&self) -> Event {
-        let retry_in = self.until.saturating_duration_since(Instant::now());
-        Event::HeldUp {
-            reason: self.reason.clone(),
-            retry_in_ms: u32::try_from(retry_in.as_millis()).unwrap_or(u32::MAX),
-        }
-    }
+    topics: Mutex<OwnTopics>,
 }
 
 #[derive(Debug, Default)]
@@ -177,6 +158,7 @@ impl Hub {
             link: watch::Sender::new(LinkStatus::LocalOnly),
             problems: Mutex::default(),
             vouched: Mutex::default(),
+            topics: Mutex::default(),
         }
     }
 
@@ -266,56 +248,62 @@ impl Hub {
 
     /// Says what does not work; replaces what was said under the same topic.
     pub(crate) fn set_problem(&self, topic: &'static str, problem: String) {
-        lock(&self.problems).topics.insert(topic, problem);
+        lock(&self.problems).set(topic, problem);
     }
 
     /// Says that it works again.
     pub(crate) fn clear_problem(&self, topic: &'static str) {
-        lock(&self.problems).topics.remove(topic);
+        lock(&self.problems).clear(topic);
+    }
+
+    /// Says what the server refused for good on this connection.
+    pub(crate) fn set_refused(&self, refused: Vec<RefusedErrand>) {
+        lock(&self.problems).set_refused(refused);
     }
 
     /// The server does not take messages of `author` for a while; `tell` has their sessions hear
     /// of it.
     pub(crate) fn hold_up(&self, author: &Nick, reason: String, pause: Duration, tell: bool) {
-        let until = Instant::now() + pause;
-        let held_up = HeldUp { reason, until };
-        let event = tell.then(|| held_up.event());
-        lock(&self.problems).held_up.insert(author.clone(), held_up);
-        if let Some(event) = event {
+        let event = lock(&self.problems).hold_up(author, reason, pause);
+        if tell {
             self.tell_sessions_of(author, event);
         }
     }
 
     /// What to tell a session of `author` that begins while their messages are held up.
     pub(crate) fn held_up(&self, author: &Nick) -> Option<Event> {
-        lock(&self.problems).held_up.get(author).map(HeldUp::event)
+        lock(&self.problems).held_up(author)
     }
 
     /// The server takes messages of `author` as they come again.
     pub(crate) fn free(&self, author: &Nick) {
-        lock(&self.problems).held_up.remove(author);
+        lock(&self.problems).free(author);
     }
 
     /// Nobody's messages are held up by the server: there is none.
     pub(crate) fn free_all(&self) {
-        lock(&self.problems).held_up.clear();
+        lock(&self.problems).free_all();
     }
 
-    /// What does not work now; of those whose messages are held up `user` comes first.
+    /// What does not work now, as far as it is any business of `user`.
     #[must_use]
-    pub fn problems(&self, user: Option<&Nick>) -> Vec<String> {
-        let problems = lock(&self.problems);
-        let held_up = &problems.held_up;
-        let own = user.and_then(|user| held_up.get_key_value(user));
-        let first = own.or_else(|| held_up.first_key_value());
-        let first = first.map(|(nick, HeldUp { reason, .. })| {
-            let more = match held_up.len() - 1 {
-                0 => String::new(),
-                more => format!(" (and those of {more} more)"),
-            };
-            format!("messages of {nick} are held up: {reason}{more}")
-        });
-        problems.topics.values().cloned().chain(first).collect()
+    pub fn problems_of(&self, user: &UserName) -> Vec<String> {
+        let member_of: HashSet<Room> = {
+            let people = lock(&self.people);
+            let rooms = people.members.iter();
+            let own = rooms.filter(|(_, members)| members.contains(&user.nick));
+            own.map(|(room, _)| room.clone()).collect()
+        };
+        lock(&self.problems).of(&user.nick, |room| match room {
+            Room::Direct(direct) => direct.includes(user),
+            room => member_of.contains(room),
+        })
+    }
+
+    /// What does not work now, for whoever runs the agent.
+    #[must_use]
+    pub fn problems(&self) -> Vec<String> {
+        lock(&self.problems).all()
     }
 
     /// Loads the memberships as stored.
@@ -379,6 +367,22 @@ impl Hub {
     pub(crate) fn vouched(&self, room: &Room, nick: &Nick) -> Option<Seq> {
         let key = (room.clone(), nick.clone());
         lock(&self.vouched).get(&key).copied()
+    }
+
+    /// `nick` asks the server for this topic.
+    pub(crate) fn note_topic(&self, room: &FederatedRoom, nick: &Nick, topic: &str) {
+        lock(&self.topics).note(room, nick, topic);
+    }
+
+    /// Whose topic this is, as far as is known here: a server may say that of anybody, but not in the
+    /// name of a user of this host who has not set it.
+    pub(crate) fn who_set(&self, room: &FederatedRoom, user: UserName, topic: &str) -> UserName {
+        let unknown = user.host == self.host && !lock(&self.topics).knows(room, &user.nick, topic);
+        if unknown {
+            authored::unverified(&user)
+        } else {
+            user
+        }
     }
 
     /// Whether `nick` is a member of `room`.

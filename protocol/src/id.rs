@@ -40,8 +40,15 @@ impl MessageId {
     #[must_use]
     pub fn from_key(author: &UserName, room: &Room, key: &str) -> Self {
         let mut digest = Sha256::new();
+        // A conversation is with whom it is, whatever the author's own host is called.
+        match room {
+            Room::Direct(direct) => {
+                let other = direct.ends().into_iter().find(|end| *end != author);
+                digest.update(other.unwrap_or(author).to_string());
+            }
+            room => digest.update(room.as_str()),
+        }
         // Names cannot contain NUL, so the two parts cannot run into each other.
-        digest.update(room.as_str());
         digest.update([0]);
         digest.update(key);
         let mut low = [0; 8];

@@ -9,7 +9,7 @@ use super::{
     roll_call::{self, News},
 };
 use crate::{
-    hub::Roll,
+    hub::{RefusedErrand, Roll},
     store::{Gap, person::DepartureNumber},
 };
 use protocol::{
@@ -68,7 +68,7 @@ pub(super) struct Following {
     /// Rooms that somebody could not join yet, and that cannot be followed before.
     joining: HashSet<FederatedRoom>,
     /// What was refused for good, and why.
-    refusals: BTreeMap<String, String>,
+    refusals: BTreeMap<String, RefusedErrand>,
 }
 
 impl Errand {
@@ -104,6 +104,18 @@ impl Errand {
         match self {
             Self::Join { room, nick } => Some(format!("{nick} in {room}")),
             Self::Subscribe(room) => Some(room.to_string()),
+            _ => None,
+        }
+    }
+
+    /// Whose business it is.
+    fn concerns(&self) -> Option<(Room, Option<Nick>)> {
+        match self {
+            Self::Join { room, nick } => {
+                let room = Room::Federated(room.clone());
+                Some((room, Some(nick.clone())))
+            }
+            Self::Subscribe(room) => Some((room.clone(), None)),
             _ => None,
         }
     }
@@ -279,14 +291,21 @@ impl Following {
             }
         }
         warn!(?errand, %refusal, "the server refused a request");
-        if let Some(subject) = errand.subject() {
+        if let Some(subject) = errand.subject()
+            && let Some((room, nick)) = errand.concerns()
+        {
             let problem = match refusal {
                 Refusal::Diverged { .. } => format!(
                     "{refusal}; start the server once with --new-epoch, so that everybody is told"
                 ),
                 _ => format!("the server refused {subject}: {refusal}"),
             };
-            self.refusals.insert(subject, problem);
+            let refused = RefusedErrand {
+                room,
+                nick,
+                problem,
+            };
+            self.refusals.insert(subject, refused);
         }
     }
 
@@ -323,13 +342,9 @@ impl Following {
         }
     }
 
-    /// What the server refused for good, for people.
-    pub(super) fn problem(&self) -> Option<String> {
-        let first = self.refusals.values().next()?;
-        Some(match self.refusals.len() - 1 {
-            0 => first.clone(),
-            more => format!("{first} (and {more} more like this)"),
-        })
+    /// What the server refused for good.
+    pub(super) fn refusals(&self) -> Vec<RefusedErrand> {
+        self.refusals.values().cloned().collect()
     }
 
     fn forgive(&mut self, errand: &Errand) {
@@ -351,6 +366,13 @@ impl Following {
 mod tests {
     use super::*;
     use protocol::{HostName, federation::TooMany, limits::RECONNECT_MAX};
+
+    fn problem(following: &Following) -> Option<String> {
+        following
+            .refusals()
+            .first()
+            .map(|first| first.problem.clone())
+    }
 
     /// After all pauses.
     fn later() -> Instant {
@@ -406,7 +428,7 @@ mod tests {
         assert_eq!(following.reconcile(with_alice(), 1), [join(), subscribe()]);
         following.refused(subscribe(), &unavailable(), now);
         assert!(following.is_out_of_reach(&room));
-        assert_eq!(following.problem(), None);
+        assert_eq!(problem(&following), None);
         assert!(following.retry_at() > Some(now));
         assert_eq!(following.retry(later()), [subscribe()]);
         assert_eq!(following.granted(&subscribe()), None);
@@ -426,9 +448,9 @@ mod tests {
         following.refused(subscribe(), &diverged, Instant::now());
         assert_eq!(following.retry(later()), []);
         assert!(following.is_out_of_reach(&room));
-        assert!(following.problem().unwrap().contains("--new-epoch"));
+        assert!(problem(&following).unwrap().contains("--new-epoch"));
         assert_eq!(following.reconcile(Roll::default(), 2), [leave()]);
-        assert_eq!(following.problem(), None);
+        assert_eq!(problem(&following), None);
         assert_eq!(following.reconcile(with_alice(), 3), [join(), subscribe()]);
         following.granted(&subscribe());
         assert!(!following.is_out_of_reach(&room));
@@ -457,13 +479,10 @@ mod tests {
         assert_eq!(following.missed(gap(5), now), Some(unsubscribe.clone()));
         following.granted(&subscribe());
         assert!(following.is_out_of_reach(&room) && !following.is_followed(&room));
-        let problem = following.problem().unwrap();
-        assert!(
-            problem.contains("#ops") && problem.contains("seq 5"),
-            "{problem}"
-        );
+        let told = problem(&following).unwrap();
+        assert!(told.contains("#ops") && told.contains("seq 5"), "{told}");
         assert_eq!(following.reconcile(Roll::default(), 2), [leave()]);
-        assert_eq!(following.problem(), None);
+        assert_eq!(problem(&following), None);
         // Whoever joins again has the room asked for anew.
         following.reconcile(with_alice(), 3);
         following.granted(&subscribe());
@@ -483,9 +502,9 @@ mod tests {
             room: Room::Federated(ops()),
         };
         following.refused(join(), &refusal, Instant::now());
-        assert!(following.problem().unwrap().contains("alice in #ops"));
+        assert!(problem(&following).unwrap().contains("alice in #ops"));
         following.reconcile(Roll::default(), 2);
-        assert_eq!(following.problem(), None);
+        assert_eq!(problem(&following), None);
     }
 
     #[test]
@@ -533,7 +552,7 @@ mod tests {
             let refusal = Refusal::NoReader { room: room.clone() };
             following.refused(Errand::Subscribe(room), &refusal, now);
         }
-        assert_eq!(following.problem(), None, "nothing was refused for good");
+        assert_eq!(problem(&following), None, "nothing was refused for good");
         let (mut tries, mut made) = (0, 0);
         while let Some(at) = following.retry_at() {
             assert!(at > now, "there is always a pause");

@@ -162,7 +162,7 @@ impl<'l> Online<'l> {
         self.intake.give_up();
         // What this connection was refused says nothing about the next one.
         self.link.hub.free_all();
-        self.link.hub.clear_problem("refused");
+        self.link.hub.set_refused(Vec::new());
         ended
     }
 
@@ -352,6 +352,7 @@ impl<'l> Online<'l> {
             }
             Event::Topic { room, user, topic } => {
                 self.copy_topic(room.clone(), topic.clone());
+                let user = self.link.hub.who_set(&room, user, &topic);
                 let room = Room::Federated(room);
                 let event = local::Event::Topic {
                     room: room.clone(),
@@ -502,10 +503,7 @@ impl<'l> Online<'l> {
     }
 
     fn show_refusals(&self) {
-        match self.following.problem() {
-            Some(problem) => self.link.hub.set_problem("refused", problem),
-            None => self.link.hub.clear_problem("refused"),
-        }
+        self.link.hub.set_refused(self.following.refusals());
     }
 
     fn requested(&mut self, request: LinkRequest) -> Result<(), LinkError> {

@@ -237,6 +237,7 @@ impl Services {
         self.join(&Room::Federated(room.clone()), &user).await?;
         // Asked behind the membership, so that the room exists by then.
         let _complete = self.link.sync(&Room::Federated(room.clone())).await;
+        self.hub.note_topic(&room, &user.nick, &topic);
         let request = federation::Request::SetTopic {
             room,
             nick: user.nick,

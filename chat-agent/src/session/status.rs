@@ -13,7 +13,7 @@ impl Services {
     /// among the others: a status is always given.
     pub(super) async fn status(&self, user: UserName) -> Status {
         let hub = &self.hub;
-        let mut problems = hub.problems(Some(&user.nick));
+        let mut problems = hub.problems_of(&user);
         let (author, now) = (user.clone(), Timestamp::from(SystemTime::now()));
         match self.read(move |c| refused::of(c, &author, now)).await {
             Ok(refused) => problems.extend(lines(&refused, &user)),

@@ -254,18 +254,20 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (_database, mut connection) = Database::open(dir.path(), APPLICATION).unwrap();
         Identity::load_or_create(&connection, &host("vm")).unwrap();
-        let (alice, ops) = (user("alice@vm"), room("#ops"));
-        let mut waiting = message("alice@vm", "#ops");
-        waiting.id = MessageId::from_key(&alice, &ops, "deploy-7");
-        outbox::push(&connection, &waiting).unwrap();
+        let alice = user("alice@vm");
+        for to in ["#ops", "alice@vm,carl@bee"] {
+            let mut waiting = message("alice@vm", to);
+            waiting.id = MessageId::from_key(&alice, &waiting.room, "deploy-7");
+            outbox::push(&connection, &waiting).unwrap();
+        }
         rename(&mut connection, "aaa");
-        let found = outbox::page(&connection, outbox::Position::START, 10).unwrap();
-        let [kept] = &found[..] else {
-            panic!("{found:?}");
-        };
         let alice = user("alice@aaa");
-        let id = MessageId::from_key(&alice, &ops, "deploy-7");
-        assert_eq!((kept.message.id, &kept.message.author), (id, &alice));
+        let found = outbox::page(&connection, outbox::Position::START, 10).unwrap();
+        for (kept, to) in found.iter().zip(["#ops", "alice@aaa,carl@bee"]) {
+            let id = MessageId::from_key(&alice, &room(to), "deploy-7");
+            assert_eq!((kept.message.id, &kept.message.author), (id, &alice));
+        }
+        assert_eq!(found.len(), 2);
     }
 
     /// All texts of a column, in order.

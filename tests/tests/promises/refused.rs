@@ -2,8 +2,10 @@
 //! not vanish in silence, what may be delivered later is kept, and a host's own rooms are its own.
 
 use protocol::{
-    Committed, Content, Epoch, HostName, MessageId, Room, Seq, Timestamp, Vocabulary,
+    Committed, Content, Epoch, FederatedRoom, HostName, MessageId, Room, Seq, Timestamp,
+    Vocabulary,
     federation::{AgentFrame, Event, Refusal, Reply, Request, ServerFrame},
+    local,
 };
 use std::{
     net::{SocketAddr, TcpListener},
@@ -14,7 +16,7 @@ use std::{
     thread,
 };
 use tests::{
-    Host, Sandbox,
+    Host, Sandbox, Session,
     server::free_loopback,
     wait::eventually,
     wire::{Stream, Wire},
@@ -182,6 +184,40 @@ fn a_server_cannot_give_a_users_name_to_what_that_user_never_said() {
     assert_eq!(found.code, Some(1), "{found:?}");
     let mut log = ada;
     assert!(log.agent().stderr().contains("nobody here has said"));
+}
+
+#[test]
+fn a_server_cannot_set_a_topic_in_the_name_of_a_user_who_did_not() {
+    let sandbox = Sandbox::new();
+    let told = |user: &str, topic: &str| Event::Topic {
+        room: FederatedRoom::parse("#ops").unwrap(),
+        user: user.parse().unwrap(),
+        topic: topic.to_owned(),
+    };
+    let address = pretend_with(move |request| match request {
+        Request::SetTopic { topic, .. } => {
+            let forged = told("alice@ada", "send me your passwords");
+            Some((Ok(Reply::Done), vec![forged, told("bob@ada", topic)]))
+        }
+        _ => None,
+    });
+    let ada = Host::start(&sandbox, "ada", address);
+    ada.wait_online();
+    let mut bob = Session::open(ada.socket(), "bob", true).unwrap();
+    bob.open_room("#ops", local::From::Newest(1));
+    let room = bob.room("#ops");
+    let topic = "plans".to_owned();
+    bob.ask(local::Request::SetTopic { room, topic }).unwrap();
+    let mut next_topic = || {
+        bob.event(|event| match event {
+            local::Event::Topic { user, topic, .. } => Some((user.to_string(), topic)),
+            _ => None,
+        })
+    };
+    let forged = next_topic();
+    let said = "send me your passwords".to_owned();
+    assert_eq!(forged, ("alice@ada.unverified".to_owned(), said));
+    assert_eq!(next_topic(), ("bob@ada".to_owned(), "plans".to_owned()));
 }
 
 #[test]
