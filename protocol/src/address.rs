@@ -6,11 +6,16 @@
 //! plain://HOST[:PORT]                         whoever answers there, without encryption
 //! ```
 //!
-//! `HOST[:PORT]` alone is the second.
+//! `HOST[:PORT]` alone is the second. A [`ServerLine`] has several places, `HOST[:PORT],HOST[:PORT]`,
+//! of servers that are known by the same: those of one log.
+
+mod line;
+
+pub use line::ServerLine;
 
 use crate::{
     Invitation, KeyError, KeyFingerprint,
-    limits::{DEFAULT_PORT, MAX_SERVER_ADDR_BYTES},
+    limits::{DEFAULT_PORT, MAX_SERVER_ADDR_BYTES, MAX_SERVER_ADDRS},
     text::excerpt,
 };
 use std::{fmt, net::Ipv6Addr, str::FromStr};
@@ -38,10 +43,24 @@ pub enum AddressError {
         host: String,
     },
     /// Longer than the limit.
-    #[error("a server's address is at most {MAX_SERVER_ADDR_BYTES} bytes, this one has {len}")]
+    #[error("a server's address is at most {max} bytes, this one has {len}")]
     TooLong {
         /// Bytes given.
         len: usize,
+        /// Bytes allowed.
+        max: usize,
+    },
+    /// A line with a place more than once.
+    #[error("{place} is in the line twice")]
+    Twice {
+        /// Which.
+        place: String,
+    },
+    /// A line with more places than an agent keeps.
+    #[error("the line has {count} servers, an agent keeps at most {MAX_SERVER_ADDRS}")]
+    TooManyPlaces {
+        /// Places given.
+        count: usize,
     },
 }
 
@@ -79,6 +98,100 @@ impl ServerTrust {
             *invitation = new;
         }
     }
+
+    /// Whether both are by the same: a key that is in either, an authority, or nothing. Servers of one
+    /// log share their key.
+    #[must_use]
+    pub fn agrees(&self, other: &Self) -> bool {
+        let keys = |of: &Self| match of {
+            Self::Key { key, next, .. } => [Some(*key), *next],
+            Self::Authority | Self::Plaintext => [None, None],
+        };
+        let (ours, theirs) = (keys(self), keys(other));
+        let known = |key: &Option<KeyFingerprint>| key.is_some() && theirs.contains(key);
+        std::mem::discriminant(self) == std::mem::discriminant(other)
+            && (ours == [None, None] || ours.iter().any(known))
+    }
+
+    /// The address of what is at `place`, without the invitation.
+    fn show_at(&self, place: &str) -> String {
+        match self {
+            Self::Plaintext => format!("plain://{place}"),
+            Self::Authority => format!("chat://{place}"),
+            Self::Key { key, next, .. } => match next {
+                Some(next) => format!("chat://{place}/{key}+{next}"),
+                None => format!("chat://{place}/{key}"),
+            },
+        }
+    }
+
+    /// The same, with the invitation.
+    fn reveal_at(&self, place: &str) -> String {
+        let shown = self.show_at(place);
+        match self.invitation() {
+            Some(invitation) => format!("{shown}/{}", invitation.reveal()),
+            None => shown,
+        }
+    }
+}
+
+/// What an address is made of, before it is looked at closely.
+struct Parts<'t> {
+    places: &'t str,
+    is_plain: bool,
+    keys: Option<&'t str>,
+    invitation: Option<&'t str>,
+    surplus: bool,
+}
+
+impl<'t> Parts<'t> {
+    fn of(text: &'t str, max: usize) -> Result<Self, AddressError> {
+        if text.len() > max {
+            let len = text.len();
+            return Err(AddressError::TooLong { len, max });
+        }
+        if let Some(places) = text.strip_prefix("plain://") {
+            return Ok(Self {
+                places,
+                is_plain: true,
+                keys: None,
+                invitation: None,
+                surplus: false,
+            });
+        }
+        let rest = text.strip_prefix("chat://").unwrap_or(text);
+        let mut parts = rest.trim_end_matches('/').split('/');
+        Ok(Self {
+            places: parts.next().unwrap_or_default(),
+            is_plain: false,
+            keys: parts.next(),
+            invitation: parts.next(),
+            surplus: parts.next().is_some(),
+        })
+    }
+
+    fn trust(&self) -> Result<ServerTrust, AddressError> {
+        if self.is_plain {
+            return Ok(ServerTrust::Plaintext);
+        }
+        let invitation = self.invitation.map(str::parse).transpose()?;
+        if self.surplus {
+            let host = excerpt(self.places);
+            return Err(AddressError::TooManyParts { host });
+        }
+        let Some(keys) = self.keys else {
+            return Ok(ServerTrust::Authority);
+        };
+        let (key, next) = match keys.split_once('+') {
+            Some((key, next)) => (key, Some(next.parse()?)),
+            None => (keys, None),
+        };
+        Ok(ServerTrust::Key {
+            key: key.parse()?,
+            next,
+            invitation,
+        })
+    }
 }
 
 /// A server's address and what makes it trusted. Parsed once at the edge.
@@ -96,37 +209,9 @@ impl ServerAddress {
     ///
     /// [`AddressError`] says what to write.
     pub fn parse(text: &str) -> Result<Self, AddressError> {
-        if text.len() > MAX_SERVER_ADDR_BYTES {
-            return Err(AddressError::TooLong { len: text.len() });
-        }
-        if let Some(place) = text.strip_prefix("plain://") {
-            return Ok(Self {
-                place: parse_place(place)?,
-                trust: ServerTrust::Plaintext,
-            });
-        }
-        let rest = text.strip_prefix("chat://").unwrap_or(text);
-        let mut parts = rest.trim_end_matches('/').split('/');
-        let place = parse_place(parts.next().unwrap_or_default())?;
-        let keys = parts.next();
-        let invitation = parts.next().map(str::parse).transpose()?;
-        if parts.next().is_some() {
-            return Err(AddressError::TooManyParts { host: place });
-        }
-        let trust = match keys {
-            None => ServerTrust::Authority,
-            Some(keys) => {
-                let (key, next) = match keys.split_once('+') {
-                    Some((key, next)) => (key, Some(next.parse()?)),
-                    None => (keys, None),
-                };
-                ServerTrust::Key {
-                    key: key.parse()?,
-                    next,
-                    invitation,
-                }
-            }
-        };
+        let parts = Parts::of(text, MAX_SERVER_ADDR_BYTES)?;
+        let place = parse_place(parts.places)?;
+        let trust = parts.trust()?;
         Ok(Self { place, trust })
     }
 
@@ -159,42 +244,20 @@ impl ServerAddress {
     /// Whether this is the same server, whatever else was learned of it.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
-        let keys = |of: &Self| match of.trust {
-            ServerTrust::Key { key, next, .. } => [Some(key), next],
-            ServerTrust::Authority | ServerTrust::Plaintext => [None, None],
-        };
-        let (ours, theirs) = (keys(self), keys(other));
-        let known = |key: &Option<KeyFingerprint>| key.is_some() && theirs.contains(key);
-        self.place == other.place
-            && std::mem::discriminant(&self.trust) == std::mem::discriminant(&other.trust)
-            && (ours == [None, None] || ours.iter().any(known))
+        self.place == other.place && self.trust.agrees(&other.trust)
     }
 
     /// The address with all that is in it, the invitation too: to be kept, not to be shown.
     #[must_use]
     pub fn reveal(&self) -> String {
-        match &self.trust {
-            ServerTrust::Key {
-                invitation: Some(invitation),
-                ..
-            } => format!("{self}/{}", invitation.reveal()),
-            _ => self.to_string(),
-        }
+        self.trust.reveal_at(&self.place)
     }
 }
 
 impl fmt::Display for ServerAddress {
     /// Without the invitation.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let place = &self.place;
-        match &self.trust {
-            ServerTrust::Plaintext => write!(f, "plain://{place}"),
-            ServerTrust::Authority => write!(f, "chat://{place}"),
-            ServerTrust::Key { key, next, .. } => {
-                write!(f, "chat://{place}/{key}")?;
-                next.map_or(Ok(()), |next| write!(f, "+{next}"))
-            }
-        }
+        f.write_str(&self.trust.show_at(&self.place))
     }
 }
 

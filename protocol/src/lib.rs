@@ -35,7 +35,7 @@ mod room;
 mod text;
 mod time;
 
-pub use address::{AddressError, ServerAddress, ServerTrust};
+pub use address::{AddressError, ServerAddress, ServerLine, ServerTrust};
 pub use body::{ACT_TAG, BodyError, Content, EDIT_TAG, ERASED_TAG, EncodedBody};
 pub use codec::{CodecError, FrameCodec, encode_frame};
 pub use cursor::{Cursor, CursorError, ResumePoint};

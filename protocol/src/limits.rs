@@ -53,6 +53,9 @@ pub const MAX_SOFTWARE_BYTES: usize = 128;
 /// Longest [`ServerAddress`](crate::ServerAddress), in bytes: a name of 253, a port, two keys and an
 /// invitation. Longer is refused.
 pub const MAX_SERVER_ADDR_BYTES: usize = 512;
+/// Longest [`ServerLine`](crate::ServerLine), in bytes: [`MAX_SERVER_ADDRS`] places of 259, two keys
+/// and an invitation. Longer is refused.
+pub const MAX_SERVER_LINE_BYTES: usize = 4_608;
 /// Most server addresses an agent tries in turn.
 pub const MAX_SERVER_ADDRS: usize = 16;
 
