@@ -65,6 +65,18 @@ pub enum Request {
     NextKey,
     /// Take the next key into use. Answered by [`Reply::Key`].
     ChangeKey,
+    /// Take no agents, and send those that are connected elsewhere, a group at a time; of a server
+    /// that does so already, another pace. Answered by [`Reply::Drain`].
+    Drain {
+        /// Agents that are sent away at once.
+        group: u32,
+        /// Milliseconds from one group to the next.
+        every_ms: u32,
+    },
+    /// How far that has come. Answered by [`Reply::Drain`].
+    DrainProgress,
+    /// Take agents again. Answered by [`Reply::Drain`], also if the server does.
+    Undrain,
 }
 
 /// What a server answers.
@@ -105,6 +117,15 @@ pub enum Reply {
         connected: u32,
         /// Agents that are let in.
         enrolled: u32,
+    },
+    /// To `Drain`, `DrainProgress` and `Undrain`.
+    Drain {
+        /// Whether the server takes no agents.
+        draining: bool,
+        /// Agents that are connected.
+        connected: u32,
+        /// Agents that were sent elsewhere since it was first told so.
+        sent: u32,
     },
 }
 

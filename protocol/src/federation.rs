@@ -291,7 +291,8 @@ pub enum Event {
         /// Which conversation.
         conversation: Room,
     },
-    /// The server ends; come back after this many milliseconds.
+    /// The server ends, or is being drained: go to another one at once, or come back after this many
+    /// milliseconds. What was asked before is answered.
     GoingAway {
         /// How long to wait.
         reconnect_in_ms: u32,
@@ -505,6 +506,10 @@ pub enum Refusal {
         /// Who wanted to use it.
         author: UserName,
     },
+    /// The server gives its agents away and takes no others for now; another server of the same log
+    /// does. Fatal.
+    #[error("the server takes no hosts for now, it is being drained: another server does")]
+    Draining,
 }
 
 /// Why an invitation lets nobody in.
@@ -553,6 +558,7 @@ impl Refusal {
                 | Self::OtherHost { .. }
                 | Self::Revoked
                 | Self::TlsRequired
+                | Self::Draining
         )
     }
 

@@ -442,6 +442,7 @@ pub(crate) fn federation_refusals() -> Vec<federation::Refusal> {
             id: id(),
             author: user("bob@bee"),
         },
+        Refusal::Draining,
     ]
 }
 
@@ -842,6 +843,12 @@ pub(crate) fn admin_requests() -> Vec<admin::Request> {
         Request::RevokeAgent { host: host("ada") },
         Request::NextKey,
         Request::ChangeKey,
+        Request::Drain {
+            group: 100,
+            every_ms: 1_000,
+        },
+        Request::DrainProgress,
+        Request::Undrain,
     ]
 }
 
@@ -878,6 +885,11 @@ pub(crate) fn admin_replies() -> Vec<admin::Reply> {
             key: key(),
             connected: 2,
             enrolled: 3,
+        },
+        Reply::Drain {
+            draining: true,
+            connected: 2,
+            sent: 3,
         },
     ]
 }

@@ -164,6 +164,7 @@ pub(crate) fn refusal() -> impl Strategy<Value = Refusal> {
         Just(Refusal::TimedOut),
         Just(Refusal::Replaced),
         Just(Refusal::ShuttingDown),
+        Just(Refusal::Draining),
         text().prop_map(|reason| Refusal::Unavailable { reason }),
         text().prop_map(|reason| Refusal::Unreadable { reason }),
         enrolment_refusal(),
