@@ -23,8 +23,9 @@ pub struct AgentArgs {
     #[arg(long, value_name = "NAME")]
     pub host: Option<String>,
 
-    /// Server to federate with; may be given several times, tried in turn, and remembered. What
-    /// `chat join` and `chat leave` say later stays until another --server is given
+    /// Server to federate with, or several of one log: A,B. May be given several times, tried in turn,
+    /// and remembered. What `chat join` and `chat leave` say later stays until another --server is
+    /// given
     #[arg(long = "server", value_name = "ADDRESS")]
     pub servers: Vec<String>,
 

@@ -6,7 +6,7 @@ use crate::{
     args::AgentArgs,
     paths::{self, Process, Surroundings},
 };
-use protocol::{HostName, ServerAddress, ServerTrust, limits};
+use protocol::{HostName, ServerAddress, ServerLine, ServerTrust, limits};
 use serde::Deserialize;
 use std::{
     fmt, io,
@@ -314,28 +314,28 @@ fn checked_servers(
     problems: &mut Vec<String>,
 ) -> Setting<Vec<ServerAddress>> {
     let origin = servers.origin;
-    let max = limits::MAX_SERVER_ADDRS;
-    if servers.value.len() > max {
-        problems.push(format!("servers ({origin}): at most {max} can be given"));
-    }
-    servers.map(|servers| {
+    servers.map(|lines| {
         let mut checked = Vec::new();
-        for text in servers {
-            match ServerAddress::parse(&text) {
-                Ok(mut server) => {
-                    if insecure_plaintext && server.trust == ServerTrust::Authority {
-                        server.trust = ServerTrust::Plaintext;
-                    }
-                    if server.trust == ServerTrust::Plaintext && !insecure_plaintext {
-                        problems.push(format!(
-                            "server {text} ({origin}): without encryption only with \
-                             insecure_plaintext = true (--insecure-plaintext)"
-                        ));
-                    }
-                    checked.push(server);
-                }
+        for text in lines {
+            match ServerLine::parse(&text) {
+                Ok(line) => checked.extend(line.servers()),
                 Err(error) => problems.push(format!("server ({origin}): {error}")),
             }
+        }
+        for server in &mut checked {
+            if insecure_plaintext && server.trust == ServerTrust::Authority {
+                server.trust = ServerTrust::Plaintext;
+            }
+            if server.trust == ServerTrust::Plaintext && !insecure_plaintext {
+                problems.push(format!(
+                    "server {server} ({origin}): without encryption only with \
+                     insecure_plaintext = true (--insecure-plaintext)"
+                ));
+            }
+        }
+        let max = limits::MAX_SERVER_ADDRS;
+        if checked.len() > max {
+            problems.push(format!("servers ({origin}): at most {max} can be given"));
         }
         checked
     })

@@ -8,6 +8,8 @@
 //!       └─────────────────────── Waiting ◀────────────────────────┘
 //! ```
 //!
+//! With several servers, `Waiting` comes only after each was tried (`round.rs`).
+//!
 //! Nothing depends on how often this goes round: messages wait in the outbox, and the replica
 //! knows where it is in each room.
 
@@ -19,6 +21,7 @@ mod mandate;
 mod online;
 mod replica;
 mod roll_call;
+mod round;
 mod sending;
 mod stream;
 mod welcome;
@@ -33,16 +36,17 @@ use crate::{
 use online::{Closed, Online};
 use protocol::{
     KeyFingerprint, Room, ServerAddress, ServerTrust, Timestamp, federation,
-    limits::{RECONNECT_MAX, RECONNECT_MIN},
+    limits::{CONNECT_TIMEOUT, RECONNECT_MAX, RECONNECT_MIN},
     local::{LinkStatus, Refusal},
 };
 use room_log::Readers;
+use round::{Ended, Round};
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use stream::Stream;
 use thiserror::Error;
 use tokio::{
     sync::{mpsc, oneshot, watch},
-    time::{Instant, sleep_until},
+    time::{Instant, sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
@@ -53,6 +57,15 @@ const QUEUED_REQUESTS: usize = 256;
 
 /// What the agent complains of while its server does not let it in.
 const REFUSED_LINK: &str = "link";
+
+/// How long a server may take to welcome this host while another one has not been tried. A server
+/// that lives answers in milliseconds; two that do not leave room for the third within 10 s. After
+/// each was tried in vain there is more patience: then they may be busy with everybody at once.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// The part of it that finding and connecting may take: one SYN may be lost, which is sent again
+/// after a second (RFC 6298).
+const CONNECT_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Something a session wants from the server.
 #[derive(Debug)]
@@ -189,6 +202,30 @@ impl LinkError {
             _ => false,
         }
     }
+
+    /// Whether the server was not there, or has nothing against this agent: of several, the one that
+    /// has says more.
+    const fn is_absence(&self) -> bool {
+        match self {
+            Self::Lookup(_)
+            | Self::ConnectThere(_)
+            | Self::Connect(_)
+            | Self::TooSlow(_)
+            | Self::ClosedByPeer
+            | Self::Silent(_)
+            | Self::Io(_) => true,
+            other => other.sends_away(),
+        }
+    }
+
+    /// Whether the server wants its agents to be elsewhere.
+    const fn sends_away(&self) -> bool {
+        use federation::Refusal;
+        matches!(
+            self,
+            Self::Refused(Refusal::Draining | Refusal::ShuttingDown)
+        )
+    }
 }
 
 /// Keeps this agent connected, until it is told to stop.
@@ -201,6 +238,8 @@ pub struct Link {
     servers: watch::Receiver<Vec<ServerAddress>>,
     requests: mpsc::Receiver<LinkRequest>,
     backoff: Backoff,
+    /// Whether the connection that is there, or was last, has proved itself.
+    has_lasted: bool,
 }
 
 impl Link {
@@ -223,6 +262,7 @@ impl Link {
             servers,
             requests,
             backoff,
+            has_lasted: false,
         };
         (link, LinkHandle { requests: sender })
     }
@@ -234,34 +274,59 @@ impl Link {
             if servers.is_empty() {
                 self.hub.set_link(LinkStatus::LocalOnly);
                 self.backoff.reset();
-                self.idle(&stop, None, &Refusal::LocalOnly).await;
+                self.idle(&[], &stop, None, &Refusal::LocalOnly).await;
                 continue;
             }
-            self.try_each(&servers, &stop).await;
+            self.go_round(servers, &stop).await;
         }
     }
 
-    /// Tries the servers in turn, each once, staying with the one that answers; then waits.
-    async fn try_each(&mut self, servers: &[ServerAddress], stop: &CancellationToken) {
-        let mut failure: Option<(&ServerAddress, LinkError)> = None;
-        for server in servers {
-            // Why the last try failed is told until this one has come to something.
+    /// Connects to `servers` in turn and stays with each that lets it, until there are others. After
+    /// each was tried in vain it waits.
+    async fn go_round(&mut self, mut servers: Vec<ServerAddress>, stop: &CancellationToken) {
+        let mut round = Round::new(&servers, self.hub.agent());
+        let mut failure: Option<(ServerAddress, LinkError)> = None;
+        while !stop.is_cancelled() {
+            let now = self.servers.borrow_and_update().clone();
+            if are_others(&now, &servers) {
+                // They are not to blame for what these did.
+                return self.backoff.reset();
+            }
+            // What was learned of them meanwhile counts.
+            servers = now;
+            let turn = round.next();
+            let Some((turn, server)) = turn.and_then(|turn| Some((turn, servers.get(turn)?)))
+            else {
+                if let Some((server, error)) = failure.take() {
+                    let wait = match round.told() {
+                        Some(told) => self.backoff.fail_told(told, rand::random()),
+                        None => self.backoff.fail(rand::random()),
+                    };
+                    self.wait(&server, &error, wait, &servers, stop).await;
+                }
+                round.renew();
+                continue;
+            };
+            // Why the last round failed is told until this one has come to something.
             if self.backoff.failures() == 0 || servers.len() > 1 {
                 self.hub.set_link(LinkStatus::Connecting {
                     server: server.place().to_owned(),
                 });
             }
-            let ended = self.connect(server, stop).await;
-            match ended {
+            self.has_lasted = false;
+            let is_patient = !round.has_more() || self.backoff.failures() > 0;
+            let ended = self.connect(server, &servers, is_patient, stop).await;
+            if self.has_lasted {
+                failure = None;
+                round.renew();
+            }
+            let (how, error) = match ended {
                 Ok(Closed::Stopping) => return,
-                // Others are not to blame for what these did.
                 Ok(Closed::ServersChanged | Closed::KeyChanged) => return self.backoff.reset(),
                 Ok(Closed::GoingAway { reconnect_in }) => {
-                    info!(%server, ?reconnect_in, "the server is going away");
+                    info!(%server, ?reconnect_in, "the server sends its agents away");
                     let error = LinkError::Refused(federation::Refusal::ShuttingDown);
-                    let wait = self.backoff.fail_told(reconnect_in, rand::random());
-                    self.wait(server, &error, wait, stop).await;
-                    return;
+                    (Ended::SentAway(reconnect_in), error)
                 }
                 Err(error) => {
                     warn!(%server, %error, "no connection to the server");
@@ -269,16 +334,17 @@ impl Link {
                         let problem = format!("{}: {error}", server.place());
                         self.hub.set_problem(REFUSED_LINK, problem);
                     }
-                    failure = Some((server, error));
+                    let how = match error.sends_away() {
+                        true => Ended::SentAway(Duration::ZERO),
+                        false => Ended::Failed,
+                    };
+                    (how, error)
                 }
+            };
+            round.ended(turn, how);
+            if !error.is_absence() || failure.as_ref().is_none_or(|(_, told)| told.is_absence()) {
+                failure = Some((server.clone(), error));
             }
-            if self.servers.has_changed().unwrap_or(true) || stop.is_cancelled() {
-                return;
-            }
-        }
-        if let Some((server, error)) = failure {
-            let wait = self.backoff.fail(rand::random());
-            self.wait(server, &error, wait, stop).await;
         }
     }
 
@@ -287,6 +353,7 @@ impl Link {
         server: &ServerAddress,
         error: &LinkError,
         wait: Duration,
+        servers: &[ServerAddress],
         stop: &CancellationToken,
     ) {
         debug!(%server, ?wait, attempt = self.backoff.failures(), "waiting for the next attempt");
@@ -296,20 +363,36 @@ impl Link {
             attempt: self.backoff.failures(),
             until: Timestamp::from(std::time::SystemTime::now() + wait),
         });
-        self.idle(stop, Some(Instant::now() + wait), &Refusal::Offline)
-            .await;
+        let due = Some(Instant::now() + wait);
+        self.idle(servers, stop, due, &Refusal::Offline).await;
     }
 
-    /// Turns sessions' requests away until `due`, or until the servers change.
-    async fn idle(&mut self, stop: &CancellationToken, due: Option<Instant>, refusal: &Refusal) {
+    /// Turns sessions' requests away until `due`, or until there are others than `servers`.
+    async fn idle(
+        &mut self,
+        servers: &[ServerAddress],
+        stop: &CancellationToken,
+        due: Option<Instant>,
+        refusal: &Refusal,
+    ) {
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = until(due) => return,
-                _ = self.servers.changed() => return self.backoff.reset(),
+                _ = self.servers.changed() => {
+                    if self.has_others(servers) {
+                        return self.backoff.reset();
+                    }
+                }
                 Some(request) = self.requests.recv() => turn_away(request, refusal),
             }
         }
+    }
+
+    /// The connection still does what it is asked: what comes after it begins anew.
+    const fn lasted(&mut self) {
+        self.backoff.reset();
+        self.has_lasted = true;
     }
 
     /// Remembers `server` as `learned`. If the queue is full, the next connection does.
@@ -323,19 +406,26 @@ impl Link {
     /// Whether the servers to try are others than before; what was learned of them makes no
     /// difference.
     fn has_others(&mut self, than: &[ServerAddress]) -> bool {
-        let now = self.servers.borrow_and_update();
-        now.len() != than.len() || now.iter().zip(than).any(|(now, than)| !now.is_same(than))
+        are_others(&self.servers.borrow_and_update(), than)
     }
 
     async fn connect(
         &mut self,
         server: &ServerAddress,
+        servers: &[ServerAddress],
+        is_patient: bool,
         stop: &CancellationToken,
     ) -> Result<Closed, LinkError> {
         let (hub, writer) = (Arc::clone(&self.hub), self.writer.clone());
         let (readers, keys) = (self.readers.clone(), Arc::clone(&self.keys));
         let opening = async {
-            let (stream, welcome) = open(server, &keys, &hub).await?;
+            let (stream, welcome) = if is_patient {
+                open(server, CONNECT_TIMEOUT, &keys, &hub).await?
+            } else {
+                let opening = open(server, CONNECT_PATIENCE, &keys, &hub);
+                let opened = timeout(PATIENCE, opening).await;
+                opened.map_err(|_| LinkError::TooSlow(PATIENCE))??
+            };
             let replica = replica::prepare(&hub, &writer, &readers, welcome.epoch).await?;
             Ok::<_, LinkError>((stream, welcome, replica))
         };
@@ -343,7 +433,11 @@ impl Link {
         let (stream, welcome, replica) = loop {
             tokio::select! {
                 () = stop.cancelled() => return Ok(Closed::Stopping),
-                _ = self.servers.changed() => return Ok(Closed::ServersChanged),
+                _ = self.servers.changed() => {
+                    if self.has_others(servers) {
+                        return Ok(Closed::ServersChanged);
+                    }
+                }
                 Some(request) = self.requests.recv() => turn_away(request, &Refusal::Offline),
                 opened = &mut opening => break opened?,
             }
@@ -368,6 +462,10 @@ impl Link {
     }
 }
 
+fn are_others(now: &[ServerAddress], than: &[ServerAddress]) -> bool {
+    now.len() != than.len() || now.iter().zip(than).any(|(now, than)| !now.is_same(than))
+}
+
 fn turn_away(request: LinkRequest, refusal: &Refusal) {
     // A session that went away needs no answer.
     match request {
@@ -378,10 +476,11 @@ fn turn_away(request: LinkRequest, refusal: &Refusal) {
 
 async fn open(
     server: &ServerAddress,
+    connect_within: Duration,
     keys: &Keys,
     hub: &Hub,
 ) -> Result<(Stream, Welcome), LinkError> {
-    let mut stream = stream::connect(server, keys).await?;
+    let mut stream = stream::connect(server, connect_within, keys).await?;
     let invitation = match &server.trust {
         ServerTrust::Key { invitation, .. } => *invitation,
         ServerTrust::Authority | ServerTrust::Plaintext => None,

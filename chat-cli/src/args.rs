@@ -123,7 +123,8 @@ pub enum Verb {
     ///
     /// A server is known by its key, and knows this host by its own: paste the whole line that
     /// `chat server invite` prints there. Servers are remembered by the agent, replacing earlier
-    /// ones: `chat join A B` has it try A and B in turn. Waits up to 5 seconds for the connection; exit code 75 if no server was
+    /// ones: `chat join A B` has it try A and B in turn. Of several servers of one log, `chat join A,B`, it
+    /// takes one by chance, and another one at once when that ends. Waits up to 5 seconds for the connection; exit code 75 if no server was
     /// reached by then (the agent goes on trying), 1 if one refused this host. Starts this host's
     /// agent if none runs, unless a socket is named.
     Join(JoinArgs),
@@ -512,7 +513,8 @@ pub struct PendingArgs {
 #[derive(Debug, Args)]
 pub struct JoinArgs {
     /// #room or &room, or a server: chat://HOST:PORT/KEY/INVITATION; HOST or HOST:PORT for one
-    /// that is known already or has a certificate (default port 7667)
+    /// that is known already or has a certificate (default port 7667). Several servers of one log are
+    /// HOST,HOST in the place of HOST:PORT
     #[arg(required = true, value_name = "TARGET")]
     pub targets: Vec<String>,
     /// Speak to the server without encryption, and take whoever answers for it; it must run with

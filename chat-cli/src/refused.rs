@@ -19,11 +19,14 @@ const NO_PEERS: [&str; 10] = [
     "no TLS connection: ",
 ];
 
-/// Why the server refuses this host, as told by the agent's link; `None` if it is away.
+/// Why the server refuses this host, as told by the agent's link; `None` if it is away, or gives all
+/// its hosts away.
 #[must_use]
 pub fn by_server(error: &str) -> Option<&str> {
     let reason = error.strip_prefix("the server refused: ")?;
-    (reason != Refusal::ShuttingDown.to_string()).then_some(reason)
+    let of_all = [Refusal::ShuttingDown, Refusal::Draining];
+    let is_of_all = of_all.iter().any(|refusal| reason == refusal.to_string());
+    (!is_of_all).then_some(reason)
 }
 
 /// Why there is no connection, for whoever is told already which server refuses this host, or cannot
@@ -70,6 +73,7 @@ mod tests {
                 format!("the server refused: {}", Refusal::ShuttingDown),
                 false,
             ),
+            (format!("the server refused: {}", Refusal::Draining), false),
             (HandshakeError::Closed.to_string(), false),
             (
                 "cannot connect: Connection refused (os error 111)".to_owned(),

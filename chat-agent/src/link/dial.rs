@@ -1,7 +1,6 @@
 //! From a server's name to a connection.
 
 use super::LinkError;
-use protocol::limits::CONNECT_TIMEOUT;
 use std::{io, net::SocketAddr, time::Duration};
 use tokio::{
     net::{TcpStream, lookup_host},
@@ -11,16 +10,17 @@ use tokio::{
 /// The least that one address gets of the time, however many there are.
 const CONNECT_MIN: Duration = Duration::from_secs(1);
 
-/// Connects to the first address of `server` that answers.
+/// Connects to the first address of `server` that answers, `within` the time given if it has few
+/// addresses.
 ///
 /// # Errors
 ///
 /// [`LinkError::TooSlow`] or [`LinkError::Lookup`] if its name has no address,
 /// [`LinkError::Connect`] if none of them answers.
-pub(super) async fn dial(server: &str) -> Result<TcpStream, LinkError> {
-    let deadline = Instant::now() + CONNECT_TIMEOUT;
+pub(super) async fn dial(server: &str, within: Duration) -> Result<TcpStream, LinkError> {
+    let deadline = Instant::now() + within;
     let found = timeout_at(deadline, look_up(server)).await;
-    let found = found.map_err(|_| LinkError::TooSlow(CONNECT_TIMEOUT))?;
+    let found = found.map_err(|_| LinkError::TooSlow(within))?;
     let addresses = found.map_err(LinkError::Lookup)?;
     let connected = first(&addresses, deadline, TcpStream::connect::<SocketAddr>).await;
     connected.map_err(|error| briefly(error, server))
@@ -76,6 +76,7 @@ async fn first<T>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use protocol::limits::CONNECT_TIMEOUT;
 
     fn address(port: u16) -> SocketAddr {
         SocketAddr::from(([192, 0, 2, 1], port))

@@ -54,7 +54,7 @@ pub(super) enum Closed {
     ServersChanged,
     /// This host has another key: the one before counts until the server sees it.
     KeyChanged,
-    /// The server is ending.
+    /// The server is ending, or is being drained.
     GoingAway { reconnect_in: Duration },
 }
 
@@ -384,7 +384,7 @@ impl<'l> Online<'l> {
         };
         if self.since.elapsed() >= HEARTBEAT_INTERVAL {
             // It still does what it is asked: the connection has proved itself.
-            self.link.backoff.reset();
+            self.link.lasted();
         }
         match (pending, result) {
             (Pending::Append(id), result) => {

@@ -3,7 +3,7 @@
 use super::{LinkError, dial};
 use crate::keys::Keys;
 use protocol::{KeyFingerprint, ServerAddress, limits::HANDSHAKE_TIMEOUT};
-use std::{io, pin::Pin, task};
+use std::{io, pin::Pin, task, time::Duration};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
@@ -31,14 +31,18 @@ impl Stream {
     }
 }
 
-/// Connects to `server` and makes sure that it is the right one.
+/// Connects to `server`, which has the time given for it, and makes sure that it is the right one.
 ///
 /// # Errors
 ///
 /// [`LinkError`].
-pub(super) async fn connect(server: &ServerAddress, keys: &Keys) -> Result<Stream, LinkError> {
+pub(super) async fn connect(
+    server: &ServerAddress,
+    within: Duration,
+    keys: &Keys,
+) -> Result<Stream, LinkError> {
     let tls = keys.tls(server)?;
-    let stream = dial::dial(server.place()).await?;
+    let stream = dial::dial(server.place(), within).await?;
     stream.set_nodelay(true)?;
     let Some(tls) = tls else {
         return Ok(Stream::Plain(stream));

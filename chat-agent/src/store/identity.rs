@@ -161,7 +161,8 @@ fn meet(transaction: &Connection, server: &ServerAddress) -> Result<(), StoreErr
     put(transaction, "met_servers", join(&met).as_bytes())
 }
 
-/// Remembers `server` as `learned`, if it is among the servers to try; returns these.
+/// Remembers `server` as `learned`, if it is among the servers to try, and of it what holds for the
+/// others of its log; returns the servers to try.
 ///
 /// # Errors
 ///
@@ -172,7 +173,11 @@ pub fn learn(
     learned: &ServerAddress,
 ) -> Result<Vec<ServerAddress>, StoreError> {
     let mut servers = parse_servers(&text(transaction, "servers")?.unwrap_or_default())?;
-    for known in servers.iter_mut().filter(|known| known.is_same(server)) {
+    for known in &mut servers {
+        if !known.is_same(server) {
+            learn_of_another(&mut known.trust, &server.trust, &learned.trust);
+            continue;
+        }
         let pasted = known.trust.invitation();
         let fresh = pasted.filter(|pasted| server.trust.invitation() != Some(*pasted));
         known.clone_from(learned);
@@ -182,6 +187,32 @@ pub fn learn(
     set_servers(transaction, &servers)?;
     meet(transaction, learned)?;
     Ok(servers)
+}
+
+/// What a server of the same log says of this one. Which key this one has now is for itself to prove:
+/// servers do not change theirs in the same moment. But what one announces comes to all, and a host
+/// that was let in by one of them is let in.
+fn learn_of_another(known: &mut ServerTrust, shown: &ServerTrust, learned: &ServerTrust) {
+    if !known.agrees(shown) {
+        return;
+    }
+    if known.invitation() == shown.invitation() {
+        known.set_invitation(None);
+    }
+    if let (
+        ServerTrust::Key { key, next, .. },
+        ServerTrust::Key {
+            key: theirs,
+            next: Some(announced),
+            ..
+        },
+    ) = (known, learned)
+        && key != announced
+        && *next != Some(*announced)
+    {
+        *key = *theirs;
+        *next = Some(*announced);
+    }
 }
 
 fn join(servers: &[ServerAddress]) -> String {
@@ -268,4 +299,70 @@ fn text(connection: &Connection, key: &str) -> Result<Option<String>, StoreError
         value: format!("{key}: {error}"),
     };
     String::from_utf8(bytes).map(Some).map_err(bad)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::schema::APPLICATION;
+    use protocol::{Invitation, KeyFingerprint, ServerLine};
+    use room_log::Database;
+
+    fn key(of: &str) -> KeyFingerprint {
+        KeyFingerprint::of_spki(of.as_bytes())
+    }
+
+    fn at(place: &str, keys: &str) -> ServerAddress {
+        let keys: Vec<String> = keys
+            .chars()
+            .map(|k| key(&k.to_string()).to_string())
+            .collect();
+        let keys = keys.join("+");
+        ServerAddress::parse(&format!("chat://{place}/{keys}")).unwrap()
+    }
+
+    /// What is known of `known` after `server` was learned to be `learned`.
+    fn after(
+        known: &[ServerAddress],
+        server: &ServerAddress,
+        learned: &ServerAddress,
+    ) -> Vec<ServerAddress> {
+        let dir = tempfile::tempdir().unwrap();
+        let (_, connection) = Database::open(dir.path(), APPLICATION).unwrap();
+        set_servers(&connection, known).unwrap();
+        learn(&connection, server, learned).unwrap()
+    }
+
+    #[test]
+    fn the_key_that_one_server_of_a_log_announces_will_be_that_of_all() {
+        let known = [at("a", "1"), at("b", "1"), at("other", "9")];
+        let learned = after(&known, &at("a", "1"), &at("a", "12"));
+        assert_eq!(learned, [at("a", "12"), at("b", "12"), at("other", "9")]);
+        // One has changed its key, and the other takes its time.
+        let learned = after(&learned, &at("a", "12"), &at("a", "2"));
+        assert_eq!(learned, [at("a", "2"), at("b", "12"), at("other", "9")]);
+        // The next change begins where it was not heard yet how the last one ended.
+        let learned = after(&learned, &at("a", "2"), &at("a", "23"));
+        assert_eq!(learned, [at("a", "23"), at("b", "23"), at("other", "9")]);
+    }
+
+    #[test]
+    fn a_server_that_is_behind_takes_no_key_of_another_away() {
+        let known = [at("a", "12"), at("b", "23")];
+        assert_eq!(after(&known, &known[0], &known[0]), known);
+    }
+
+    #[test]
+    fn an_invitation_is_shown_to_one_server_of_its_log() {
+        let trust = |invitation: u8| ServerTrust::Key {
+            key: key("1"),
+            next: None,
+            invitation: Some(Invitation::from_bytes([invitation; 16])),
+        };
+        let line = ServerLine::new("a,b", trust(1)).unwrap();
+        let mut known = line.servers();
+        known.push(ServerAddress::new("c", trust(2)).unwrap());
+        let learned = after(&known, &known[0], &at("a", "1"));
+        assert_eq!(learned, [at("a", "1"), at("b", "1"), known[2].clone()]);
+    }
 }

@@ -10,7 +10,7 @@ use crate::{
     render,
 };
 use protocol::{
-    ServerAddress, ServerTrust, Target, Timestamp,
+    ServerAddress, ServerLine, ServerTrust, Target, Timestamp,
     limits::MAX_SERVER_ADDRS,
     local::{Event, LinkStatus, Reply, Request},
 };
@@ -35,8 +35,8 @@ pub async fn run(settings: &Settings, args: &JoinArgs) -> Result<(), Failure> {
         if target.starts_with(['#', '&']) {
             rooms.push(Target::parse(target).map_err(Failure::usage)?);
         } else {
-            let server = server_address(target, args.insecure_plaintext);
-            servers.push(server.map_err(Failure::usage)?);
+            let named = server_addresses(target, args.insecure_plaintext);
+            servers.extend(named.map_err(Failure::usage)?);
         }
     }
     if servers.len() > MAX_SERVER_ADDRS {
@@ -173,27 +173,30 @@ fn why(link: &LinkStatus, servers: &[ServerAddress]) -> String {
     }
 }
 
-/// A server as it was typed; one without a key is spoken to without encryption if that was asked
-/// for, and only then.
-fn server_address(text: &str, insecure_plaintext: bool) -> Result<ServerAddress, String> {
-    let mut server = ServerAddress::parse(text).map_err(|error| error.to_string())?;
-    match server.trust {
-        ServerTrust::Authority if insecure_plaintext => server.trust = ServerTrust::Plaintext,
-        ServerTrust::Plaintext if !insecure_plaintext => {
-            return Err(format!(
-                "{text} would be spoken to without encryption: add --insecure-plaintext if that \
-                 is what you want"
-            ));
+/// Servers as they were typed, in one line; those without a key are spoken to without encryption if
+/// that was asked for, and only then.
+fn server_addresses(text: &str, insecure_plaintext: bool) -> Result<Vec<ServerAddress>, String> {
+    let line = ServerLine::parse(text).map_err(|error| error.to_string())?;
+    let mut servers = line.servers();
+    for server in &mut servers {
+        match server.trust {
+            ServerTrust::Authority if insecure_plaintext => server.trust = ServerTrust::Plaintext,
+            ServerTrust::Plaintext if !insecure_plaintext => {
+                return Err(format!(
+                    "{text} would be spoken to without encryption: add --insecure-plaintext if \
+                     that is what you want"
+                ));
+            }
+            ServerTrust::Key { .. } if insecure_plaintext => {
+                return Err(format!(
+                    "{} has a key, so it speaks TLS: leave --insecure-plaintext away",
+                    server.place()
+                ));
+            }
+            _ => {}
         }
-        ServerTrust::Key { .. } if insecure_plaintext => {
-            return Err(format!(
-                "{} has a key, so it speaks TLS: leave --insecure-plaintext away",
-                server.place()
-            ));
-        }
-        _ => {}
     }
-    Ok(server)
+    Ok(servers)
 }
 
 #[cfg(test)]
@@ -202,19 +205,22 @@ mod tests {
 
     #[test]
     fn nothing_is_spoken_in_the_clear_that_was_not_meant_to_be() {
-        let plain = server_address("hub", true).unwrap();
-        assert_eq!(plain.trust, ServerTrust::Plaintext);
-        let known = server_address("hub", false).unwrap();
-        assert_eq!(known.trust, ServerTrust::Authority);
-        let refused = server_address("plain://hub", false).unwrap_err();
+        let trust = |text, plain| -> Vec<ServerTrust> {
+            let servers = server_addresses(text, plain).unwrap();
+            servers.into_iter().map(|server| server.trust).collect()
+        };
+        assert_eq!(trust("hub", true), [ServerTrust::Plaintext]);
+        assert_eq!(trust("hub", false), [ServerTrust::Authority]);
+        assert_eq!(trust("a,b", true), vec![ServerTrust::Plaintext; 2]);
+        let refused = server_addresses("plain://hub,b", false).unwrap_err();
         assert!(refused.contains("--insecure-plaintext"), "{refused}");
         let key = protocol::KeyFingerprint::from_bytes([1; 32]);
-        assert!(server_address(&format!("chat://hub/{key}"), true).is_err());
+        assert!(server_addresses(&format!("chat://hub,b/{key}"), true).is_err());
     }
 
     #[test]
     fn what_is_no_server_says_why() {
-        let error = server_address("bob@hub", false).unwrap_err();
+        let error = server_addresses("bob@hub", false).unwrap_err();
         assert!(error.contains("'@'"), "{error}");
     }
 }
