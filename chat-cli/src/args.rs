@@ -123,10 +123,10 @@ pub enum Verb {
     ///
     /// A server is known by its key, and knows this host by its own: paste the whole line that
     /// `chat server invite` prints there. Servers are remembered by the agent, replacing earlier
-    /// ones: `chat join A B` has it try A and B in turn. Of several servers of one log, `chat join A,B`, it
-    /// takes one by chance, and another one at once when that ends. Waits up to 5 seconds for the connection; exit code 75 if no server was
-    /// reached by then (the agent goes on trying), 1 if one refused this host. Starts this host's
-    /// agent if none runs, unless a socket is named.
+    /// ones: `chat join A B` has it try A and B in turn. Of several servers of one log, `chat join
+    /// A,B`, it takes one by chance, and another one at once when that ends. Waits up to 5 seconds
+    /// for the connection; exit code 75 if no server was reached by then (the agent goes on trying), 1
+    /// if one refused this host. Starts this host's agent if none runs, unless a socket is named.
     Join(JoinArgs),
     /// Leave a room, or forget the server
     ///

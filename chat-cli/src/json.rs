@@ -117,6 +117,11 @@ enum Line<'a> {
         connected: u32,
         enrolled: u32,
     },
+    Drain {
+        draining: bool,
+        connected: u32,
+        sent: u32,
+    },
     Check {
         check: &'static str,
         result: &'static str,
@@ -575,6 +580,16 @@ pub fn key(key: &KeyFingerprint, current: bool, connected: u32, enrolled: u32) -
         current,
         connected,
         enrolled,
+    })
+}
+
+/// How far a server is that gives its hosts to the others.
+#[must_use]
+pub fn drain(draining: bool, connected: u32, sent: u32) -> String {
+    text(&Line::Drain {
+        draining,
+        connected,
+        sent,
     })
 }
 

@@ -4,12 +4,15 @@
 //! of the kernel all the same.
 
 use crate::{
-    identity::Door, keys::KeysError, register::NewInvitation, register::RegisterError,
+    drain::Pace,
+    identity::Door,
+    keys::{Keys, KeysError},
+    register::{NewInvitation, Register, RegisterError},
     service::Service,
 };
 use futures_util::{SinkExt, StreamExt};
 use protocol::{
-    FrameCodec, HostName, Invitation, ServerAddress, ServerTrust, Timestamp, Vocabulary,
+    FrameCodec, HostName, Invitation, ServerLine, ServerTrust, Timestamp, Vocabulary,
     admin::{AgentState, CommandFrame, Refusal, Reply, Request, ServerFrame},
     federation::{self, Event},
     handshake,
@@ -45,6 +48,9 @@ const MAX_USES: u32 = 10_000;
 
 /// Longest time that an invitation lets hosts in: a year.
 const MAX_VALID: Duration = Duration::from_secs(366 * 24 * 3_600);
+
+/// The least and the most time from one group of agents that are sent away to the next.
+const EVERY_MS: std::ops::RangeInclusive<u32> = 100..=3_600_000;
 
 /// How long nobody is accepted after the process ran out of file descriptors.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -85,7 +91,7 @@ pub(crate) fn bind(state_dir: &Path) -> io::Result<UnixListener> {
 #[derive(Debug, Clone)]
 pub(crate) struct Administration {
     pub(crate) service: Service,
-    /// What invitations tell agents to connect to.
+    /// What invitations tell agents to connect to: `HOST[:PORT]`, or several with commas.
     pub(crate) public_address: String,
 }
 
@@ -149,9 +155,6 @@ impl Administration {
     }
 
     async fn answer(&self, request: Request) -> Result<Reply, Refusal> {
-        let Door::Tls { keys, register } = self.service.door() else {
-            return Err(Refusal::Plaintext);
-        };
         match request {
             Request::Invite {
                 uses,
@@ -159,18 +162,20 @@ impl Administration {
                 host,
             } => {
                 let valid = Duration::from_secs(valid_for_s);
-                let (invitation, address, expires_at) = self.invite(uses, valid, host).await?;
+                let (invitation, line, expires_at) = self.invite(uses, valid, host).await?;
                 Ok(Reply::Invited {
                     invitation,
-                    address: address.reveal(),
+                    address: line.reveal(),
                     expires_at,
                 })
             }
             Request::Invitations { after } => {
+                let (_, register) = self.keyed()?;
                 let (invitations, more) = register.invitations(after).await.map_err(unavailable)?;
                 Ok(Reply::Invitations { invitations, more })
             }
             Request::RevokeInvitation { invitation } => {
+                let (_, register) = self.keyed()?;
                 let revoked = register.revoke_invitation(invitation).await;
                 revoked.map_err(|error| match error {
                     RegisterError::Missing => Refusal::NoSuchInvitation { invitation },
@@ -180,6 +185,7 @@ impl Administration {
                 Ok(Reply::Done)
             }
             Request::Agents { after } => {
+                let (_, register) = self.keyed()?;
                 let (mut agents, more) = register.agents(after).await.map_err(unavailable)?;
                 for agent in &mut agents {
                     if agent.state == AgentState::Away
@@ -191,6 +197,7 @@ impl Administration {
                 Ok(Reply::Agents { agents, more })
             }
             Request::RevokeAgent { host } => {
+                let (_, register) = self.keyed()?;
                 let revoked = register.revoke_agent(host.clone()).await;
                 revoked.map_err(|error| match error {
                     RegisterError::Missing => Refusal::NoSuchAgent { host: host.clone() },
@@ -203,6 +210,7 @@ impl Administration {
                 Ok(Reply::Done)
             }
             Request::NextKey => {
+                let (keys, register) = self.keyed()?;
                 let key = keys.prepare_next().map_err(key_refusal)?;
                 let connected = self.service.router().tell_all(Event::NextKey { key });
                 info!(%key, connected, "the next key was told");
@@ -213,6 +221,7 @@ impl Administration {
                 })
             }
             Request::ChangeKey => {
+                let (keys, register) = self.keyed()?;
                 let key = keys.change().map_err(key_refusal)?;
                 info!(%key, "the key was changed");
                 let (connected, _) = self.service.router().snapshot();
@@ -222,6 +231,42 @@ impl Administration {
                     enrolled: register.enrolled().await.map_err(unavailable)?,
                 })
             }
+            Request::Drain { group, every_ms } => {
+                if group == 0 || !EVERY_MS.contains(&every_ms) {
+                    let reason =
+                        "a group has one host at least, and the next one leaves 100 ms to \
+                                  an hour later"
+                            .to_owned();
+                    return Err(Refusal::BadNumber { reason });
+                }
+                let every = Duration::from_millis(every_ms.into());
+                self.service.drain().begin(Pace { group, every });
+                Ok(self.drained())
+            }
+            Request::DrainProgress => Ok(self.drained()),
+            Request::Undrain => {
+                self.service.drain().end();
+                Ok(self.drained())
+            }
+        }
+    }
+
+    /// What agents are known by.
+    fn keyed(&self) -> Result<(&Keys, &Register), Refusal> {
+        match self.service.door() {
+            Door::Tls { keys, register } => Ok((keys, register)),
+            Door::Plaintext => Err(Refusal::Plaintext),
+        }
+    }
+
+    /// How far the server's agents have gone elsewhere.
+    fn drained(&self) -> Reply {
+        let drain = self.service.drain();
+        let (connected, _) = self.service.router().snapshot();
+        Reply::Drain {
+            draining: drain.is_on(),
+            connected: u32::try_from(connected.len()).unwrap_or(u32::MAX),
+            sent: drain.sent(),
         }
     }
 
@@ -231,10 +276,8 @@ impl Administration {
         uses: u32,
         valid: Duration,
         host: Option<HostName>,
-    ) -> Result<(u32, ServerAddress, Timestamp), Refusal> {
-        let Door::Tls { keys, register } = self.service.door() else {
-            return Err(Refusal::Plaintext);
-        };
+    ) -> Result<(u32, ServerLine, Timestamp), Refusal> {
+        let (keys, register) = self.keyed()?;
         let bad = |reason| Err(Refusal::BadNumber { reason });
         if uses == 0 || uses > MAX_USES {
             return bad(format!(
@@ -261,11 +304,11 @@ impl Administration {
             next: keys.next(),
             invitation: Some(invitation),
         };
-        let address = ServerAddress::new(&self.public_address, trust);
-        let address = address.map_err(|error| Refusal::BadNumber {
+        let line = ServerLine::new(&self.public_address, trust);
+        let line = line.map_err(|error| Refusal::BadNumber {
             reason: format!("set a public address: {error}"),
         })?;
-        Ok((number, address, expires_at))
+        Ok((number, line, expires_at))
     }
 }
 

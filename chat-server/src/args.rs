@@ -16,8 +16,9 @@ pub struct ServerArgs {
     #[arg(long, value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
 
-    /// What agents are told to connect to in invitations, HOST or HOST:PORT [env:
-    /// CHAT_PUBLIC_ADDRESS] [default: the address, or the system's host name]
+    /// What agents are told to connect to in invitations, HOST or HOST:PORT; of several servers with one
+    /// log and one key, HOST,HOST [env: CHAT_PUBLIC_ADDRESS] [default: the address, or the system's host
+    /// name]
     #[arg(long, value_name = "ADDR")]
     pub public_address: Option<String>,
 

@@ -1,7 +1,7 @@
 //! Settings: flag before environment before file before default, each with its origin.
 
 use crate::args::ServerArgs;
-use protocol::{ServerAddress, limits::DEFAULT_PORT};
+use protocol::{ServerLine, ServerTrust, limits::DEFAULT_PORT};
 use serde::Deserialize;
 use std::{
     ffi::OsString,
@@ -236,7 +236,8 @@ pub struct Config {
     pub state_dir: Setting<PathBuf>,
     /// What is logged.
     pub log: Setting<String>,
-    /// What agents are told to connect to: `HOST:PORT`; `None` if that is to be found out.
+    /// What agents are told to connect to: `HOST:PORT`, with commas between those of several servers of
+    /// one log; `None` if that is to be found out.
     pub public_address: Setting<Option<String>>,
     /// Certificates from elsewhere; `None` for one of the server's own.
     pub tls_cert: Setting<Option<PathBuf>>,
@@ -420,7 +421,7 @@ impl TryFrom<RawConfig> for Config {
         }
         let public_address = optional(raw.public_address);
         if let Some(address) = &public_address.value
-            && let Err(error) = ServerAddress::parse(address)
+            && let Err(error) = ServerLine::new(address, ServerTrust::Plaintext)
         {
             let setting = public_address.clone().map(|_| address.clone());
             problems.push(problem("public_address", &setting, &error.to_string()));

@@ -17,7 +17,7 @@ use futures_util::FutureExt;
 use protocol::{
     CodecError, HandshakeError, Room, Seq,
     federation::{Event, Refusal, Reply},
-    limits::PEER_TIMEOUT,
+    limits::{PEER_TIMEOUT, SHUTDOWN_DEADLINE},
 };
 use room_log::{Progress, ReaderId, StoreError, Unreadable};
 use std::{
@@ -35,7 +35,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{Span, debug, error, info, warn};
 
-/// How soon agents come back after an orderly end of the server: it is most likely restarted.
+/// How soon agents come back after an orderly end of the server: it is most likely restarted. Of a
+/// server that is drained, those that know no other one; they are refused, and ask ever less often.
 const RECONNECT_IN_MS: u32 = 500;
 
 /// How a connection ended in order.
@@ -79,6 +80,7 @@ pub(crate) async fn run<S>(
         Err(
             error @ (OpenError::Closed
             | OpenError::TimedOut
+            | OpenError::Refused(Refusal::Draining)
             | OpenError::Handshake(HandshakeError::Closed)),
         ) => {
             debug!(%error, "no agent");
@@ -103,6 +105,7 @@ pub(crate) async fn run<S>(
     match &outcome {
         Ok(Closed::ByPeer) => info!("agent disconnected"),
         Ok(Closed::ShuttingDown) => debug!("told to come back later"),
+        Ok(Closed::Told(Refusal::Draining)) => info!("agent sent elsewhere"),
         Ok(Closed::Told(refusal)) => warn!(reason = %refusal, "agent told to go"),
         Err(error) => warn!(%error, "connection lost"),
     }
@@ -287,12 +290,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         drop(seat);
         drop(query);
         match outcome {
-            Ok(Closed::ShuttingDown) => {
-                drain(&mut line).await;
-                line.outbound.push_reply(event_frame(Event::GoingAway {
-                    reconnect_in_ms: RECONNECT_IN_MS,
-                }));
-                finish(line).await;
+            Ok(Closed::ShuttingDown) => send_away(line).await,
+            Ok(Closed::Told(Refusal::Draining)) => {
+                if timeout(SHUTDOWN_DEADLINE, send_away(line)).await.is_err() {
+                    warn!("the agent did not take the last answers, and was cut off");
+                }
             }
             Ok(Closed::ByPeer) => {
                 // It may have closed its sending end only, and listen still.
@@ -332,6 +334,15 @@ async fn found(query: &mut Option<Query>) -> (PendingReply, Found) {
         Some(query) => (query.reply, found),
         None => std::future::pending().await,
     }
+}
+
+/// Answers what was asked, then tells the agent to go. The caller sets the deadline.
+async fn send_away<S: AsyncRead + AsyncWrite + Unpin>(mut line: Line<S>) {
+    drain(&mut line).await;
+    line.outbound.push_reply(event_frame(Event::GoingAway {
+        reconnect_in_ms: RECONNECT_IN_MS,
+    }));
+    finish(line).await;
 }
 
 /// Delivers until every request was answered. The caller sets the deadline.

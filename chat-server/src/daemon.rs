@@ -266,12 +266,12 @@ async fn greet(administration: &Administration, listener: &TcpListener) -> Resul
             if !keys.has_authorities() && register.is_new().await? {
                 let (uses, valid) = FIRST_INVITATION;
                 match administration.invite(uses, valid, None).await {
-                    Ok((_, address, _)) => {
+                    Ok((_, line, _)) => {
                         info!(
                             "the next line is for further hosts: it lets in {uses} of them, for a \
                              day; `chat server invite` makes others"
                         );
-                        lines += &format!("chat join {}\n", address.reveal());
+                        lines += &format!("chat join {}\n", line.reveal());
                     }
                     Err(error) => warn!(%error, "no invitation was made"),
                 }

@@ -21,6 +21,8 @@ impl Service {
             messages = stats.messages,
             largest_transaction = stats.largest_batch,
             rolled_back = stats.rolled_back,
+            draining = self.drain().is_on(),
+            sent_elsewhere = self.drain().sent(),
             "state"
         );
         for agent in &agents {
@@ -28,13 +30,17 @@ impl Service {
         }
     }
 
-    /// Who is connected.
+    /// Who is connected, and whether they are being sent elsewhere.
     #[must_use]
     pub fn in_a_line(&self) -> String {
         let (agents, users) = self.router().snapshot();
         let (rooms, _) = self.feed().size();
+        let draining = match self.drain().is_on() {
+            true => "draining, ",
+            false => "",
+        };
         format!(
-            "agents: {}, users: {users}, rooms followed: {rooms}",
+            "{draining}agents: {}, users: {users}, rooms followed: {rooms}",
             agents.len()
         )
     }

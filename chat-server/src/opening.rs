@@ -215,7 +215,15 @@ async fn enter(
         // Whoever has only the key before.
         service.router().close(&handle.host, Refusal::Replaced);
     }
+    if service.drain().is_on() {
+        return Err(Refusal::Draining);
+    }
     service.router().enter(&handle).map_err(in_use)?;
+    // From here on a drain finds the connection; one that began before is found here.
+    if service.drain().is_on() {
+        service.router().leave(&handle);
+        return Err(Refusal::Draining);
+    }
     // From here on a revocation finds the connection; one before is found here.
     if identity.revocations() != revocations
         && let Err(refusal) = identity.admit(&handle.host).await

@@ -68,11 +68,13 @@ impl Handle {
         }
     }
 
-    /// Tells the connection to end.
-    pub(crate) fn close(&self, reason: Refusal) {
-        if self.ending.reason.set(reason).is_ok() {
+    /// Tells the connection to end. Whether nobody had done so before.
+    pub(crate) fn close(&self, reason: Refusal) -> bool {
+        let is_first = self.ending.reason.set(reason).is_ok();
+        if is_first {
             self.ending.token.cancel();
         }
+        is_first
     }
 
     /// Waits until somebody tells the connection to end.
@@ -207,6 +209,19 @@ impl Router {
         if let Some(handle) = self.lock().agents.get(host) {
             handle.close(reason);
         }
+    }
+
+    /// Sends up to `group` agents elsewhere that were not told so yet; returns how many.
+    pub(crate) fn send_away(&self, group: u32) -> u32 {
+        let mut sent = 0;
+        let (agents, _) = self.snapshot();
+        for handle in agents {
+            if sent == group {
+                break;
+            }
+            sent += u32::from(handle.close(Refusal::Draining));
+        }
+        sent
     }
 
     /// Whether the agent of `host` is connected.

@@ -3,6 +3,7 @@
 use crate::{
     connection,
     doorway::{Crowded, Doorway, Place},
+    drain::Drain,
     identity::{self, Door, DoorError, Identity},
     listener,
     log::{self, Change, Commits, Log},
@@ -95,6 +96,7 @@ struct Shared {
     quota: Quota,
     feed: Arc<Feed>,
     router: Arc<Router>,
+    drain: Drain,
     /// Connections.
     connections: TaskTracker,
     /// The publisher and the announcer.
@@ -154,6 +156,7 @@ impl Service {
                 .map_or_else(Quota::none, |(file, bytes)| Quota::new(&file, bytes)),
             feed: Arc::new(Feed::new(committed_frame)),
             router: Arc::new(Router::new()),
+            drain: Drain::new(watch::Sender::new(None)),
             connections: TaskTracker::new(),
             background: TaskTracker::new(),
             broken: watch::Sender::new(None),
@@ -174,6 +177,8 @@ impl Service {
         });
         let log = Arc::clone(&shared.log);
         shared.run("pruner", async move { prune(&*log).await });
+        let this = Arc::clone(&shared);
+        shared.run("drain", async move { this.drain.run(&this.router).await });
         let this = Arc::clone(&shared);
         shared.run("quota", async move {
             watch_quota(&*this.log, &this.quota).await;
@@ -352,6 +357,12 @@ impl Service {
 
     pub(crate) fn door(&self) -> &Door {
         &self.shared.door
+    }
+
+    /// Whether it gives its agents away.
+    #[must_use]
+    pub fn drain(&self) -> &Drain {
+        &self.shared.drain
     }
 
     pub(crate) fn rates(&self) -> &Rates {

@@ -40,6 +40,13 @@ pub enum Order {
     /// counts. A host that was not connected in between needs a new invitation then, so leave a few
     /// days between the two.
     RotateKey(RotateKeyArgs),
+    /// Send this server's hosts to the other servers, before it is ended
+    ///
+    /// It lets no host in from then on, and tells those that are connected to go elsewhere, in small
+    /// groups, each after what it sent was answered. Waits until all are gone; interrupted, the server
+    /// goes on with it. A host that knows no other server comes back and is refused: what it says
+    /// waits in its outbox until --undo, or until the server was started again. Nothing is lost.
+    Drain(DrainArgs),
 }
 
 /// Which server is meant: the one of this user, on this machine.
@@ -105,6 +112,32 @@ pub struct RotateKeyArgs {
     #[arg(long)]
     pub now: bool,
     /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+    /// Which server.
+    #[command(flatten)]
+    pub place: Place,
+}
+
+/// `chat server drain`
+#[derive(Debug, Args)]
+pub struct DrainArgs {
+    /// Hosts that are sent elsewhere at once
+    #[arg(long, value_name = "N", default_value_t = 100, conflicts_with = "undo")]
+    pub group: u32,
+    /// Time from one group to the next (1s, 1m)
+    #[arg(
+        long,
+        value_name = "TIME",
+        default_value = "1s",
+        value_parser = duration::parse,
+        conflicts_with = "undo"
+    )]
+    pub every: Duration,
+    /// Let hosts in again
+    #[arg(long)]
+    pub undo: bool,
+    /// Print one JSON object for each step
     #[arg(long)]
     pub json: bool,
     /// Which server.

@@ -1,4 +1,7 @@
-//! `chat server invite`, `invitations`, `agents`, `revoke`, `rotate-key`: whom a server lets in.
+//! `chat server invite`, `invitations`, `agents`, `revoke`, `rotate-key`: whom a server lets in; and
+//! `drain`, for whom it lets go.
+
+mod drain;
 
 use crate::{
     administration::Server,
@@ -27,6 +30,7 @@ pub async fn run(order: &Order) -> Result<(), Failure> {
         Order::Agents(args) => agents(args).await,
         Order::Revoke(args) => revoke(args).await,
         Order::RotateKey(args) => rotate_key(args).await,
+        Order::Drain(args) => drain::run(args).await,
     }
 }
 

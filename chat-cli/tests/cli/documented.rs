@@ -245,6 +245,7 @@ fn administered(host: &Host) -> Vec<Value> {
         &["invitations", "--json"],
         &["agents", "--json"],
         &["rotate-key", "--json"],
+        &["drain", "--json"],
     ] {
         let mut command = chat();
         command.arg("server").args(words);

@@ -9,6 +9,7 @@ mod conversation;
 mod corrupt;
 mod disk_full;
 mod durability;
+mod failover;
 mod hostile;
 mod kill_rounds;
 mod leaving;
