@@ -8,7 +8,7 @@ use crate::{
     inbound::Received,
     lane::Lane,
     opening::{self, FAREWELL, Line, OpenError, Opened, malformed},
-    query::Start,
+    query::{Following, Start},
     reply::{Answer, PendingReply, event_frame},
     router::Handle,
     service::Service,
@@ -21,7 +21,7 @@ use protocol::{
 };
 use room_log::{Progress, ReaderId, StoreError, Unreadable};
 use std::{
-    collections::HashSet,
+    collections::HashMap,
     future::Future,
     io,
     pin::Pin,
@@ -121,7 +121,7 @@ struct Query {
 /// What was looked up.
 enum Found {
     Answer(Answer),
-    Start(Result<Start, Refusal>),
+    Start(Result<(Start, Following), Refusal>),
 }
 
 struct Connection<S> {
@@ -142,14 +142,14 @@ struct Connection<S> {
 struct Seat {
     handle: Arc<Handle>,
     reader: ReaderId,
-    rooms: HashSet<Room>,
+    rooms: HashMap<Room, Following>,
     service: Service,
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
         self.service.router().leave(&self.handle);
-        for room in &self.rooms {
+        for room in self.rooms.keys() {
             self.service.feed().unsubscribe(self.reader, room);
         }
     }
@@ -163,7 +163,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let seat = Seat {
             handle,
             reader: line.reader,
-            rooms: HashSet::new(),
+            rooms: HashMap::new(),
             service: service.clone(),
         };
         Self {
@@ -237,10 +237,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         match found {
             Found::Answer(answer) => reply.answer(answer),
             Found::Start(Err(refusal)) => reply.answer(Err(refusal)),
-            Found::Start(Ok(Start { room, after, head })) => {
+            Found::Start(Ok((Start { room, after, head }, following))) => {
                 // The answer goes first: messages follow it.
                 reply.answer(Ok(Reply::Head { head }));
-                self.follow(&room, after);
+                self.follow(room, after, following);
             }
         }
     }
@@ -270,11 +270,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
-    fn follow(&mut self, room: &Room, after: Seq) {
+    fn follow(&mut self, room: Room, after: Seq, following: Following) {
         let Self { line, seat, .. } = self;
         let feed = self.service.feed();
-        feed.subscribe(line.reader, &line.outbound, room, after);
-        seat.rooms.insert(room.clone());
+        feed.subscribe(line.reader, &line.outbound, &room, after);
+        // What was followed of the room before ends here.
+        seat.rooms.insert(room, following);
         seat.count_rooms();
     }
 

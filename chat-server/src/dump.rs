@@ -23,6 +23,7 @@ impl Service {
             rolled_back = stats.rolled_back,
             draining = self.drain().is_on(),
             sent_elsewhere = self.drain().sent(),
+            log = self.log().condition().as_deref().unwrap_or("well"),
             "state"
         );
         for agent in &agents {
@@ -30,7 +31,7 @@ impl Service {
         }
     }
 
-    /// Who is connected, and whether they are being sent elsewhere.
+    /// Who is connected, whether they are being sent elsewhere, and what is to be known of the log.
     #[must_use]
     pub fn in_a_line(&self) -> String {
         let (agents, users) = self.router().snapshot();
@@ -39,10 +40,15 @@ impl Service {
             true => "draining, ",
             false => "",
         };
-        format!(
+        let mut line = format!(
             "{draining}agents: {}, users: {users}, rooms followed: {rooms}",
             agents.len()
-        )
+        );
+        if let Some(condition) = self.log().condition() {
+            line += ", log: ";
+            line += &condition;
+        }
+        line
     }
 
     /// Since when the log has been at one transaction.

@@ -5,14 +5,17 @@
 //! * Changes are made in the order in which they were submitted, those of one author in one lane at least, and
 //!   each is answered once, after it is durable. [`Lane`] tells how a change that could not be
 //!   made holds up those behind it.
-//! * A message's id is in the log once. The same message again is answered with its first place,
-//!   another message with that id by [`Refusal::IdConflict`].
+//! * A message's id is in its room once. The same message again is answered with its first place,
+//!   another message with that id by [`Refusal::IdConflict`]. A log may refuse an id in all rooms but
+//!   one; nobody relies on it, and readers know a message by its room and id.
 //! * Within a room seqs rise, and each message names the one before it.
 //! * What was answered can be read. What comes out of [`Commits`] can be read, comes once, and
-//!   comes in order within a room.
+//!   comes in order within a room. Messages come of rooms that somebody here follows
+//!   ([`Log::follow`]), and may come of others; who comes and goes is told of all.
 //!
 //! [`Refusal::IdConflict`]: protocol::federation::Refusal::IdConflict
 
+mod judge;
 mod sqlite;
 mod store;
 
@@ -23,7 +26,7 @@ use crate::{
     reply::{Answer, Ticket},
 };
 use protocol::{
-    Committed, Epoch, FederatedRoom, HostName, MessageId, Outgoing, Room, Seq, UserName,
+    Committed, Direct, Epoch, FederatedRoom, HostName, MessageId, Outgoing, Room, Seq, UserName,
     federation::RoomInfo,
     governance::{Act, Charter},
 };
@@ -143,6 +146,11 @@ pub enum Commit {
         /// The topic.
         topic: String,
     },
+    /// A direct conversation began, which is told by its first message as well.
+    Opened {
+        /// Which.
+        conversation: Direct,
+    },
     /// Nobody of these hosts is in a room any more.
     Closed {
         /// Which room.
@@ -249,8 +257,17 @@ pub trait Log: fmt::Debug + Send + Sync + 'static {
     /// The id of the message of `room` at `seq`, if there is one.
     fn id_at(&self, room: &Room, seq: Seq) -> Reading<Option<MessageId>>;
 
-    /// The message with this id, in whichever room.
-    fn find(&self, id: MessageId) -> Reading<Option<Committed>>;
+    /// The message of `room` with this id.
+    fn find(&self, room: &Room, id: MessageId) -> Reading<Option<Committed>>;
+
+    /// Has what is said in `room` come out of [`Commits`] from here on: all that is beyond the head
+    /// that is read after this is done, until [`unfollow`](Self::unfollow) was called as often as this.
+    fn follow(&self, _room: &Room) -> Reading<()> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    /// Takes one [`follow`](Self::follow) back that was done, or given up.
+    fn unfollow(&self, _room: &Room) {}
 
     /// As [`page`](Self::page), for an agent: none if nobody of its `host` is in the federated
     /// `room` at that moment.
@@ -300,6 +317,12 @@ pub trait Log: fmt::Debug + Send + Sync + 'static {
 
     /// What it has done so far.
     fn stats(&self) -> Stats;
+
+    /// What whoever runs the server should know of the log: what is wrong with it now, or promised
+    /// less of it than usual; `None` if all is well.
+    fn condition(&self) -> Option<String> {
+        None
+    }
 
     /// Since when it has been at one transaction; `None` if it is idle, or does not know. A disk
     /// that hangs is told by a time long ago.

@@ -28,6 +28,7 @@ pub(crate) async fn publish(mut commits: Commits, feed: &Feed, router: &Router) 
                     }
                     messages.push(message);
                 }
+                Commit::Opened { conversation } => router.direct_opened(&conversation),
                 Commit::Closed { room, hosts } => {
                     // Up to here they get everything, and nothing from here on.
                     feed.publish(&messages);
@@ -48,7 +49,7 @@ pub(crate) async fn publish(mut commits: Commits, feed: &Feed, router: &Router) 
 
 fn publish_change(commit: Commit, feed: &Feed) {
     let (room, event): (FederatedRoom, Event) = match commit {
-        Commit::Message(_) | Commit::Closed { .. } => return,
+        Commit::Message(_) | Commit::Opened { .. } | Commit::Closed { .. } => return,
         Commit::Joined { room, user } => (room.clone(), Event::Joined { room, user }),
         Commit::Left { room, user } => (room.clone(), Event::Left { room, user }),
         Commit::Topic { room, user, topic } => (room.clone(), Event::Topic { room, user, topic }),

@@ -22,13 +22,34 @@ pub(crate) struct Start {
     pub(crate) head: Seq,
 }
 
-/// Checks that the log continues what the agent has of `room`: the message `after_id` at `after`.
+/// A room that the log was told to follow, until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Following {
+    log: Arc<dyn Log>,
+    room: Room,
+}
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        self.log.unfollow(&self.room);
+    }
+}
+
+/// Follows `room`, and checks that the log continues what the agent has of it: the message `after_id`
+/// at `after`.
 pub(crate) async fn start(
-    log: &dyn Log,
+    log: &Arc<dyn Log>,
     room: Room,
     after: Seq,
     after_id: Option<MessageId>,
-) -> Result<Start, Refusal> {
+) -> Result<(Start, Following), Refusal> {
+    let followed = log.follow(&room);
+    let following = Following {
+        log: Arc::clone(log),
+        room: room.clone(),
+    };
+    // Before the head is read: what is beyond it comes by itself.
+    followed.await.map_err(unavailable)?;
     let head = log.head(&room).await.map_err(unavailable)?;
     let head = head.unwrap_or_default();
     let continues = match after_id {
@@ -39,11 +60,8 @@ pub(crate) async fn start(
         Some(id) => log.was_at(&room, after, id).await.map_err(unavailable)?,
     };
     if continues {
-        Ok(Start {
-            room,
-            after,
-            head: head.seq,
-        })
+        let head = head.seq;
+        Ok((Start { room, after, head }, following))
     } else {
         Err(Refusal::Diverged {
             room,

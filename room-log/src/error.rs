@@ -31,6 +31,10 @@ pub enum StoreError {
     /// Nobody who asks may read the room any more.
     #[error("nobody here may read that")]
     NotReadable,
+    /// The log is kept elsewhere, where nobody answers now or not as expected. Nothing is wrong with
+    /// what is stored; it may be tried again.
+    #[error("the log cannot be reached: {0}")]
+    Unreachable(String),
     /// The thread that reads or writes has ended.
     #[error("the database is closed")]
     Closed,
@@ -52,7 +56,8 @@ impl StoreError {
         matches!(self, Self::Damaged(_) | Self::BadValue { .. })
     }
 
-    pub(crate) fn bad(what: &'static str, value: impl ToString) -> Self {
+    /// A bad value of this kind.
+    pub fn bad(what: &'static str, value: impl ToString) -> Self {
         Self::BadValue {
             what,
             value: value.to_string(),

@@ -265,7 +265,8 @@ impl Governor {
                 gone => done.gone = gone,
             }
             if let Some(first) = first {
-                let id = MessageId::new();
+                // Whoever does the same deed at the same place gives it the same id.
+                let id = MessageId::from_key(actor, room, &format!("what {id} opened"));
                 let written = write(transaction, log, room, actor, id, first, now)?;
                 done.committed.push(written);
                 self.keep(transaction, room, (*before).clone())?;
@@ -280,8 +281,8 @@ impl Governor {
         Ok(Governed::Done(done))
     }
 
-    /// Lets `user` out of a room that `log` orders: one that is by invitation says so. Its owners
-    /// stay what they are.
+    /// Lets `user` out of a room that `log` orders: one that is by invitation says so, by an act of
+    /// the given id and time. Its owners stay what they are.
     ///
     /// # Errors
     ///
@@ -292,7 +293,7 @@ impl Governor {
         log: &mut RoomLog,
         room: &Room,
         user: &UserName,
-        now: Timestamp,
+        (id, now): (MessageId, Timestamp),
     ) -> Result<Option<Committed>, StoreError> {
         let Some(charter) = self.charter(transaction, room)? else {
             return Ok(None);
@@ -306,7 +307,6 @@ impl Governor {
             return Ok(None);
         }
         self.keep(transaction, room, after)?;
-        let id = MessageId::new();
         write(transaction, log, room, user, id, Act::Left, now).map(Some)
     }
 

@@ -105,6 +105,12 @@ impl RoomLog {
         self.pruned = None;
     }
 
+    /// The next message gets the place behind `last`, which is no lower than any given before: for
+    /// a log whose places are given elsewhere.
+    pub const fn resume_behind(&mut self, last: Seq) {
+        self.last = Some(last);
+    }
+
     /// Gives `message` the next place in its room, creating the room.
     ///
     /// # Errors

@@ -233,7 +233,8 @@ impl AgentStore {
             Room::Local(_) => {
                 let now = Timestamp::from(SystemTime::now());
                 let log = &mut self.local;
-                self.governor.left(transaction, log, room, user, now)
+                self.governor
+                    .left(transaction, log, room, user, (MessageId::new(), now))
             }
             _ => {
                 self.put_aside_if_unread(transaction, room)?;

@@ -220,7 +220,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             reply.answer(Err(refusal));
             return;
         }
-        if self.seat.rooms.len() >= MAX_SUBSCRIPTIONS && !self.seat.rooms.contains(&room) {
+        if self.seat.rooms.len() >= MAX_SUBSCRIPTIONS && !self.seat.rooms.contains_key(&room) {
             reply.answer(Err(Refusal::TooMany {
                 what: TooMany::Subscriptions,
                 max: count(MAX_SUBSCRIPTIONS),
@@ -233,7 +233,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             reply,
             work: Box::pin(async move {
                 Found::Start(match query::admit(&*log, &room, &host).await {
-                    Ok(()) => query::start(&*log, room, after, after_id).await,
+                    Ok(()) => query::start(&log, room, after, after_id).await,
                     Err(refusal) => Err(refusal),
                 })
             }),
@@ -254,8 +254,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     fn unsubscribe(&mut self, room: &Room) {
-        if self.seat.rooms.remove(room) {
+        if let Some(following) = self.seat.rooms.remove(room) {
             self.service.feed().unsubscribe(self.seat.reader, room);
+            drop(following);
             self.seat.count_rooms();
         }
     }

@@ -190,9 +190,12 @@ impl Log for SqliteLog {
         self.read(move |connection| log::id_at(connection, epoch, &room, seq))
     }
 
-    fn find(&self, id: MessageId) -> Reading<Option<Committed>> {
-        let epoch = self.epoch;
-        self.read(move |connection| log::find(connection, epoch, id))
+    fn find(&self, room: &Room, id: MessageId) -> Reading<Option<Committed>> {
+        let (epoch, room) = (self.epoch, room.clone());
+        self.read(move |connection| {
+            let found = log::find(connection, epoch, id)?;
+            Ok(found.filter(|message| message.room == room))
+        })
     }
 
     fn page_for(

@@ -1,18 +1,17 @@
 //! What the writer thread does with each change.
 
-use super::{Change, Commit, Stats, Submission};
-use crate::reply::Answer;
+use super::{
+    Change, Commit, Stats, Submission,
+    judge::{Judge, Outcome, refusal, too_many_rooms},
+};
 use protocol::{
-    FederatedRoom, HostName, Outgoing, Room, Seq, Timestamp, UserName,
-    federation::{Refusal, Reply, TooMany},
-    governance::{Act, Denied},
-    limits::{MAX_ROOMS, MAX_ROOMS_PER_HOST, MAX_ROOMS_PER_USER},
+    MessageId, Outgoing, Room, Seq, Timestamp, UserName,
+    federation::{Refusal, Reply},
 };
 use room_log::{
-    Appended, Chore, Deed, Durability, Governed, Governor, Retention, RoomLog, Silence, Store,
-    StoreError, charters, erasing, roster,
+    Appended, Chore, Deed, Durability, Retention, RoomLog, Store, StoreError, charters, erasing,
 };
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::Connection;
 use std::{
     sync::{Arc, Mutex, PoisonError},
     time::SystemTime,
@@ -27,29 +26,12 @@ const RETRY_AFTER_ROLLBACK_MS: u32 = 500;
 /// The tables on disk, as the one writer sees them.
 #[derive(Debug)]
 pub(super) struct ServerStore {
-    log: RoomLog,
-    governor: Governor,
+    judge: Judge,
     retention: Retention,
     /// Whether something was erased since the writer asked.
     traces: bool,
     commits: mpsc::Sender<Vec<Commit>>,
     stats: Arc<Mutex<Stats>>,
-}
-
-/// What came of one change.
-#[derive(Debug)]
-pub(super) struct Outcome {
-    answer: Answer,
-    commits: Vec<Commit>,
-}
-
-impl Outcome {
-    const fn quiet(answer: Answer) -> Self {
-        Self {
-            answer,
-            commits: Vec::new(),
-        }
-    }
 }
 
 impl ServerStore {
@@ -59,8 +41,7 @@ impl ServerStore {
         stats: Arc<Mutex<Stats>>,
     ) -> Self {
         Self {
-            log,
-            governor: Governor::default(),
+            judge: Judge::new(log),
             retention: Retention::default(),
             traces: false,
             commits,
@@ -74,7 +55,7 @@ impl ServerStore {
         message: &Outgoing,
     ) -> Result<Outcome, StoreError> {
         let host = &message.author.host;
-        let new_room = match self.creates(transaction, &message.room, host)? {
+        let new_room = match self.judge.creates(transaction, &message.room, host)? {
             Ok(new_room) => new_room,
             Err(refusal) => return Ok(Outcome::quiet(Err(refusal))),
         };
@@ -82,252 +63,37 @@ impl ServerStore {
         if federated
             && !new_room
             && let Some(silence) =
-                self.governor
+                self.judge
                     .silences(transaction, &message.room, &message.author)?
             // What was taken before they were silenced was taken.
-            && self.log.known(transaction, message)?.is_none()
+            && self.judge.log.known(transaction, message)?.is_none()
         {
             return Ok(Outcome::quiet(Err(refusal(&message.room, silence))));
         }
         let now = Timestamp::from(SystemTime::now());
-        Ok(match self.log.append(transaction, message, now)? {
+        Ok(match self.judge.log.append(transaction, message, now)? {
             Appended::New(committed) => {
                 if new_room {
-                    count_created(transaction, host)?;
-                    if federated {
-                        charters::found(transaction, &message.room, &message.author)?;
-                    }
+                    self.judge
+                        .created(transaction, &message.room, &message.author)?;
                 }
                 if let Some(of) = committed.body.takes_back() {
                     let own = |author: &UserName| *author == committed.author;
                     let spots = erasing::erase(transaction, &committed.room, of, own)?;
                     self.traces |= !spots.is_empty();
                 }
-                if committed.prev_seq == Seq::START
-                    && let Room::Direct(direct) = &committed.room
-                {
-                    for end in direct.ends() {
-                        transaction
-                            .prepare_cached(
-                                "INSERT OR IGNORE INTO direct_hosts (host, room) VALUES (?1, ?2)",
-                            )?
-                            .execute(params![end.host.as_str(), committed.room.as_str()])?;
-                    }
+                if committed.prev_seq == Seq::START {
+                    self.judge.introduce(transaction, &committed.room)?;
                 }
                 Outcome {
                     answer: Ok(Reply::Appended { seq: committed.seq }),
                     commits: vec![Commit::Message(committed)],
+                    erased: Vec::new(),
                 }
             }
             Appended::Known { seq } => Outcome::quiet(Ok(Reply::Appended { seq })),
             Appended::Conflict => Outcome::quiet(Err(Refusal::IdConflict { id: message.id })),
             Appended::TooManyRooms => Outcome::quiet(Err(too_many_rooms())),
-        })
-    }
-
-    /// Whether a user of `host` would create `room` by using it, or why that is refused.
-    fn creates(
-        &self,
-        transaction: &Connection,
-        room: &Room,
-        host: &HostName,
-    ) -> Result<Result<bool, Refusal>, StoreError> {
-        if self.log.has_room(transaction, room)? {
-            return Ok(Ok(false));
-        }
-        let created: usize = transaction
-            .prepare_cached("SELECT rooms FROM created WHERE host = ?1")?
-            .query_row([host.as_str()], |row| row.get(0))
-            .optional()?
-            .unwrap_or_default();
-        Ok(if created < MAX_ROOMS_PER_HOST {
-            Ok(true)
-        } else {
-            Err(Refusal::TooMany {
-                what: TooMany::RoomsOfHost,
-                max: count(MAX_ROOMS_PER_HOST),
-            })
-        })
-    }
-
-    fn join(
-        &mut self,
-        transaction: &Connection,
-        room: &FederatedRoom,
-        user: &UserName,
-    ) -> Result<Outcome, StoreError> {
-        let log_room = Room::Federated(room.clone());
-        let member = roster::is_member(transaction, &log_room, user)?;
-        if !member && roster::room_count(transaction, user)? >= MAX_ROOMS_PER_USER {
-            return Ok(Outcome::quiet(Err(Refusal::TooMany {
-                what: TooMany::RoomsOfUser,
-                max: count(MAX_ROOMS_PER_USER),
-            })));
-        }
-        let new_room = match self.creates(transaction, &log_room, &user.host)? {
-            Ok(new_room) => new_room,
-            Err(refusal) => return Ok(Outcome::quiet(Err(refusal))),
-        };
-        if !new_room {
-            if let Some(silence) = self.governor.excludes(transaction, &log_room, user)? {
-                return Ok(Outcome::quiet(Err(refusal(&log_room, silence))));
-            }
-            if charters::was_kicked(transaction, &log_room, user)? {
-                // Their host knows once it says that they are gone.
-                let denied = Denied::Kicked { user: user.clone() };
-                let room = log_room;
-                return Ok(Outcome::quiet(Err(Refusal::Denied { room, denied })));
-            }
-        }
-        let Some(head) = self.log.ensure_room(transaction, &log_room)? else {
-            return Ok(Outcome::quiet(Err(too_many_rooms())));
-        };
-        if new_room {
-            count_created(transaction, &user.host)?;
-            charters::found(transaction, &log_room, user)?;
-        }
-        let new = roster::join(transaction, &log_room, user)?;
-        let topic = roster::topic(transaction, &log_room)?;
-        Ok(Outcome {
-            answer: Ok(Reply::Joined { head, topic }),
-            commits: new
-                .then(|| Commit::Joined {
-                    room: room.clone(),
-                    user: user.clone(),
-                })
-                .into_iter()
-                .collect(),
-        })
-    }
-
-    fn leave(
-        &mut self,
-        transaction: &Connection,
-        room: &FederatedRoom,
-        user: &UserName,
-    ) -> Result<Outcome, StoreError> {
-        let log_room = Room::Federated(room.clone());
-        charters::forget_kick(transaction, &log_room, user)?;
-        let mut commits = Vec::new();
-        if self.log.has_room(transaction, &log_room)? {
-            let now = Timestamp::from(SystemTime::now());
-            let log = &mut self.log;
-            let left = self.governor.left(transaction, log, &log_room, user, now)?;
-            commits.extend(left.map(Commit::Message));
-        }
-        if roster::leave(transaction, &log_room, user)? {
-            commits.push(Commit::Left {
-                room: room.clone(),
-                user: user.clone(),
-            });
-            self.close(
-                transaction,
-                &log_room,
-                std::slice::from_ref(user),
-                &mut commits,
-            )?;
-        }
-        Ok(Outcome {
-            answer: Ok(Reply::Done),
-            commits,
-        })
-    }
-
-    fn govern(&mut self, transaction: &Connection, deed: Deed<'_>) -> Result<Outcome, StoreError> {
-        let Deed { room, actor, .. } = deed;
-        let host = &actor.host;
-        let mut new_room = false;
-        if matches!(deed.act, Act::Opened { .. }) {
-            match self.creates(transaction, room, host)? {
-                Ok(creates) => new_room = creates,
-                Err(refusal) => return Ok(Outcome::quiet(Err(refusal))),
-            }
-        }
-        let now = Timestamp::from(SystemTime::now());
-        let governed = self
-            .governor
-            .govern(transaction, &mut self.log, deed, now)?;
-        let room = room.clone();
-        Ok(Outcome::quiet(match governed {
-            Governed::Done(done) => {
-                if new_room {
-                    count_created(transaction, host)?;
-                }
-                self.traces |= !done.erased.is_empty();
-                let seq = done.committed.last().map_or(Seq::START, |act| act.seq);
-                let mut commits: Vec<Commit> =
-                    done.committed.into_iter().map(Commit::Message).collect();
-                if let Room::Federated(name) = &room {
-                    commits.extend(done.gone.iter().map(|user| Commit::Left {
-                        room: name.clone(),
-                        user: user.clone(),
-                    }));
-                }
-                self.close(transaction, &room, &done.gone, &mut commits)?;
-                return Ok(Outcome {
-                    answer: Ok(Reply::Appended { seq }),
-                    commits,
-                });
-            }
-            Governed::Known { seq } => Ok(Reply::Appended { seq }),
-            Governed::Unchanged => Ok(Reply::Done),
-            Governed::Conflict => Err(Refusal::IdConflict { id: deed.id }),
-            Governed::TooManyRooms => Err(too_many_rooms()),
-            Governed::NoSuchRoom => Err(Refusal::NoSuchRoom { room }),
-            Governed::NotOpen => Err(Refusal::NotOpen { room }),
-            Governed::Denied(denied) => Err(Refusal::Denied { room, denied }),
-        }))
-    }
-
-    /// Ends what hosts read of `room` that have nobody there now that `gone` are gone.
-    fn close(
-        &self,
-        transaction: &Connection,
-        room: &Room,
-        gone: &[UserName],
-        commits: &mut Vec<Commit>,
-    ) -> Result<(), StoreError> {
-        let mut hosts: Vec<HostName> = Vec::new();
-        for user in gone {
-            if !hosts.contains(&user.host) && !charters::has_reader(transaction, room, &user.host)?
-            {
-                hosts.push(user.host.clone());
-            }
-        }
-        if !hosts.is_empty() {
-            let room = room.clone();
-            commits.push(Commit::Closed { room, hosts });
-        }
-        Ok(())
-    }
-
-    fn set_topic(
-        &mut self,
-        transaction: &Connection,
-        room: &FederatedRoom,
-        user: &UserName,
-        topic: &str,
-    ) -> Result<Outcome, StoreError> {
-        let log_room = Room::Federated(room.clone());
-        if room_log::log::head(transaction, self.log.epoch(), &log_room)?.is_none() {
-            return Ok(Outcome::quiet(Err(Refusal::NoSuchRoom { room: log_room })));
-        }
-        match self.governor.silences(transaction, &log_room, user)? {
-            None => {}
-            // As of a room that is not there.
-            Some(Silence::NotOpen) => {
-                return Ok(Outcome::quiet(Err(Refusal::NoSuchRoom { room: log_room })));
-            }
-            Some(silence) => return Ok(Outcome::quiet(Err(refusal(&log_room, silence)))),
-        }
-        roster::set_topic(transaction, &log_room, topic)?;
-        Ok(Outcome {
-            answer: Ok(Reply::Done),
-            commits: vec![Commit::Topic {
-                room: room.clone(),
-                user: user.clone(),
-                topic: topic.to_owned(),
-            }],
         })
     }
 }
@@ -357,8 +123,11 @@ impl Store for ServerStore {
                     Ok(Outcome::quiet(Err(not_yet("an earlier message failed"))))
                 }
             }
-            Change::Join { room, user } => self.join(transaction, room, user),
-            Change::Leave { room, user } => self.leave(transaction, room, user),
+            Change::Join { room, user } => self.judge.join(transaction, room, user),
+            Change::Leave { room, user } => {
+                let act = (MessageId::new(), Timestamp::from(SystemTime::now()));
+                self.judge.leave(transaction, room, user, act)
+            }
             Change::Govern {
                 room,
                 user,
@@ -371,7 +140,10 @@ impl Store for ServerStore {
                     id: *id,
                     act,
                 };
-                self.govern(transaction, deed)
+                let now = Timestamp::from(SystemTime::now());
+                let outcome = self.judge.govern(transaction, deed, now)?;
+                self.traces |= !outcome.erased.is_empty();
+                Ok(outcome)
             }
             Change::AskForReader { room, host } => {
                 let found = charters::has_reader(transaction, room, host)?;
@@ -386,7 +158,7 @@ impl Store for ServerStore {
                 Ok(Outcome::quiet(Ok(Reply::Done)))
             }
             Change::SetTopic { room, user, topic } => {
-                self.set_topic(transaction, room, user, topic)
+                self.judge.set_topic(transaction, room, user, topic)
             }
         }
     }
@@ -418,14 +190,14 @@ impl Store for ServerStore {
     }
 
     fn do_chore(&mut self, transaction: &Connection) -> Result<(), StoreError> {
-        let (epochs, now) = ([self.log.epoch()], Timestamp::from(SystemTime::now()));
+        let (epochs, now) = ([self.judge.log.epoch()], Timestamp::from(SystemTime::now()));
         let nothing_else = |_| Ok(());
         if self
             .retention
             .advance(transaction, &epochs, now, nothing_else)?
         {
             // What the log knows of its rooms stays as it is: each keeps its newest message.
-            self.log.note_pruned();
+            self.judge.log.note_pruned();
         }
         Ok(())
     }
@@ -441,8 +213,7 @@ impl Store for ServerStore {
     }
 
     fn rolled_back(&mut self, commands: Vec<Submission>, error: &StoreError) {
-        self.log.forget();
-        self.governor.forget();
+        self.judge.forget();
         self.stats
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -462,35 +233,6 @@ impl Store for ServerStore {
     }
 }
 
-fn count_created(transaction: &Connection, host: &HostName) -> Result<(), StoreError> {
-    transaction
-        .prepare_cached(
-            "INSERT INTO created (host, rooms) VALUES (?1, 1)
-             ON CONFLICT (host) DO UPDATE SET rooms = rooms + 1",
-        )?
-        .execute([host.as_str()])?;
-    Ok(())
-}
-
-fn refusal(room: &Room, silence: Silence) -> Refusal {
-    let room = room.clone();
-    match silence {
-        Silence::NotOpen => Refusal::NotOpen { room },
-        Silence::Denied(denied) => Refusal::Denied { room, denied },
-    }
-}
-
-fn too_many_rooms() -> Refusal {
-    Refusal::TooMany {
-        what: TooMany::Rooms,
-        max: count(MAX_ROOMS),
-    }
-}
-
-fn count(number: usize) -> u32 {
-    u32::try_from(number).unwrap_or(u32::MAX)
-}
-
 fn not_yet(reason: &str) -> Refusal {
     Refusal::NotYet {
         retry_after_ms: RETRY_AFTER_ROLLBACK_MS,
@@ -501,8 +243,11 @@ fn not_yet(reason: &str) -> Refusal {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{lane::Lane, reply::Ticket};
-    use protocol::{Content, Epoch, MessageId};
+    use crate::{
+        lane::Lane,
+        reply::{Answer, Ticket},
+    };
+    use protocol::{Content, Epoch, limits::MAX_ROOMS};
     use room_log::{BASE_SCHEMA, GOVERNANCE_SCHEMA};
     use tokio::sync::oneshot;
 

@@ -79,6 +79,7 @@ pub(super) async fn a_full_log_refuses_and_loses_nothing<B: Backing>() {
     let mut backing = B::new();
     let (log, commits) = backing.open().await;
     let ops = room("#ops");
+    log.follow(&ops).await.unwrap();
     let lane = Arc::new(Lane::new());
     let mut waiting = Vec::new();
     let refused = loop {

@@ -23,6 +23,9 @@ pub(super) async fn within_limit(test: impl Future<Output = ()>) {
     }
 }
 
+/// The rooms that somebody follows here, as readers on connections do.
+const FOLLOWED: [&str; 3] = ["#ops", "#dev", "alice@ada,bob@bee"];
+
 /// A log, and what came out of it.
 pub(super) struct Running<B> {
     backing: B,
@@ -39,6 +42,9 @@ impl<B: Backing> Running<B> {
 
     async fn open(mut backing: B) -> Self {
         let (log, commits) = backing.open().await;
+        for followed in FOLLOWED {
+            log.follow(&room(followed)).await.unwrap();
+        }
         Self::collect(backing, log, commits)
     }
 
@@ -168,7 +174,7 @@ async fn collect(log: Arc<dyn Log>, mut commits: Commits, seen: watch::Sender<Ve
     while let Some(batch) = commits.next().await {
         for commit in &batch {
             if let Commit::Message(message) = commit {
-                let found = log.find(message.id).await.unwrap();
+                let found = log.find(&message.room, message.id).await.unwrap();
                 assert_eq!(found.as_ref(), Some(message));
             }
         }
