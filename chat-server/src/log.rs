@@ -15,11 +15,15 @@
 //!
 //! [`Refusal::IdConflict`]: protocol::federation::Refusal::IdConflict
 
+mod jetstream;
 mod judge;
 mod sqlite;
 mod store;
 
-pub use sqlite::{OpenLogError, SqliteLog};
+pub use jetstream::{
+    BadServers, DEFAULT_STREAM, JetStreamLog, JetStreamSettings, NatsServers, StreamError,
+};
+pub use sqlite::SqliteLog;
 
 use crate::{
     lane::Lane,
@@ -30,9 +34,37 @@ use protocol::{
     federation::RoomInfo,
     governance::{Act, Charter},
 };
-use room_log::{Head, StoreError};
-use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Instant};
+use room_log::{Head, OpenError, StoreError};
+use std::{fmt, future::Future, io, pin::Pin, sync::Arc, time::Instant};
+use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
+
+/// Why the log cannot be opened. The message says what to do.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum OpenLogError {
+    /// The database is not used.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The database cannot be read or written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The system gives no thread to write in.
+    #[error("cannot start the writer: {0}")]
+    Thread(#[source] io::Error),
+    /// NATS is not there, or does not let this server in.
+    #[error("cannot connect to {servers}: {reason}")]
+    Connect {
+        /// Where, without passwords.
+        servers: String,
+        /// Why not.
+        #[source]
+        reason: io::Error,
+    },
+    /// The stream is no log.
+    #[error(transparent)]
+    Stream(#[from] StreamError),
+}
 
 /// Something being read from the log.
 ///

@@ -35,6 +35,10 @@ pub enum StoreError {
     /// what is stored; it may be tried again.
     #[error("the log cannot be reached: {0}")]
     Unreachable(String),
+    /// The log is kept elsewhere, and another one stands there now. The process must end and begin
+    /// anew with that.
+    #[error("the log is not the one it was: {0}")]
+    Replaced(String),
     /// The thread that reads or writes has ended.
     #[error("the database is closed")]
     Closed,
@@ -46,7 +50,7 @@ impl StoreError {
     pub const fn is_fatal(&self) -> bool {
         matches!(
             self,
-            Self::SyncFailed(_) | Self::Damaged(_) | Self::BadValue { .. }
+            Self::SyncFailed(_) | Self::Damaged(_) | Self::BadValue { .. } | Self::Replaced(_)
         )
     }
 

@@ -66,6 +66,15 @@ impl Judge {
         self.governor.silences(transaction, room, user)
     }
 
+    /// Whether `room` has a charter.
+    pub(super) fn is_governed(
+        &mut self,
+        transaction: &Connection,
+        room: &Room,
+    ) -> Result<bool, StoreError> {
+        Ok(self.governor.charter(transaction, room)?.is_some())
+    }
+
     /// `by` has created `room`, which exists since.
     pub(super) fn created(
         &self,

@@ -1,6 +1,8 @@
 //! The log in one SQLite file: the default.
 
-use super::{Asker, Commits, Listing, Log, Reading, Rejected, Stats, Submission, store};
+use super::{
+    Asker, Commits, Listing, Log, OpenLogError, Reading, Rejected, Stats, Submission, store,
+};
 use protocol::{
     Committed, Epoch, FederatedRoom, HostName, MessageId, Room, RoomError, Seq, UserName,
     federation::RoomInfo,
@@ -8,19 +10,17 @@ use protocol::{
     limits::{MAX_PAGE_ENTRIES, MAX_ROOMS},
 };
 use room_log::{
-    Application, BASE_SCHEMA, Database, GOVERNANCE_SCHEMA, Head, OpenError, Readers, RoomLog,
-    StoreError, SubmitError, Writer, charters, log, roster,
+    Application, BASE_SCHEMA, Database, GOVERNANCE_SCHEMA, Head, Readers, RoomLog, StoreError,
+    SubmitError, Writer, charters, log, roster,
 };
 use rusqlite::{Connection, OptionalExtension, params};
 use std::{
     future::Future,
-    io,
     path::Path,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError, RwLock},
     time::Instant,
 };
-use thiserror::Error;
 
 /// Tables that only a server has.
 pub(super) const SERVER_SCHEMA: &str = "
@@ -65,21 +65,6 @@ const SERVER: Application = Application {
 /// Bytes of names and topics after which a page of a list ends, so that it stays well under
 /// [`MAX_FRAME_BYTES`](protocol::limits::MAX_FRAME_BYTES).
 const LIST_PAGE_BYTES: usize = 384 * 1024;
-
-/// Why the log cannot be opened. The message says what to do.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub enum OpenLogError {
-    /// The database is not used.
-    #[error(transparent)]
-    Open(#[from] OpenError),
-    /// The database cannot be read or written.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The system gives no thread to write in.
-    #[error("cannot start the writer: {0}")]
-    Thread(#[source] io::Error),
-}
 
 /// A log in `<state dir>/server.db`. See [`room_log`].
 #[derive(Debug)]
@@ -324,7 +309,7 @@ fn epoch(connection: &Connection) -> Result<Epoch, StoreError> {
     Ok(epoch)
 }
 
-fn rooms(
+pub(super) fn rooms(
     connection: &Connection,
     epoch: Epoch,
     asker: &Asker,
@@ -370,7 +355,7 @@ fn rooms(
     })
 }
 
-fn directs(
+pub(super) fn directs(
     connection: &Connection,
     host: &HostName,
     after: &str,
@@ -393,7 +378,7 @@ fn directs(
 }
 
 /// Makes a page of what was read with one entry more than a page has.
-fn cut<T>(mut entries: Vec<T>) -> Listing<T> {
+pub(super) fn cut<T>(mut entries: Vec<T>) -> Listing<T> {
     let more = entries.len() > MAX_PAGE_ENTRIES;
     entries.truncate(MAX_PAGE_ENTRIES);
     Listing { entries, more }

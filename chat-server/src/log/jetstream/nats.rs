@@ -1,0 +1,436 @@
+//! What the log asks of NATS, and nothing of what it means.
+//!
+//! The requests are JetStream's own (`$JS.API.>`), sent with the plain client: batches that are
+//! stored as a whole (ADR-50) and pages that are read by one request (ADR-31) are what this stands
+//! on. Every wait has an end. A publish without an answer is *unknown*: it may be stored later.
+
+use super::settings::JetStreamSettings;
+use async_nats::{Client, ConnectOptions, HeaderMap, Request, Subscriber, connection::State};
+use bytes::Bytes;
+use futures_util::StreamExt;
+use protocol::{Seq, Timestamp};
+use room_log::StoreError;
+use serde_json::{Value, json};
+use std::{
+    io,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+use thiserror::Error;
+use tokio::{sync::watch, time::timeout};
+
+/// How long an answer may take. Twice what a cluster needs to choose another leader.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long it takes at most to find out that nobody is there.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Least that a page is limited to, so that one with a message of any size is not empty.
+const MIN_PAGE_BYTES: usize = 256 * 1024;
+
+/// "wrong last sequence": something is stored under a subject that nothing should be under.
+const WRONG_LAST_SEQUENCE: u64 = 10_071;
+
+/// "sequence not found" and "no message found": there is nothing to delete.
+const NOT_THERE: [u64; 2] = [10_043, 10_037];
+
+/// Why NATS did not do what was asked.
+#[derive(Debug, Error)]
+pub(super) enum NatsError {
+    /// No answer, or none that can be read.
+    #[error("NATS: {0}")]
+    Unreachable(String),
+    /// The answer is no.
+    #[error("NATS refuses: {description} ({code})")]
+    Refused {
+        /// JetStream's number for the reason.
+        code: u64,
+        /// In words.
+        description: String,
+    },
+}
+
+impl From<NatsError> for StoreError {
+    fn from(error: NatsError) -> Self {
+        Self::Unreachable(error.to_string())
+    }
+}
+
+/// Why nothing is known to be stored.
+#[derive(Debug, Error)]
+pub(super) enum PublishError {
+    /// Something has one of the ids already. Nothing was stored.
+    #[error("an id is known already")]
+    Taken,
+    /// Nothing was stored, or nothing yet: it may be later.
+    #[error("{0}")]
+    Unknown(String),
+}
+
+/// Something to store.
+#[derive(Debug, Clone)]
+pub(super) struct Entry {
+    pub(super) subject: String,
+    pub(super) headers: HeaderMap,
+    pub(super) payload: Bytes,
+    /// Only if nothing is stored under what this matches.
+    pub(super) unless: Option<String>,
+}
+
+/// Something that is stored.
+#[derive(Debug)]
+pub(super) struct Stored {
+    pub(super) seq: Seq,
+    pub(super) subject: String,
+    pub(super) at: Timestamp,
+    pub(super) headers: HeaderMap,
+    pub(super) payload: Bytes,
+}
+
+/// The connection, and the stream that is asked about.
+#[derive(Debug)]
+pub(super) struct Nats {
+    client: Client,
+    stream: String,
+    /// Names this process among those that use the stream.
+    instance: String,
+    batches: AtomicU64,
+    /// Changes whenever the connection came or went.
+    links: watch::Receiver<u64>,
+}
+
+impl Nats {
+    /// Connects.
+    pub(super) async fn connect(
+        settings: &JetStreamSettings,
+        instance: String,
+    ) -> Result<Self, io::Error> {
+        let (sender, links) = watch::channel(0);
+        let options = settings.options().await?;
+        let options = options
+            .name(format!("chat-server {instance}"))
+            .connection_timeout(CONNECT_TIMEOUT)
+            .request_timeout(Some(ANSWER_TIMEOUT))
+            .event_callback(move |event| {
+                let linked = matches!(
+                    event,
+                    async_nats::Event::Connected | async_nats::Event::Disconnected
+                );
+                if linked {
+                    sender.send_modify(|links| *links += 1);
+                }
+                async move { tracing::debug!(%event, "NATS") }
+            });
+        let client = connect(options, settings).await?;
+        // That it came is told a moment later, and is not to be taken for another time.
+        let mut told = links.clone();
+        let told = timeout(CONNECT_TIMEOUT, told.wait_for(|links| *links > 0)).await;
+        if !matches!(told, Ok(Ok(_))) {
+            return Err(io::Error::other("the connection was lost at once"));
+        }
+        Ok(Self {
+            client,
+            stream: settings.stream.clone(),
+            instance,
+            batches: AtomicU64::new(0),
+            links,
+        })
+    }
+
+    /// Names this process among those that use the stream.
+    pub(super) fn instance(&self) -> &str {
+        &self.instance
+    }
+
+    /// The stream's name.
+    pub(super) fn stream(&self) -> &str {
+        &self.stream
+    }
+
+    /// Whether the connection stands.
+    pub(super) fn is_connected(&self) -> bool {
+        self.client.connection_state() == State::Connected
+    }
+
+    /// Changes whenever the connection comes or goes from now on.
+    pub(super) fn links(&self) -> watch::Receiver<u64> {
+        let mut links = self.links.clone();
+        links.borrow_and_update();
+        links
+    }
+
+    /// The version that the server says it has, and whether it has JetStream.
+    pub(super) fn server(&self) -> (String, bool) {
+        let info = self.client.server_info();
+        (info.version, info.jetstream)
+    }
+
+    /// Asks JetStream for something.
+    pub(super) async fn ask(&self, subject: &str, question: &Value) -> Result<Value, NatsError> {
+        self.check()?;
+        let payload = Bytes::from(question.to_string());
+        let answer = self
+            .client
+            .request(format!("$JS.API.{subject}"), payload)
+            .await
+            .map_err(unreachable)?;
+        parse(&answer.payload)
+    }
+
+    /// Stores `entries`, all or none, one behind the other. Answers after they are as safe as the
+    /// server's settings make them.
+    pub(super) async fn publish(&self, entries: Vec<Entry>) -> Result<Vec<Seq>, PublishError> {
+        let unknown = |error: NatsError| PublishError::Unknown(error.to_string());
+        self.check().map_err(unknown)?;
+        let count = entries.len() as u64;
+        let publishing = timeout(2 * ANSWER_TIMEOUT, self.send(entries));
+        let answer = publishing
+            .await
+            .map_err(|_| PublishError::Unknown("NATS: no answer".to_owned()))?
+            .map_err(unknown)?;
+        let answer = match parse(&answer) {
+            Ok(answer) => answer,
+            Err(NatsError::Refused {
+                code: WRONG_LAST_SEQUENCE,
+                ..
+            }) => return Err(PublishError::Taken),
+            Err(error) => return Err(unknown(error)),
+        };
+        let stored = answer["count"].as_u64().unwrap_or(1);
+        match answer["seq"].as_u64() {
+            Some(last) if stored == count && last >= count => {
+                Ok((last + 1 - count..=last).map(Seq::new).collect())
+            }
+            _ => Err(PublishError::Unknown(format!("NATS answers {answer}"))),
+        }
+    }
+
+    async fn send(&self, entries: Vec<Entry>) -> Result<Bytes, NatsError> {
+        let number = self.batches.fetch_add(1, Ordering::Relaxed);
+        let batch = format!("{}-{number}", self.instance);
+        let count = entries.len();
+        for (index, entry) in entries.into_iter().enumerate() {
+            let Entry {
+                subject,
+                mut headers,
+                payload,
+                unless,
+            } = entry;
+            headers.insert("Nats-Expected-Stream", self.stream.as_str());
+            if let Some(filter) = unless {
+                headers.insert("Nats-Expected-Last-Subject-Sequence", "0");
+                headers.insert("Nats-Expected-Last-Subject-Sequence-Subject", filter);
+            }
+            if count > 1 {
+                headers.insert("Nats-Batch-Id", batch.as_str());
+                headers.insert("Nats-Batch-Sequence", (index + 1).to_string());
+            }
+            if index + 1 < count {
+                self.client
+                    .publish_with_headers(subject, headers, payload)
+                    .await
+                    .map_err(unreachable)?;
+                continue;
+            }
+            if count > 1 {
+                headers.insert("Nats-Batch-Commit", "1");
+            }
+            let request = Request::new().headers(headers).payload(payload);
+            let answer = self.client.send_request(subject, request).await;
+            return Ok(answer.map_err(unreachable)?.payload);
+        }
+        Err(NatsError::Unreachable("nothing to store".to_owned()))
+    }
+
+    /// Where the newest entry under `filter` is, and under which subject, as the stream's leader
+    /// knows.
+    pub(super) async fn last(&self, filter: &str) -> Result<Option<(Seq, String)>, NatsError> {
+        let question = json!({ "last_by_subj": filter });
+        let subject = format!("STREAM.MSG.GET.{}", self.stream);
+        let answer = match self.ask(&subject, &question).await {
+            Err(NatsError::Refused { code, .. }) if NOT_THERE.contains(&code) => return Ok(None),
+            answer => answer?,
+        };
+        let message = &answer["message"];
+        match (message["seq"].as_u64(), message["subject"].as_str()) {
+            (Some(seq), Some(subject)) => Ok(Some((Seq::new(seq), subject.to_owned()))),
+            _ => Err(NatsError::Unreachable(format!("answers {answer}"))),
+        }
+    }
+
+    /// Reads entries under `filter` from `from` on, in order: at most `max_entries`, and no more than
+    /// one beyond `max_bytes`. Also tells whether these are all.
+    pub(super) async fn read(
+        &self,
+        filter: &str,
+        from: u64,
+        max_entries: usize,
+        max_bytes: usize,
+    ) -> Result<(Vec<Stored>, bool), NatsError> {
+        let question = json!({
+            "seq": from.max(1),
+            "next_by_subj": filter,
+            "batch": max_entries,
+            "max_bytes": max_bytes.max(MIN_PAGE_BYTES),
+        });
+        self.read_many(&question).await
+    }
+
+    /// The newest entry under each subject that one of `filters` matches: 1,024 at most.
+    pub(super) async fn lasts(&self, filters: &[String]) -> Result<Vec<Stored>, NatsError> {
+        let question = json!({ "multi_last": filters, "batch": 1_024 });
+        Ok(self.read_many(&question).await?.0)
+    }
+
+    async fn read_many(&self, question: &Value) -> Result<(Vec<Stored>, bool), NatsError> {
+        self.check()?;
+        let inbox = self.client.new_inbox();
+        let mut answers = self
+            .client
+            .subscribe(inbox.clone())
+            .await
+            .map_err(unreachable)?;
+        let subject = format!("$JS.API.DIRECT.GET.{}", self.stream);
+        self.client
+            .publish_with_reply(subject, inbox, Bytes::from(question.to_string()))
+            .await
+            .map_err(unreachable)?;
+        let mut found: Vec<Stored> = Vec::new();
+        loop {
+            let answer = next(&mut answers).await?;
+            let headers = answer.headers.unwrap_or_default();
+            match answer.status.map(|status| status.as_u16()) {
+                None | Some(200) => {}
+                // The end of the batch.
+                Some(204) => return Ok((found, number(&headers, "Nats-Num-Pending") == Some(0))),
+                // Nothing at all.
+                Some(404) => return Ok((found, true)),
+                Some(status) => {
+                    let words = answer.description.unwrap_or_default();
+                    return Err(NatsError::Unreachable(format!("{status} {words}")));
+                }
+            }
+            let stored = stored(headers, answer.payload)?;
+            let before = found.last().map_or(0, |last| last.seq.number());
+            if number(&stored.headers, "Nats-Last-Sequence").is_some_and(|last| last != before) {
+                return Err(NatsError::Unreachable(
+                    "a part of a page is missing".to_owned(),
+                ));
+            }
+            found.push(stored);
+        }
+    }
+
+    /// Deletes what is stored at `seq`, and overwrites its bytes.
+    pub(super) async fn erase(&self, seq: Seq) -> Result<(), NatsError> {
+        let subject = format!("STREAM.MSG.DELETE.{}", self.stream);
+        match self.ask(&subject, &json!({ "seq": seq.number() })).await {
+            Err(NatsError::Refused { code, .. }) if NOT_THERE.contains(&code) => Ok(()),
+            answer => answer.map(drop),
+        }
+    }
+
+    /// What comes to an inbox of its own.
+    pub(super) async fn inbox(&self) -> Result<(String, Subscriber), NatsError> {
+        self.check()?;
+        let inbox = self.client.new_inbox();
+        let coming = self.client.subscribe(inbox.clone()).await;
+        Ok((inbox, coming.map_err(unreachable)?))
+    }
+
+    /// Asks for something that comes to `inbox`.
+    pub(super) async fn ask_for(
+        &self,
+        subject: &str,
+        inbox: &str,
+        question: &Value,
+    ) -> Result<(), NatsError> {
+        self.check()?;
+        let subject = format!("$JS.API.{subject}");
+        let payload = Bytes::from(question.to_string());
+        let asking = self
+            .client
+            .publish_with_reply(subject, inbox.to_owned(), payload);
+        timeout(ANSWER_TIMEOUT, asking)
+            .await
+            .map_err(|_| NatsError::Unreachable("no answer".to_owned()))?
+            .map_err(unreachable)
+    }
+
+    /// While the connection is down nothing is queued for it: what waits there would be sent
+    /// when nobody wants it any more.
+    fn check(&self) -> Result<(), NatsError> {
+        if self.is_connected() {
+            Ok(())
+        } else {
+            Err(NatsError::Unreachable("not connected".to_owned()))
+        }
+    }
+}
+
+async fn connect(
+    options: ConnectOptions,
+    settings: &JetStreamSettings,
+) -> Result<Client, io::Error> {
+    options
+        .connect(settings.addresses()?)
+        .await
+        .map_err(io::Error::other)
+}
+
+async fn next(answers: &mut Subscriber) -> Result<async_nats::Message, NatsError> {
+    match timeout(ANSWER_TIMEOUT, answers.next()).await {
+        Ok(Some(answer)) => Ok(answer),
+        Ok(None) => Err(NatsError::Unreachable(
+            "the connection has ended".to_owned(),
+        )),
+        Err(_) => Err(NatsError::Unreachable("no answer".to_owned())),
+    }
+}
+
+fn parse(payload: &[u8]) -> Result<Value, NatsError> {
+    let answer: Value = serde_json::from_slice(payload)
+        .map_err(|error| NatsError::Unreachable(format!("an answer is no JSON: {error}")))?;
+    let error = &answer["error"];
+    if error.is_null() {
+        return Ok(answer);
+    }
+    Err(NatsError::Refused {
+        code: error["err_code"].as_u64().unwrap_or_default(),
+        description: error["description"]
+            .as_str()
+            .unwrap_or("no reason")
+            .to_owned(),
+    })
+}
+
+fn stored(headers: HeaderMap, payload: Bytes) -> Result<Stored, NatsError> {
+    let bad = |what| NatsError::Unreachable(format!("a message without {what}"));
+    let seq = number(&headers, "Nats-Sequence").ok_or_else(|| bad("its sequence"))?;
+    let subject = text(&headers, "Nats-Subject").ok_or_else(|| bad("its subject"))?;
+    let at = text(&headers, "Nats-Time-Stamp")
+        .and_then(|time| time.parse::<jiff::Timestamp>().ok())
+        .and_then(|time| u64::try_from(time.as_microsecond()).ok())
+        .ok_or_else(|| bad("its time"))?;
+    Ok(Stored {
+        seq: Seq::new(seq),
+        subject: subject.to_owned(),
+        at: Timestamp::from_micros(at),
+        headers,
+        payload,
+    })
+}
+
+/// The text of a header.
+pub(super) fn text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
+    headers.get_last(name).map(|value| value.as_str())
+}
+
+/// The number in a header.
+pub(super) fn number(headers: &HeaderMap, name: &str) -> Option<u64> {
+    text(headers, name)?.parse().ok()
+}
+
+fn unreachable(error: impl std::fmt::Display) -> NatsError {
+    NatsError::Unreachable(error.to_string())
+}
