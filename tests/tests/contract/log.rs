@@ -3,6 +3,7 @@
 //! A second implementation is a [`Backing`] and one more `log_contract!`.
 
 mod commits;
+mod jetstream;
 mod lifecycle;
 mod messages;
 mod model;
@@ -74,3 +75,4 @@ macro_rules! log_contract {
 }
 
 log_contract!(in_sqlite, super::sqlite::SqliteFile);
+log_contract!(in_jetstream, super::jetstream::JetStream);

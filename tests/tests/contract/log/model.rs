@@ -213,7 +213,7 @@ impl<B: Backing> World<B> {
 pub(super) fn check<B: Backing>() {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
-        .enable_time()
+        .enable_all()
         .build()
         .unwrap();
     let steps = proptest::collection::vec(step(), 1..20);
