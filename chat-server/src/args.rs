@@ -64,9 +64,43 @@ pub struct ServerArgs {
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 
-    /// What to log, for example debug or chat_server=debug,info [env: CHAT_LOG] [default: info]
-    #[arg(long, value_name = "FILTER")]
-    pub log: Option<String>,
+    /// Where the log of all rooms is, as nats://HOST:PORT[,…] or tls://…: in a stream of NATS
+    /// JetStream, which any number of servers share [env: CHAT_LOG_URL] [default: a database in the
+    /// state directory]. Or what to write about the server's work, for example debug or
+    /// chat_server=debug,info [env: CHAT_LOG] [default: info]. Both may be given
+    #[arg(long, value_name = "URL|FILTER")]
+    pub log: Vec<String>,
+
+    /// Name of the stream on NATS, and first word of its subjects [env: CHAT_NATS_STREAM] [default:
+    /// chat]
+    #[arg(long, value_name = "NAME")]
+    pub nats_stream: Option<String>,
+
+    /// On how many servers of a NATS cluster the stream is stored, when it is made [env:
+    /// CHAT_NATS_REPLICAS] [default: 1]
+    #[arg(long, value_name = "N")]
+    pub nats_replicas: Option<u32>,
+
+    /// Credentials for NATS (a .creds file) [env: CHAT_NATS_CREDENTIALS]
+    #[arg(long, value_name = "FILE")]
+    pub nats_credentials: Option<PathBuf>,
+
+    /// Authorities that vouch for NATS, beside those of the system (PEM) [env: CHAT_NATS_CA]
+    #[arg(long, value_name = "FILE")]
+    pub nats_ca: Option<PathBuf>,
+
+    /// Certificate that NATS knows this server by (PEM) [env: CHAT_NATS_CERT]
+    #[arg(long, value_name = "FILE")]
+    pub nats_cert: Option<PathBuf>,
+
+    /// Private key of --nats-cert (PEM) [env: CHAT_NATS_KEY]
+    #[arg(long, value_name = "FILE")]
+    pub nats_key: Option<PathBuf>,
+
+    /// Vouch that NATS runs with `sync_interval: always`, which it does not tell: then what is
+    /// acknowledged survives a power cut [env: CHAT_NATS_SYNCED=true]
+    #[arg(long)]
+    pub nats_synced: bool,
 
     /// Say that the log was restored from a backup: its readers are told, and read it anew
     #[arg(long)]

@@ -1,6 +1,9 @@
 //! Settings: flag before environment before file before default, each with its origin.
 
-use crate::args::ServerArgs;
+use crate::{
+    args::ServerArgs,
+    log::{JetStreamSettings, NatsServers},
+};
 use protocol::{ServerLine, ServerTrust, limits::DEFAULT_PORT};
 use serde::Deserialize;
 use std::{
@@ -100,6 +103,14 @@ pub struct RawConfig {
     listen: Option<Setting<String>>,
     state_dir: Option<Setting<PathBuf>>,
     log: Option<Setting<String>>,
+    log_url: Option<Setting<String>>,
+    nats_stream: Option<Setting<String>>,
+    nats_replicas: Option<Setting<u64>>,
+    nats_credentials: Option<Setting<PathBuf>>,
+    nats_ca: Option<Setting<PathBuf>>,
+    nats_cert: Option<Setting<PathBuf>>,
+    nats_key: Option<Setting<PathBuf>>,
+    nats_synced: Option<Setting<bool>>,
     public_address: Option<Setting<String>>,
     tls_cert: Option<Setting<PathBuf>>,
     tls_key: Option<Setting<PathBuf>>,
@@ -121,6 +132,14 @@ struct File {
     listen: Option<String>,
     state_dir: Option<PathBuf>,
     log: Option<String>,
+    log_url: Option<String>,
+    nats_stream: Option<String>,
+    nats_replicas: Option<u32>,
+    nats_credentials: Option<PathBuf>,
+    nats_ca: Option<PathBuf>,
+    nats_cert: Option<PathBuf>,
+    nats_key: Option<PathBuf>,
+    nats_synced: Option<bool>,
     public_address: Option<String>,
     tls_cert: Option<PathBuf>,
     tls_key: Option<PathBuf>,
@@ -156,6 +175,23 @@ impl RawConfig {
         let rates = ["CHAT_AGENT_RATE", "CHAT_USER_RATE", "CHAT_ROOM_RATE"];
         let [agent_rate, user_rate, room_rate] = rates.map(|name| number(name, u32::MAX.into()));
         let log_limit = number("CHAT_LOG_LIMIT", u64::MAX);
+        let nats_replicas = number("CHAT_NATS_REPLICAS", 5);
+        let nats_synced = match text("CHAT_NATS_SYNCED").as_deref() {
+            None => None,
+            Some("true") => Some(true),
+            Some("false") => Some(false),
+            Some(other) => {
+                problems.push(format!("CHAT_NATS_SYNCED={other}: write true or false"));
+                None
+            }
+        };
+        let (urls, filters): (Vec<&String>, Vec<&String>) = args
+            .log
+            .iter()
+            .partition(|text| NatsServers::is_meant_by(text));
+        if urls.len() > 1 || filters.len() > 1 {
+            problems.push("--log: give one place and one filter at most".to_owned());
+        }
         Ok(Self {
             listen: first(
                 ("listen", args.listen.clone()),
@@ -168,9 +204,49 @@ impl RawConfig {
                 (&path, file.state_dir),
             ),
             log: first(
-                ("log", args.log.clone()),
+                ("log", filters.first().map(|&text| text.clone())),
                 ("CHAT_LOG", text("CHAT_LOG")),
                 (&path, file.log),
+            ),
+            log_url: first(
+                ("log", urls.first().map(|&text| text.clone())),
+                ("CHAT_LOG_URL", text("CHAT_LOG_URL")),
+                (&path, file.log_url),
+            ),
+            nats_stream: first(
+                ("nats-stream", args.nats_stream.clone()),
+                ("CHAT_NATS_STREAM", text("CHAT_NATS_STREAM")),
+                (&path, file.nats_stream),
+            ),
+            nats_replicas: first(
+                ("nats-replicas", args.nats_replicas.map(u64::from)),
+                ("CHAT_NATS_REPLICAS", nats_replicas),
+                (&path, file.nats_replicas.map(u64::from)),
+            ),
+            nats_credentials: first(
+                ("nats-credentials", args.nats_credentials.clone()),
+                ("CHAT_NATS_CREDENTIALS", directory("CHAT_NATS_CREDENTIALS")),
+                (&path, file.nats_credentials),
+            ),
+            nats_ca: first(
+                ("nats-ca", args.nats_ca.clone()),
+                ("CHAT_NATS_CA", directory("CHAT_NATS_CA")),
+                (&path, file.nats_ca),
+            ),
+            nats_cert: first(
+                ("nats-cert", args.nats_cert.clone()),
+                ("CHAT_NATS_CERT", directory("CHAT_NATS_CERT")),
+                (&path, file.nats_cert),
+            ),
+            nats_key: first(
+                ("nats-key", args.nats_key.clone()),
+                ("CHAT_NATS_KEY", directory("CHAT_NATS_KEY")),
+                (&path, file.nats_key),
+            ),
+            nats_synced: first(
+                ("nats-synced", args.nats_synced.then_some(true)),
+                ("CHAT_NATS_SYNCED", nats_synced),
+                (&path, file.nats_synced),
             ),
             public_address: first(
                 ("public-address", args.public_address.clone()),
@@ -236,6 +312,8 @@ pub struct Config {
     pub state_dir: Setting<PathBuf>,
     /// What is logged.
     pub log: Setting<String>,
+    /// The stream on NATS that the log is in; `None` for a database in `state_dir`.
+    pub jetstream: Setting<Option<JetStreamSettings>>,
     /// What agents are told to connect to: `HOST:PORT`, with commas between those of several servers of
     /// one log; `None` if that is to be found out.
     pub public_address: Setting<Option<String>>,
@@ -277,6 +355,9 @@ impl Config {
         if self.state_dir.value != other.state_dir.value {
             names.push("state_dir");
         }
+        if self.jetstream.value != other.jetstream.value {
+            names.push("log_url, nats_stream, nats_…");
+        }
         if self.insecure_plaintext.value != other.insecure_plaintext.value {
             names.push("insecure_plaintext");
         }
@@ -315,9 +396,16 @@ impl fmt::Display for Config {
         let path = |path: &Path| Some(path.to_string_lossy().into_owned().into());
         let optional = |file: &Setting<Option<PathBuf>>| file.value.as_deref().and_then(path);
         let public = self.public_address.value.clone();
+        let place = &self.jetstream.origin;
+        let of_nats =
+            |value: fn(&JetStreamSettings) -> toml::Value| self.jetstream.value.as_ref().map(value);
+        let path_of_nats = |found: fn(&JetStreamSettings) -> Option<&Path>| {
+            let found = self.jetstream.value.as_ref().and_then(found);
+            found.and_then(path)
+        };
         let number =
             |limit: &Setting<u64>| Some(i64::try_from(limit.value).unwrap_or(i64::MAX).into());
-        let lines: [(&str, Option<toml::Value>, &Origin, &str); 12] = [
+        let lines: [(&str, Option<toml::Value>, &Origin, &str); 20] = [
             (
                 "listen",
                 Some(self.listen.value.clone().into()),
@@ -335,6 +423,54 @@ impl fmt::Display for Config {
                 Some(self.log.value.clone().into()),
                 &self.log.origin,
                 "",
+            ),
+            (
+                "log_url",
+                of_nats(|nats| nats.servers.to_string().into()),
+                place,
+                "a database in state_dir",
+            ),
+            (
+                "nats_stream",
+                of_nats(|nats| nats.stream.clone().into()),
+                place,
+                "none",
+            ),
+            (
+                "nats_replicas",
+                of_nats(|nats| i64::try_from(nats.replicas).unwrap_or(i64::MAX).into()),
+                place,
+                "none",
+            ),
+            (
+                "nats_credentials",
+                path_of_nats(|nats| nats.credentials.as_deref()),
+                place,
+                "none",
+            ),
+            (
+                "nats_ca",
+                path_of_nats(|nats| nats.authorities.as_deref()),
+                place,
+                "none",
+            ),
+            (
+                "nats_cert",
+                path_of_nats(|nats| nats.certificate.as_ref().map(|(path, _)| path.as_path())),
+                place,
+                "none",
+            ),
+            (
+                "nats_key",
+                path_of_nats(|nats| nats.certificate.as_ref().map(|(_, path)| path.as_path())),
+                place,
+                "none",
+            ),
+            (
+                "nats_synced",
+                of_nats(|nats| nats.synced.into()),
+                place,
+                "none",
             ),
             (
                 "public_address",
@@ -419,6 +555,19 @@ impl TryFrom<RawConfig> for Config {
         if let Err(error) = EnvFilter::try_new(&log.value) {
             problems.push(problem("log", &log, &error.to_string()));
         }
+        let jetstream = jetstream(
+            raw.log_url,
+            Stream {
+                name: raw.nats_stream,
+                replicas: raw.nats_replicas,
+                credentials: raw.nats_credentials,
+                authorities: raw.nats_ca,
+                certificate: raw.nats_cert,
+                key: raw.nats_key,
+                synced: raw.nats_synced,
+            },
+            &mut problems,
+        );
         let public_address = optional(raw.public_address);
         if let Some(address) = &public_address.value
             && let Err(error) = ServerLine::new(address, ServerTrust::Plaintext)
@@ -447,6 +596,7 @@ impl TryFrom<RawConfig> for Config {
                 listen,
                 state_dir,
                 log,
+                jetstream,
                 public_address,
                 tls_cert,
                 tls_key,
@@ -465,6 +615,67 @@ impl TryFrom<RawConfig> for Config {
             }
         }
     }
+}
+
+/// What is said of the stream.
+struct Stream {
+    name: Option<Setting<String>>,
+    replicas: Option<Setting<u64>>,
+    credentials: Option<Setting<PathBuf>>,
+    authorities: Option<Setting<PathBuf>>,
+    certificate: Option<Setting<PathBuf>>,
+    key: Option<Setting<PathBuf>>,
+    synced: Option<Setting<bool>>,
+}
+
+fn jetstream(
+    url: Option<Setting<String>>,
+    stream: Stream,
+    problems: &mut Vec<String>,
+) -> Setting<Option<JetStreamSettings>> {
+    let Some(url) = url else {
+        return Setting::new(None, Origin::Default);
+    };
+    let servers = match NatsServers::new(&url.value) {
+        Ok(servers) => servers,
+        Err(error) => {
+            // Without what was written: there may be a password in it.
+            problems.push(format!("log_url ({}): {error}", url.origin));
+            return Setting::new(None, url.origin);
+        }
+    };
+    let mut settings = JetStreamSettings::new(servers);
+    if let Some(name) = stream.name {
+        if !JetStreamSettings::is_stream_name(&name.value) {
+            let advice = "write up to 64 letters, digits, - and _";
+            problems.push(problem("nats_stream", &name, advice));
+        }
+        settings.stream = name.value;
+    }
+    if let Some(replicas) = stream.replicas {
+        if !(1..=5).contains(&replicas.value) {
+            let shown = replicas.clone().map(|number| number.to_string());
+            problems.push(problem(
+                "nats_replicas",
+                &shown,
+                "write a number from 1 to 5",
+            ));
+        }
+        settings.replicas = usize::try_from(replicas.value).unwrap_or(usize::MAX);
+    }
+    settings.certificate = match (stream.certificate, stream.key) {
+        (Some(certificate), Some(key)) => Some((certificate.value, key.value)),
+        (None, None) => None,
+        _ => {
+            problems
+                .push("nats_cert and nats_key belong together: give both or neither".to_owned());
+            None
+        }
+    };
+    settings.credentials = stream.credentials.map(|path| path.value);
+    settings.authorities = stream.authorities.map(|path| path.value);
+    settings.synced = stream.synced.is_some_and(|synced| synced.value);
+    Setting::new(Some(settings), url.origin)
 }
 
 fn limit(setting: Option<Setting<u64>>, default: u64) -> Setting<u64> {
@@ -609,7 +820,7 @@ mod tests {
     fn all_problems_are_named_at_once() {
         let args = ServerArgs {
             listen: Some("nowhere:port".to_owned()),
-            log: Some("chat=loud=er".to_owned()),
+            log: vec!["chat=loud=er".to_owned()],
             ..ServerArgs::default()
         };
         let error = load(&args, &[]).unwrap_err().to_string();

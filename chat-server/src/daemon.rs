@@ -6,7 +6,7 @@ use crate::{
     config::{Config, ConfigError, Setting},
     identity::Door,
     keys::{Keys, KeysError, Source},
-    log::{Commits, OpenLogError, SqliteLog},
+    log::{Commits, JetStreamLog, Log, OpenLogError, SqliteLog},
     rates::Allowed,
     register::{OpenRegisterError, Register, RegisterError},
     service::{Bounds, ServeError, Service, serve},
@@ -62,6 +62,11 @@ enum DaemonError {
     Privacy(#[from] PrivacyError),
     #[error(transparent)]
     Log(#[from] OpenLogError),
+    #[error(
+        "--new-epoch is for a log in a file: on NATS a stream that is made anew is another log, and \
+         everybody notices"
+    )]
+    EpochElsewhere,
     #[error(transparent)]
     Register(#[from] OpenRegisterError),
     #[error("cannot read who is let in: {0}")]
@@ -136,23 +141,22 @@ async fn live(
         // Looking through the database takes a second or more.
         let opening = spawn_blocking(move || open(&settings, new_epoch));
         let opened = opening.await.map_err(io::Error::from)??;
+        let log = match opened.log {
+            Some(log) => log,
+            None => distant_log(&config).await?,
+        };
         // Looking up a name may take half a minute.
-        Ok::<_, DaemonError>((opened, listen(&config, passed).await?))
+        let listener = listen(&config, passed).await?;
+        Ok::<_, DaemonError>((opened.lock, log, opened.door, listener))
     };
-    let (opened, listener) = tokio::select! {
+    let (_lock, (log, commits), door, listener) = tokio::select! {
         opened = opening => opened?,
         () = signals.stop() => {
             info!("told to end while starting");
             return Ok(ExitCode::SUCCESS);
         }
     };
-    let Opened {
-        _lock,
-        log,
-        commits,
-        door,
-    } = opened;
-    let service = Service::start(Arc::new(log), commits, door, bounds(&config));
+    let service = Service::start(log, commits, door, bounds(&config));
     let administration = Administration {
         service: service.clone(),
         public_address: public_address(&config, listener.local_addr()?),
@@ -173,29 +177,44 @@ async fn live(
     }
 }
 
-/// What a server has opened before it serves anybody.
+/// What a server has opened of its own before it serves anybody.
 struct Opened {
-    _lock: Lock,
-    log: SqliteLog,
-    commits: Commits,
+    lock: Lock,
+    /// None if it is not in a file.
+    log: Option<OpenedLog>,
     door: Door,
 }
+
+type OpenedLog = (Arc<dyn Log>, Commits);
 
 fn open(config: &Config, new_epoch: bool) -> Result<Opened, DaemonError> {
     let state_dir = &config.state_dir.value;
     private_dir(state_dir)?;
     let lock = Lock::take(&state_dir.join(STATE_LOCK), HOLDER)?;
-    if new_epoch {
-        let epoch = SqliteLog::renew_epoch(state_dir)?;
-        info!(%epoch, "the log begins a new epoch");
-    }
-    let (log, commits) = SqliteLog::open(state_dir)?;
-    Ok(Opened {
-        _lock: lock,
-        log,
-        commits,
-        door: door(config)?,
-    })
+    let log = match (&config.jetstream.value, new_epoch) {
+        (Some(_), true) => return Err(DaemonError::EpochElsewhere),
+        (Some(_), false) => None,
+        (None, _) => {
+            if new_epoch {
+                let epoch = SqliteLog::renew_epoch(state_dir)?;
+                info!(%epoch, "the log begins a new epoch");
+            }
+            let (log, commits) = SqliteLog::open(state_dir)?;
+            Some((Arc::new(log) as Arc<dyn Log>, commits))
+        }
+    };
+    let door = door(config)?;
+    Ok(Opened { lock, log, door })
+}
+
+/// Opens a log that is not in a file of this server's own.
+async fn distant_log(config: &Config) -> Result<OpenedLog, DaemonError> {
+    let Some(settings) = &config.jetstream.value else {
+        return Err(DaemonError::System(io::Error::other("no log was named")));
+    };
+    let (log, commits) = JetStreamLog::open(&config.state_dir.value, settings).await?;
+    info!(servers = %settings.servers, stream = %settings.stream, epoch = %log.epoch(), "the log is on NATS");
+    Ok((Arc::new(log), commits))
 }
 
 /// How much agents may do.
@@ -211,7 +230,8 @@ fn bounds(config: &Config) -> Bounds {
             user: rate(&config.user_rate),
             room: rate(&config.room_rate),
         },
-        log: (limit > 0).then(|| (config.state_dir.value.join("server.db"), limit)),
+        log: (limit > 0 && config.jetstream.value.is_none())
+            .then(|| (config.state_dir.value.join("server.db"), limit)),
     }
 }
 

@@ -146,6 +146,14 @@ impl Server {
         }
     }
 
+    /// Starts it if it does not run.
+    pub fn ensure_running(&mut self) {
+        let running = self.process.as_mut().is_some_and(Process::is_running);
+        if !running {
+            self.restart();
+        }
+    }
+
     /// Makes an invitation for `uses` hosts, or for that `host` alone: what `chat join` takes.
     #[must_use]
     pub fn invite(&self, uses: u32, host: Option<&str>) -> String {

@@ -13,9 +13,10 @@ use std::{
     collections::HashSet,
     sync::{Arc, atomic::Ordering},
     thread,
+    time::Duration,
 };
 use tests::{
-    Host, Outcome, Place, Random, Sandbox, Server, check, eventually, heavy,
+    Host, NatsServer, Outcome, Place, Random, Sandbox, Server, check, eventually, heavy,
     server::free_loopback,
     wait::{eventually_within, limit},
 };
@@ -27,7 +28,17 @@ fn acknowledged_messages_survive_every_kill_exactly_once_in_one_order() {
         text.parse().expect("CHAT_KILL_ROUNDS: a number")
     });
     let sandbox = Sandbox::new();
-    kill_everybody("kill_rounds", rounds, &sandbox, &sandbox.place());
+    let federation = Federation::around_one(&sandbox, &sandbox.place());
+    kill_everybody("kill_rounds", rounds, &sandbox, federation);
+}
+
+/// Each host has a server of its own, and the servers share a log on NATS, which is killed like
+/// everybody else.
+#[test]
+fn acknowledged_messages_survive_kills_of_two_servers_and_of_nats_under_them() {
+    let sandbox = Sandbox::new();
+    let federation = Federation::on_nats(&sandbox, 2);
+    kill_everybody("kill_rounds, on NATS", 50, &sandbox, federation);
 }
 
 /// As above, with milliseconds before each write to a database: now most kills hit a
@@ -50,28 +61,116 @@ fn acknowledged_messages_survive_kills_while_the_disk_writes_slowly() {
         "--",
     ];
     let daemons = sandbox.place().through(slow);
-    kill_everybody("kill_rounds, slowly", 50, &sandbox, &daemons);
+    let federation = Federation::around_one(&sandbox, &daemons);
+    kill_everybody("kill_rounds, slowly", 50, &sandbox, federation);
+}
+
+/// The daemons that are killed, and where they run.
+struct Federation {
+    /// Beneath all servers, if they share a log.
+    nats: Option<NatsServer>,
+    servers: Vec<Server>,
+    hosts: [Host; 2],
+}
+
+impl Federation {
+    fn around_one(sandbox: &Sandbox, daemons: &Place) -> Self {
+        let server = Server::new(sandbox, free_loopback()).in_place(daemons.clone());
+        Self::of(sandbox, daemons, vec![server], None)
+    }
+
+    fn on_nats(sandbox: &Sandbox, servers: usize) -> Self {
+        let nats = NatsServer::start(sandbox);
+        let args = ["--log", &nats.url(), "--nats-synced"];
+        let server = |_| {
+            Server::new(sandbox, free_loopback())
+                .with_args(&args)
+                .plaintext()
+        };
+        let servers = (0..servers).map(server).collect();
+        Self::of(sandbox, &sandbox.place(), servers, Some(nats))
+    }
+
+    fn of(
+        sandbox: &Sandbox,
+        daemons: &Place,
+        mut servers: Vec<Server>,
+        nats: Option<NatsServer>,
+    ) -> Self {
+        for server in &mut servers {
+            server.restart();
+        }
+        let mut count = 0;
+        let hosts = ["ada", "bee"].map(|name| {
+            let server = &servers[count % servers.len()];
+            count += 1;
+            let mut host = Host::new(sandbox, name)
+                .with_server(server.link())
+                .in_place(daemons.clone());
+            host.restart();
+            host
+        });
+        Self {
+            nats,
+            servers,
+            hosts,
+        }
+    }
+
+    fn any_server(&mut self, random: &mut Random) -> &mut Server {
+        // With one server nothing is drawn, so that a seed means what it always did.
+        let index = match self.servers.len() {
+            1 => 0,
+            count => usize::try_from(random.within(0..count as u64)).expect("a small number"),
+        };
+        &mut self.servers[index]
+    }
+
+    /// Kills one of the daemons, or two, and starts them again after `down`.
+    fn kill_some(&mut self, random: &mut Random, which: u64, down: Duration) {
+        if self.nats.is_some() && random.chance(25) {
+            let nats = self.nats.as_mut().expect("there is one");
+            nats.kill();
+            thread::sleep(down);
+            return nats.restart();
+        }
+        match which {
+            0..=2 => {
+                let server = self.any_server(random);
+                server.kill();
+                thread::sleep(down);
+                server.restart();
+            }
+            3..=5 => {
+                let index = usize::from(random.chance(50));
+                self.hosts[index].kill_agent();
+                thread::sleep(down);
+                self.hosts[index].restart();
+            }
+            _ => {
+                self.any_server(random).kill();
+                let index = usize::from(random.chance(50));
+                self.hosts[index].kill_agent();
+                thread::sleep(down);
+                self.hosts[index].restart();
+                for server in &mut self.servers {
+                    server.ensure_running();
+                }
+            }
+        }
+    }
 }
 
 /// Lets everybody talk, kills somebody in each of `rounds` and judges what was told and read.
-fn kill_everybody(test: &str, rounds: u32, sandbox: &Sandbox, daemons: &Place) {
+fn kill_everybody(test: &str, rounds: u32, sandbox: &Sandbox, mut federation: Federation) {
     let _turn = heavy();
     let mut random = Random::from_env(test);
-    let mut server = Server::new(sandbox, free_loopback()).in_place(daemons.clone());
-    server.restart();
-    let mut hosts = ["ada", "bee"].map(|name| {
-        let mut host = Host::new(sandbox, name)
-            .with_server(server.link())
-            .in_place(daemons.clone());
-        host.restart();
-        host
-    });
     let terminal = |host: &Host, nick: &str| host.terminal(nick).in_place(sandbox.place());
 
     let shared = Arc::new(Shared::default());
     let mut senders = Vec::new();
     let mut readers = Vec::new();
-    for host in &hosts {
+    for host in &federation.hosts {
         let script = Actor::new(terminal(host, "script"), &shared, &mut random);
         let pipe = Actor::new(terminal(host, "pipe"), &shared, &mut random);
         senders.extend([
@@ -89,25 +188,7 @@ fn kill_everybody(test: &str, rounds: u32, sandbox: &Sandbox, daemons: &Place) {
         thread::sleep(random.pause(200));
         let down = random.pause(150);
         match random.within(0..10) {
-            0..=2 => {
-                server.kill();
-                thread::sleep(down);
-                server.restart();
-            }
-            3..=5 => {
-                let index = usize::from(random.chance(50));
-                hosts[index].kill_agent();
-                thread::sleep(down);
-                hosts[index].restart();
-            }
-            6 => {
-                server.kill();
-                let index = usize::from(random.chance(50));
-                hosts[index].kill_agent();
-                thread::sleep(down);
-                hosts[index].restart();
-                server.restart();
-            }
+            which @ 0..=6 => federation.kill_some(&mut random, which, down),
             7..=8 => random.pick(&senders).kill(),
             _ => random.pick(&readers).kill(),
         }
@@ -126,7 +207,7 @@ fn kill_everybody(test: &str, rounds: u32, sandbox: &Sandbox, daemons: &Place) {
     }
     // Whatever a sender left behind comes before its fence, and every reader gets the fences.
     let mut fences = HashSet::new();
-    for host in &hosts {
+    for host in &federation.hosts {
         host.wait_online();
         for nick in ["script", "pipe"] {
             for room in ROOMS {
