@@ -830,6 +830,38 @@ mod tests {
     }
 
     #[test]
+    fn a_log_on_nats_is_told_from_what_is_logged_and_its_password_is_never_shown() {
+        let args = ServerArgs {
+            log: ["nats://chat:s3cret@one:4222", "debug"]
+                .map(str::to_owned)
+                .into(),
+            nats_synced: true,
+            ..ServerArgs::default()
+        };
+        let home = ("HOME", "/home/ada");
+        let config = load(&args, &[home, ("CHAT_NATS_STREAM", "team")]).unwrap();
+        assert_eq!(config.log.value, "debug");
+        let settings = config.jetstream.value.as_ref().unwrap();
+        assert_eq!((settings.stream.as_str(), settings.synced), ("team", true));
+        let shown = format!("{config}{config:?}");
+        assert!(
+            shown.contains("log_url = \"nats://***@one:4222\"  # --log\n"),
+            "{shown}"
+        );
+        assert!(!shown.contains("s3cret"), "{shown}");
+        let variables = [home, ("CHAT_LOG_URL", "http://chat:s3cret@one")];
+        let error = load(&ServerArgs::default(), &variables)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("CHAT_LOG_URL") && !error.contains("s3cret"),
+            "{error}"
+        );
+        let plain = load(&ServerArgs::default(), &[home]).unwrap();
+        assert_eq!(plain.jetstream.value, None);
+    }
+
+    #[test]
     fn a_named_file_must_be_there_and_hold_nothing_unknown() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("other.toml");

@@ -10,7 +10,7 @@ use std::{
     ffi::OsString,
     fs,
     net::{SocketAddr, TcpStream},
-    path::{Path, PathBuf},
+    path::PathBuf,
 };
 
 /// Where `.ci/run` installs it.
@@ -86,10 +86,16 @@ impl NatsServer {
         format!("nats://{}", self.address)
     }
 
-    /// Its configuration, to be changed before a restart.
+    /// Where it keeps everything.
     #[must_use]
-    pub fn configuration(&self) -> &Path {
-        &self.configuration
+    pub fn store(&self) -> PathBuf {
+        self.configuration.with_file_name("store")
+    }
+
+    /// SIGKILL, and all that it kept is gone.
+    pub fn forget(&mut self) {
+        self.kill();
+        fs::remove_dir_all(self.store()).expect("the store of NATS");
     }
 
     /// Starts it, killing one that runs, and waits until it answers.

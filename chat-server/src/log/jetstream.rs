@@ -25,6 +25,7 @@ mod erasing;
 mod live;
 mod nats;
 mod reading;
+mod retiring;
 mod settings;
 mod stream;
 mod subject;
@@ -202,7 +203,8 @@ impl JetStreamLog {
         settings: &JetStreamSettings,
     ) -> Result<(Self, Commits), OpenLogError> {
         let instance = Epoch::new().to_string();
-        let connected = Nats::connect(settings, instance).await;
+        // Large, and waited for once.
+        let connected = Box::pin(Nats::connect(settings, instance)).await;
         let nats = connected.map_err(|reason| OpenLogError::Connect {
             servers: settings.servers.to_string(),
             reason,
@@ -265,9 +267,14 @@ impl JetStreamLog {
             let _written = written.drop_guard();
             writing::run(writer, submitted).await;
         });
-        let stop = log.stop.clone();
+        let (stop, eraser) = (log.stop.clone(), Arc::clone(&shared));
         log.run(async move {
-            stop.run_until_cancelled(erasing::run(&shared)).await;
+            stop.run_until_cancelled(erasing::run(&eraser)).await;
+        });
+        // What it has begun when the log is closed must still come back to it.
+        let written = log.writing.clone();
+        log.run(async move {
+            written.run_until_cancelled(retiring::run(&shared)).await;
         });
         Ok((log, commits))
     }
@@ -341,6 +348,7 @@ impl Log for JetStreamLog {
         let limits = Limits {
             entries: max_entries,
             bytes: max_bytes,
+            ..Limits::WIDE
         };
         let (shared, room) = (Arc::clone(&self.shared), room.clone());
         Box::pin(async move {
@@ -390,6 +398,7 @@ impl Log for JetStreamLog {
         let limits = Limits {
             entries: max_entries,
             bytes: max_bytes,
+            ..Limits::WIDE
         };
         let (shared, room, host) = (Arc::clone(&self.shared), room.clone(), host.clone());
         Box::pin(async move { shared.page(&room, after, limits, Some(&host)).await })

@@ -128,8 +128,9 @@ impl Federation {
 
     /// Kills one of the daemons, or two, and starts them again after `down`.
     fn kill_some(&mut self, random: &mut Random, which: u64, down: Duration) {
-        if self.nats.is_some() && random.chance(25) {
-            let nats = self.nats.as_mut().expect("there is one");
+        if let Some(nats) = &mut self.nats
+            && random.chance(25)
+        {
             nats.kill();
             thread::sleep(down);
             return nats.restart();

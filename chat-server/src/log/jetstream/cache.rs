@@ -323,6 +323,20 @@ impl CacheStore {
                     erased,
                 })
             }
+            Command::Retired { room, up_to } => {
+                transaction
+                    .prepare_cached(
+                        "DELETE FROM messages WHERE seq <= ?3 AND body = ?4 AND room_id =
+                         (SELECT room_id FROM rooms WHERE epoch = ?1 AND name = ?2)",
+                    )?
+                    .execute(params![
+                        self.judge.log.epoch().to_bytes(),
+                        room.as_str(),
+                        up_to.number(),
+                        [ERASED_TAG]
+                    ])?;
+                Ok(Outcome::quiet(Ok(Reply::Done)))
+            }
         }
     }
 

@@ -92,6 +92,13 @@ pub(super) enum Command {
         /// What there is of it.
         found: Vec<Found>,
     },
+    /// Where erased messages were need not be known any more.
+    Retired {
+        /// Where.
+        room: Room,
+        /// The last of them.
+        up_to: Seq,
+    },
 }
 
 /// A message as far as it concerns whoever erases it.
@@ -124,7 +131,8 @@ impl Command {
             Self::Found { room, .. }
             | Self::Act { room, .. }
             | Self::Place { room }
-            | Self::TakenBack { room, .. } => room.clone(),
+            | Self::TakenBack { room, .. }
+            | Self::Retired { room, .. } => room.clone(),
         }
     }
 
@@ -138,6 +146,7 @@ impl Command {
             Self::Topic { .. } => "topic",
             Self::Place { .. } => "place",
             Self::TakenBack { .. } => "taken-back",
+            Self::Retired { .. } => "retired",
         };
         word.to_owned()
     }
@@ -300,6 +309,10 @@ mod tests {
                 messages: vec![MessageId::new()],
             }),
             Command::Place { room: room.clone() },
+            Command::Retired {
+                room: room.clone(),
+                up_to: Seq::new(7),
+            },
             Command::TakenBack {
                 room,
                 by: user,

@@ -86,13 +86,9 @@ impl Shared {
             return Ok(Vec::new());
         };
         let mut found = Vec::new();
-        let limits = Limits {
-            entries: 1_000,
-            bytes: 1 << 20,
-        };
         loop {
             let page = self
-                .page(room, after, limits, None)
+                .page(room, after, Limits::WIDE, None)
                 .await?
                 .unwrap_or_default();
             let Some(last) = page.last() else {

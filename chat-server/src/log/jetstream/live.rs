@@ -533,7 +533,7 @@ impl Live {
             self.set_filters(consumer).await?;
             let mut heads = Vec::with_capacity(rooms.len());
             for some in rooms.chunks(32) {
-                heads.extend(join_all(some.iter().map(|room| self.shared.head(room))).await);
+                heads.extend(join_all(some.iter().map(|room| self.shared.head_so_far(room))).await);
             }
             Ok::<_, Ended>(heads)
         };

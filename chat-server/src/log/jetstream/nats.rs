@@ -330,6 +330,14 @@ impl Nats {
         }
     }
 
+    /// Removes all under `filter` up to `up_to`.
+    pub(super) async fn purge(&self, filter: &str, up_to: Seq) -> Result<(), NatsError> {
+        let subject = format!("STREAM.PURGE.{}", self.stream);
+        // The first that stays is named.
+        let question = json!({ "filter": filter, "seq": up_to.number() + 1 });
+        self.ask(&subject, &question).await.map(drop)
+    }
+
     /// What comes to an inbox of its own.
     pub(super) async fn inbox(&self) -> Result<(String, Subscriber), NatsError> {
         self.check()?;

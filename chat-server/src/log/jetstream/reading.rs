@@ -32,6 +32,17 @@ const WIDEST_LOOK: u64 = 1 << 62;
 pub(super) struct Limits {
     pub(super) entries: usize,
     pub(super) bytes: usize,
+    /// Nothing from here on.
+    pub(super) before: Seq,
+}
+
+impl Limits {
+    /// A page as large as is good for working through a room.
+    pub(super) const WIDE: Self = Self {
+        entries: 1_000,
+        bytes: 1 << 20,
+        before: Seq::new(u64::MAX),
+    };
 }
 
 /// A part of what was said.
@@ -102,6 +113,7 @@ impl Shared {
                 return Ok(None);
             };
             // An act beyond what was read may have messages before it.
+            kept.retain(|one| one.seq < limits.before);
             let beyond = kept.iter().find(|one| one.seq > up_to).map(|one| one.seq);
             kept.retain(|one| one.seq <= up_to);
             let merged = merge(said.messages, kept, after, limits);
@@ -120,7 +132,7 @@ impl Shared {
     async fn said(&self, room: &Room, after: Seq, limits: Limits) -> Result<Said, StoreError> {
         let filter = self.subjects.said(room);
         let from = after.number() + 1;
-        for attempt in 0..=STALE_READS {
+        for _ in 0..=STALE_READS {
             // Everything up to here is in the stream, and was given to this server.
             let known = *self.applied.borrow();
             let read = self
@@ -128,23 +140,30 @@ impl Shared {
                 .read(&filter, from, limits.entries, limits.bytes)
                 .await?;
             let (stored, complete) = read;
+            let count = stored.len();
             let messages = stored
                 .into_iter()
+                .filter(|one| one.seq < limits.before)
                 .map(|one| self.committed(one))
                 .collect::<Result<Vec<_>, _>>()?;
+            let cut = messages.len() < count;
             let last = messages.last().map_or(after, |last| last.seq);
-            if complete && self.is_replicated() {
+            if complete && !cut && self.is_replicated() {
                 let newest = self.nats.last(&filter).await?;
-                if newest.is_some_and(|(newest, _)| newest > last) && attempt < STALE_READS {
+                if newest.is_some_and(|(newest, _)| newest > last) {
                     sleep(STALE_PAUSE).await;
                     continue;
                 }
             }
-            let up_to = if complete { last.max(known) } else { last };
+            let up_to = match (cut, complete) {
+                (true, _) => Seq::new(limits.before.number() - 1),
+                (false, true) => last.max(known),
+                (false, false) => last,
+            };
             return Ok(Said {
                 messages,
                 up_to,
-                complete,
+                complete: complete || cut,
             });
         }
         Err(StoreError::Unreachable(
@@ -152,7 +171,8 @@ impl Shared {
         ))
     }
 
-    fn committed(&self, stored: Stored) -> Result<Committed, StoreError> {
+    /// A message as it is stored, without a neighbour.
+    pub(super) fn committed(&self, stored: Stored) -> Result<Committed, StoreError> {
         let bad = |subject: String| StoreError::Unreachable(format!("not a message: {subject}"));
         let Stored {
             seq,
@@ -171,11 +191,17 @@ impl Shared {
 
     /// The newest message of `room`; `None` if there is no such room.
     pub(super) async fn head(&self, room: &Room) -> Result<Option<Head>, StoreError> {
-        let said = self.nats.last(&self.subjects.said(room)).await?;
-        if said.is_none() {
-            // A room that was made elsewhere a moment ago.
-            self.catch_up(room).await?;
+        if let Some(head) = self.head_so_far(room).await? {
+            return Ok(Some(head));
         }
+        // It may have been made elsewhere a moment ago.
+        self.catch_up(room).await?;
+        self.head_so_far(room).await
+    }
+
+    /// The same, as far as commands are done here; waits for none.
+    pub(super) async fn head_so_far(&self, room: &Room) -> Result<Option<Head>, StoreError> {
+        let said = self.nats.last(&self.subjects.said(room)).await?;
         let said = said.map(|(seq, subject)| {
             let id = match self.subjects.parse(&subject) {
                 Some(Place::Said { id, .. }) => Some(id),
@@ -230,25 +256,20 @@ impl Shared {
             let mut from = after;
             let mut found = None;
             // What lies between is read forward, to its end.
-            'forward: loop {
+            loop {
+                // No more than this can be between.
+                let entries = usize::try_from(width).unwrap_or(usize::MAX);
                 let limits = Limits {
-                    entries: 1_000,
-                    bytes: 1 << 20,
+                    entries: entries.min(Limits::WIDE.entries),
+                    before: seq,
+                    ..Limits::WIDE
                 };
-                let page = self
-                    .page(room, from, limits, None)
-                    .await?
-                    .unwrap_or_default();
-                for message in &page {
-                    if message.seq >= seq {
-                        break 'forward;
-                    }
-                    found = Some(message.seq);
-                }
-                match page.last() {
-                    Some(last) => from = last.seq,
-                    None => break,
-                }
+                let page = self.page(room, from, limits, None).await?;
+                let Some(last) = page.unwrap_or_default().last().map(|last| last.seq) else {
+                    break;
+                };
+                from = last;
+                found = Some(last);
             }
             match found {
                 Some(found) => return Ok(found),
@@ -270,6 +291,7 @@ impl Shared {
         let limits = Limits {
             entries: 1,
             bytes: 1,
+            ..Limits::WIDE
         };
         let after = Seq::new(seq.number() - 1);
         let page = self

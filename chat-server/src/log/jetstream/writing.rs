@@ -423,10 +423,15 @@ impl Shared {
             id,
             found,
         };
+        self.order(command).await.map_err(|error| error.to_string())
+    }
+
+    /// Has one command carried out that nobody can refuse.
+    pub(super) async fn order(&self, command: Command) -> Result<(), StoreError> {
         match self.carry_out(vec![command]).await.pop() {
             Some(Ok(_)) => Ok(()),
-            Some(Err(refusal)) => Err(refusal.to_string()),
-            None => Err("the log has ended".to_owned()),
+            Some(Err(refusal)) => Err(StoreError::Unreachable(refusal.to_string())),
+            None => Err(StoreError::Closed),
         }
     }
 

@@ -60,6 +60,16 @@ impl<B: Backing> Running<B> {
         }
     }
 
+    /// What the log stands on.
+    pub(super) const fn backing(&self) -> &B {
+        &self.backing
+    }
+
+    /// The same, to do something to it.
+    pub(super) const fn backing_mut(&mut self) -> &mut B {
+        &mut self.backing
+    }
+
     /// Ends in order; gives everything that came out.
     pub(super) async fn close(self) -> (B, Vec<Commit>) {
         self.log.close().await;
