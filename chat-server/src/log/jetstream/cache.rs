@@ -313,9 +313,8 @@ impl CacheStore {
                 found,
             } => {
                 self.lay_out(transaction, room, found)?;
-                let epoch = self.judge.log.epoch();
                 let own = |author: &UserName| author == by;
-                let erased = erasing::erase(transaction, epoch, room, *id, own)?;
+                let erased = erasing::erase(transaction, room, *id, own)?;
                 self.put_away(transaction, room, found)?;
                 Ok(Outcome {
                     answer: Ok(Reply::Done),

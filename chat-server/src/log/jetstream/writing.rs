@@ -345,7 +345,7 @@ impl Shared {
                 Ok(()) => ticket.answer(Ok(Reply::Appended { seq })),
                 Err(reason) => {
                     // It has its place; asked again, the rest is done.
-                    lane.roll_back(attempt);
+                    lane.roll_back(&message.author.nick, attempt);
                     ticket.answer(Err(not_yet(&reason)));
                 }
             }
@@ -399,7 +399,7 @@ impl Shared {
             match done {
                 Ok(()) => one.ticket.answer(answer),
                 Err(reason) => {
-                    one.lane.roll_back(one.attempt);
+                    one.lane.roll_back(&one.message.author.nick, one.attempt);
                     one.ticket.answer(Err(not_yet(&reason)));
                 }
             }
@@ -692,7 +692,7 @@ fn answer_some(
 fn turn_away_behind_refused(messages: Vec<Waiting>) -> Vec<Waiting> {
     let mut rest = Vec::with_capacity(messages.len());
     for one in messages {
-        if one.lane.may_commit(one.attempt) {
+        if one.lane.may_commit(&one.message.author.nick, one.attempt) {
             rest.push(one);
         } else {
             one.ticket.answer(Err(not_yet("an earlier message failed")));
@@ -704,7 +704,7 @@ fn turn_away_behind_refused(messages: Vec<Waiting>) -> Vec<Waiting> {
 /// Nothing is known to be kept of these.
 fn roll_back(messages: Vec<Waiting>, reason: &str) {
     for one in messages {
-        one.lane.roll_back(one.attempt);
+        one.lane.roll_back(&one.message.author.nick, one.attempt);
         one.ticket.answer(Err(not_yet(reason)));
     }
 }
