@@ -15,7 +15,7 @@
 //!
 //! [`Refusal::IdConflict`]: protocol::federation::Refusal::IdConflict
 
-mod jetstream;
+pub(crate) mod jetstream;
 mod judge;
 mod sqlite;
 mod store;

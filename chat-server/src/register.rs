@@ -2,9 +2,21 @@
 //!
 //! Kept in a file of its own beside the log: what it says is asked once a connection, and belongs
 //! to no room. Everything is durable before it is answered.
+//!
+//! It is the server's own, or several servers share it: then what changes it goes through a stream of
+//! NATS JetStream ([`follower`]), and the file is a cache of what came of that.
 
+mod follower;
+mod operation;
 mod store;
+mod stream;
+mod writing;
 
+use crate::log::JetStreamSettings;
+pub use follower::Follower;
+use follower::Shared;
+pub(crate) use operation::{Admitted, PutOut};
+use operation::{Operation, Outcome};
 use protocol::{
     HostName, Invitation, KeyFingerprint, Timestamp,
     admin::{AgentInfo, InvitationInfo},
@@ -12,20 +24,21 @@ use protocol::{
     limits::MAX_PAGE_ENTRIES,
 };
 use room_log::{Database, OpenError, Readers, StoreError, SubmitError, Writer};
+use serde::{Deserialize, Serialize};
 use std::{
     io,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
     time::SystemTime,
 };
-pub(crate) use store::Admitted;
-use store::{Command, RegisterStore, Rejected};
+pub use stream::RegisterStreamError;
 use thiserror::Error;
 use tokio::sync::oneshot;
 use trust::Peer;
+use writing::{Command, RegisterStore};
 
 /// Why the register cannot be opened. The message says what to do.
 #[derive(Debug, Error)]
@@ -37,6 +50,22 @@ pub enum OpenRegisterError {
     /// The system gives no thread to write in.
     #[error("cannot start the writer: {0}")]
     Thread(#[source] io::Error),
+    /// The tables cannot be read or written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The stream that servers share is not used.
+    #[error(transparent)]
+    Stream(#[from] RegisterStreamError),
+    /// Hosts were let in by this server alone, and the stream knows nothing of them.
+    #[error(
+        "{path} says whom this server let in before it had a log on NATS, and no other server knows \
+         of them: move the file away, start again, and invite those hosts anew",
+        path = path.display()
+    )]
+    OwnHosts {
+        /// The file.
+        path: PathBuf,
+    },
 }
 
 /// Why something was not noted.
@@ -52,6 +81,10 @@ pub enum RegisterError {
     /// It could not be read or written.
     #[error("{0}")]
     Store(String),
+    /// Servers share it, and where it is kept nobody answers. What is known here can be read; what was
+    /// asked may have been done all the same, and may be asked again.
+    #[error("who is let in cannot be changed now: {0}")]
+    Unreachable(String),
     /// More is waiting to be written than may wait, or the server ends.
     #[error("the register is busy or closed")]
     Busy,
@@ -76,7 +109,8 @@ impl From<StoreError> for RegisterError {
 }
 
 /// How an invitation is made.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct NewInvitation {
     /// How many hosts it lets in.
     pub uses: u32,
@@ -95,22 +129,42 @@ pub struct Register {
     readers: Readers,
     writer: Writer<Command>,
     revocations: Arc<AtomicU64>,
+    /// What servers share; `None` for a register that is this server's own.
+    shared: Option<Arc<Shared>>,
 }
 
 impl Register {
-    /// Opens or makes `<state dir>/register.db`. The caller holds the directory's lock.
+    /// Opens or makes `<state dir>/register.db`, which is this server's own. The caller holds the
+    /// directory's lock.
     ///
     /// # Errors
     ///
     /// [`OpenRegisterError`], saying what to do.
     pub fn open(state_dir: &Path) -> Result<Self, OpenRegisterError> {
         let (database, connection) = Database::open(state_dir, store::REGISTER)?;
+        // If it was a cache, it will not be what the stream says for long.
+        store::follow_nothing(&connection)?;
         let writer = Writer::spawn(connection, RegisterStore).map_err(OpenRegisterError::Thread)?;
         Ok(Self {
             readers: Readers::new(database),
             writer,
             revocations: Arc::default(),
+            shared: None,
         })
+    }
+
+    /// Opens the register that all servers of the log of `settings` share, and catches up with it.
+    /// `<state dir>/register.db` is a cache of it; the caller holds the directory's lock. It goes on
+    /// as long as the [`Follower`] runs.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenRegisterError`], saying what to do.
+    pub async fn open_shared(
+        state_dir: &Path,
+        settings: &JetStreamSettings,
+    ) -> Result<(Self, Follower), OpenRegisterError> {
+        follower::open(state_dir, settings).await
     }
 
     /// Lets the agent with `key` in as `host`, also if it is in already. Returns the name that
@@ -125,19 +179,17 @@ impl Register {
         host: HostName,
         invitation: Invitation,
     ) -> Result<Option<HostName>, Refusal> {
-        let digest = invitation.digest();
-        let written = self.write(|answer| Command::Enrol {
+        let operation = Operation::Enrol {
             key,
             host,
-            invitation: digest,
+            invitation: invitation.digest(),
             now: now(),
-            answer,
-        });
-        let gave_up = written.await.map_err(RegisterError::into_refusal)?;
-        if gave_up.is_some() {
-            self.revocations.fetch_add(1, Ordering::SeqCst);
+        };
+        match self.write(operation).await {
+            Ok(Outcome::Enrolled(gave_up)) => Ok(gave_up),
+            Ok(outcome) => Err(unexpected(&outcome).into_refusal()),
+            Err(error) => Err(error.into_refusal()),
         }
-        Ok(gave_up)
     }
 
     /// Whether the agent behind `peer` may speak for `host`.
@@ -146,40 +198,50 @@ impl Register {
     ///
     /// The [`Refusal`] to answer.
     pub(crate) async fn admit(&self, peer: &Peer, host: &HostName) -> Result<Admitted, Refusal> {
-        let (key, wanted) = (peer.key, host.clone());
+        let mut judged = self.judge(peer, host).await;
+        if let (Err(_), Some(shared)) = (&judged, &self.shared) {
+            // Another server may have let them in a moment ago.
+            shared
+                .refresh()
+                .await
+                .map_err(RegisterError::into_refusal)?;
+            judged = self.judge(peer, host).await;
+        }
+        if let Some(admitted) = judged? {
+            return Ok(admitted);
+        }
+        let operation = Operation::Admit {
+            key: peer.key,
+            host: host.clone(),
+            vouched: peer.vouched.contains(host),
+            now: now(),
+        };
+        match self.write(operation).await {
+            Ok(Outcome::Admitted(admitted)) => Ok(admitted),
+            Ok(outcome) => Err(unexpected(&outcome).into_refusal()),
+            Err(error) => Err(error.into_refusal()),
+        }
+    }
+
+    /// What the tables say of that; `None` if something is to be noted of it first.
+    async fn judge(&self, peer: &Peer, host: &HostName) -> Result<Option<Admitted>, Refusal> {
+        let key = peer.key;
         let found = self
             .readers
             .run(move |connection| store::find(connection, key))
             .await;
         let found = found.map_err(|error| RegisterError::from(error).into_refusal())?;
         match found {
-            Some(entry) if entry.revoked => return Err(Refusal::Revoked),
-            Some(entry) if entry.host == wanted && entry.is_current => {
-                return Ok(Admitted::AsBefore);
-            }
-            Some(entry) if entry.host != wanted && entry.is_current => {
-                return Err(Refusal::OtherHost {
-                    enrolled: entry.host,
-                    given: wanted,
-                });
-            }
+            Some(entry) if entry.revoked => Err(Refusal::Revoked),
+            Some(entry) if entry.host == *host && entry.is_current => Ok(Some(Admitted::AsBefore)),
+            Some(entry) if entry.host != *host && entry.is_current => Err(Refusal::OtherHost {
+                enrolled: entry.host,
+                given: host.clone(),
+            }),
             // Strangers do not keep the writer busy.
-            None if !peer.vouched.contains(host) => return Err(Refusal::NotEnrolled),
-            _ => {}
+            None if !peer.vouched.contains(host) => Err(Refusal::NotEnrolled),
+            _ => Ok(None),
         }
-        let vouched = peer.vouched.contains(host);
-        let written = self.write(|answer| Command::Admit {
-            key,
-            host: wanted,
-            vouched,
-            now: now(),
-            answer,
-        });
-        let admitted = written.await.map_err(RegisterError::into_refusal)?;
-        if admitted == Admitted::WithNextKey {
-            self.revocations.fetch_add(1, Ordering::SeqCst);
-        }
-        Ok(admitted)
     }
 
     /// Lets the agent of `host`, which has `key`, come with `next` too, and with it alone once it
@@ -194,13 +256,9 @@ impl Register {
         key: KeyFingerprint,
         next: KeyFingerprint,
     ) -> Result<(), Refusal> {
-        let written = self.write(|answer| Command::NextKey {
-            host,
-            key,
-            next,
-            answer,
-        });
-        written.await.map_err(RegisterError::into_refusal)
+        let operation = Operation::NextKey { host, key, next };
+        let noted = self.write(operation).await;
+        noted.map(drop).map_err(RegisterError::into_refusal)
     }
 
     /// Makes an invitation; returns its number.
@@ -213,15 +271,15 @@ impl Register {
         invitation: &Invitation,
         new: NewInvitation,
     ) -> Result<u32, RegisterError> {
-        let digest = invitation.digest();
-        let now = now();
-        self.write(|answer| Command::Invite {
-            digest,
+        let operation = Operation::Invite {
+            digest: invitation.digest(),
             new,
-            now,
-            answer,
-        })
-        .await
+            now: now(),
+        };
+        match self.write(operation).await? {
+            Outcome::Invited(invitation) => Ok(invitation),
+            outcome => Err(unexpected(&outcome)),
+        }
     }
 
     /// Takes an invitation back.
@@ -230,8 +288,8 @@ impl Register {
     ///
     /// [`RegisterError::Missing`] if there is none with this number.
     pub async fn revoke_invitation(&self, invitation: u32) -> Result<(), RegisterError> {
-        self.write(|answer| Command::RevokeInvitation { invitation, answer })
-            .await
+        let operation = Operation::RevokeInvitation { invitation };
+        self.write(operation).await.map(drop)
     }
 
     /// Lets a host in no more.
@@ -240,11 +298,8 @@ impl Register {
     ///
     /// [`RegisterError::Missing`] if none is in under this name.
     pub async fn revoke_agent(&self, host: HostName) -> Result<(), RegisterError> {
-        let now = now();
-        self.write(|answer| Command::RevokeAgent { host, now, answer })
-            .await?;
-        self.revocations.fetch_add(1, Ordering::SeqCst);
-        Ok(())
+        let operation = Operation::RevokeAgent { host, now: now() };
+        self.write(operation).await.map(drop)
     }
 
     /// Changes with every host or key that is let in no more: whoever was admitted before must be asked
@@ -303,7 +358,17 @@ impl Register {
 
     /// Waits until the register had to give up; the process must end then.
     pub(crate) fn failed(&self) -> impl Future<Output = Arc<StoreError>> + Send + use<> {
-        self.writer.fatal()
+        let fatal = self.writer.fatal();
+        let shared = self.shared.clone();
+        async move {
+            match shared {
+                None => fatal.await,
+                Some(shared) => tokio::select! {
+                    error = fatal => error,
+                    error = shared.failed() => error,
+                },
+            }
+        }
     }
 
     /// Waits until the file is closed; the last handle must be this one.
@@ -312,9 +377,37 @@ impl Register {
         self.writer.finish().await;
     }
 
-    async fn write<T>(
+    /// Does `operation`, here or everywhere; what comes of it is durable.
+    async fn write(&self, operation: Operation) -> Result<Outcome, RegisterError> {
+        let outcome = match &self.shared {
+            Some(shared) => shared.submit(&operation).await?,
+            None => {
+                let (noted, asked) = (operation.clone(), |answer| Command::Do {
+                    operation,
+                    answer,
+                });
+                let outcome = self.command(asked).await?;
+                if noted.puts_out(&outcome).is_some() {
+                    self.note_revocation();
+                }
+                outcome
+            }
+        };
+        match outcome {
+            Outcome::Refused(refusal) => Err(RegisterError::Refused(refusal)),
+            Outcome::Missing => Err(RegisterError::Missing),
+            done => Ok(done),
+        }
+    }
+
+    fn note_revocation(&self) {
+        self.revocations.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Has the writer do something.
+    async fn command<T>(
         &self,
-        command: impl FnOnce(oneshot::Sender<Result<T, Rejected>>) -> Command,
+        command: impl FnOnce(oneshot::Sender<Result<T, String>>) -> Command,
     ) -> Result<T, RegisterError> {
         let (answer, answered) = oneshot::channel();
         match self.writer.try_submit(command(answer)) {
@@ -322,13 +415,15 @@ impl Register {
             Err(SubmitError::Full(_) | SubmitError::Closed(_)) => return Err(RegisterError::Busy),
         }
         match answered.await {
-            Ok(Ok(value)) => Ok(value),
-            Ok(Err(Rejected::Refused(refusal))) => Err(RegisterError::Refused(refusal)),
-            Ok(Err(Rejected::Missing)) => Err(RegisterError::Missing),
-            Ok(Err(Rejected::Store(error))) => Err(RegisterError::Store(error)),
+            Ok(done) => done.map_err(RegisterError::Store),
             Err(_) => Err(RegisterError::Busy),
         }
     }
+}
+
+/// Of an operation came what cannot come of it.
+fn unexpected(outcome: &Outcome) -> RegisterError {
+    RegisterError::Store(format!("the register answers {outcome:?}"))
 }
 
 fn now() -> Timestamp {

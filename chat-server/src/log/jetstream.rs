@@ -23,7 +23,7 @@ mod cache;
 mod entry;
 mod erasing;
 mod live;
-mod nats;
+pub(crate) mod nats;
 mod reading;
 mod retiring;
 mod settings;

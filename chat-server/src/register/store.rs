@@ -1,15 +1,14 @@
-//! The register's tables, and what the writer thread does with each command.
+//! The register's tables, and what each operation does to them.
 
-use super::NewInvitation;
+use super::{NewInvitation, operation::Admitted};
 use protocol::{
     HostName, KeyFingerprint, Timestamp,
     admin::{AgentInfo, AgentState, InvitationInfo, InvitationState},
     federation::{BadInvitation, Refusal},
     likeness,
 };
-use room_log::{Application, BASE_SCHEMA, Durability, Store, StoreError};
+use room_log::{Application, BASE_SCHEMA, StoreError};
 use rusqlite::{Connection, OptionalExtension, Row, params};
-use tokio::sync::oneshot;
 
 /// The tables: `BASE_SCHEMA` is every database's first.
 const REGISTER_SCHEMA: &str = "
@@ -36,204 +35,22 @@ CREATE TABLE invitations (
 );
 ";
 
+/// How far the stream of a register that several servers share was followed; nothing in the file of
+/// one that has its own.
+const FOLLOWED_SCHEMA: &str = "
+CREATE TABLE followed (
+    one     INTEGER PRIMARY KEY CHECK (one = 1),
+    stream  TEXT NOT NULL,
+    applied INTEGER NOT NULL
+);
+";
+
 pub(super) const REGISTER: Application = Application {
     name: "register",
     // \"chtr\" in ASCII.
     id: 0x6368_7472,
-    migrations: &[BASE_SCHEMA, REGISTER_SCHEMA],
+    migrations: &[BASE_SCHEMA, REGISTER_SCHEMA, FOLLOWED_SCHEMA],
 };
-
-/// Who gets the answer to a command.
-type Answer<T> = oneshot::Sender<Result<T, Rejected>>;
-
-/// Why a command was not done.
-#[derive(Debug)]
-pub(super) enum Rejected {
-    Refused(Refusal),
-    Missing,
-    Store(String),
-}
-
-/// What is to be noted.
-#[derive(Debug)]
-pub(super) enum Command {
-    Enrol {
-        key: KeyFingerprint,
-        host: HostName,
-        invitation: [u8; 32],
-        now: Timestamp,
-        answer: Answer<Option<HostName>>,
-    },
-    Admit {
-        key: KeyFingerprint,
-        host: HostName,
-        /// Whether an authority vouches that this key is this host's.
-        vouched: bool,
-        now: Timestamp,
-        answer: Answer<Admitted>,
-    },
-    NextKey {
-        host: HostName,
-        /// The key of whoever says so.
-        key: KeyFingerprint,
-        next: KeyFingerprint,
-        answer: Answer<()>,
-    },
-    Invite {
-        digest: [u8; 32],
-        new: NewInvitation,
-        now: Timestamp,
-        answer: Answer<u32>,
-    },
-    RevokeInvitation {
-        invitation: u32,
-        answer: Answer<()>,
-    },
-    RevokeAgent {
-        host: HostName,
-        now: Timestamp,
-        answer: Answer<()>,
-    },
-}
-
-/// What came of a command.
-#[derive(Debug)]
-pub(super) enum Outcome {
-    Done,
-    Invited(u32),
-    /// Let in, and the name that the key gave up for it.
-    Enrolled(Option<HostName>),
-    Admitted(Admitted),
-    Rejected(Rejected),
-}
-
-impl From<Result<(), Refusal>> for Outcome {
-    fn from(judged: Result<(), Refusal>) -> Self {
-        match judged {
-            Ok(()) => Self::Done,
-            Err(refusal) => Self::Rejected(Rejected::Refused(refusal)),
-        }
-    }
-}
-
-/// The tables, as the one writer sees them: it keeps nothing beside them.
-#[derive(Debug)]
-pub(super) struct RegisterStore;
-
-impl Store for RegisterStore {
-    type Command = Command;
-    type Outcome = Outcome;
-
-    fn durability(&self, _: &Command) -> Durability {
-        Durability::Power
-    }
-
-    fn apply(&mut self, tables: &Connection, command: &Command) -> Result<Outcome, StoreError> {
-        match command {
-            Command::Enrol {
-                key,
-                host,
-                invitation,
-                now,
-                ..
-            } => Ok(match enrol(tables, *key, host, invitation, *now)? {
-                Ok(gave_up) => Outcome::Enrolled(gave_up),
-                Err(refusal) => Outcome::Rejected(Rejected::Refused(refusal)),
-            }),
-            Command::Admit {
-                key,
-                host,
-                vouched,
-                now,
-                ..
-            } => Ok(match admit(tables, *key, host, *vouched, *now)? {
-                Ok(admitted) => Outcome::Admitted(admitted),
-                Err(refusal) => Outcome::Rejected(Rejected::Refused(refusal)),
-            }),
-            Command::NextKey {
-                host, key, next, ..
-            } => Ok(next_key(tables, host, *key, *next)?.into()),
-            Command::Invite {
-                digest, new, now, ..
-            } => invite(tables, digest, new, *now).map(Outcome::Invited),
-            Command::RevokeInvitation { invitation, .. } => {
-                let sql = "UPDATE invitations SET revoked = 1 WHERE invitation = ?1";
-                let changed = tables.prepare_cached(sql)?.execute([invitation])?;
-                Ok(found(changed))
-            }
-            Command::RevokeAgent { host, now, .. } => {
-                // Whoever is to stay out may still have it.
-                let sql = "UPDATE invitations SET revoked = 1 WHERE invitation IN
-                           (SELECT invitation FROM agents WHERE host = ?1 AND revoked_at IS NULL)";
-                tables.prepare_cached(sql)?.execute([host.as_str()])?;
-                let sql = "UPDATE agents SET revoked_at = ?2, next_key = NULL
-                           WHERE host = ?1 AND revoked_at IS NULL";
-                let changed = tables
-                    .prepare_cached(sql)?
-                    .execute(params![host.as_str(), now.micros()])?;
-                Ok(found(changed))
-            }
-        }
-    }
-
-    fn committed(&mut self, done: Vec<(Command, Outcome)>) {
-        for (command, outcome) in done {
-            answer(command, outcome);
-        }
-    }
-
-    fn rolled_back(&mut self, commands: Vec<Command>, error: &StoreError) {
-        for command in commands {
-            answer(
-                command,
-                Outcome::Rejected(Rejected::Store(error.to_string())),
-            );
-        }
-    }
-}
-
-/// Whoever asked may have gone away; what was noted stays.
-fn answer(command: Command, outcome: Outcome) {
-    match command {
-        Command::Invite { answer, .. } => drop(answer.send(match outcome {
-            Outcome::Invited(invitation) => Ok(invitation),
-            Outcome::Rejected(rejected) => Err(rejected),
-            _ => Err(Rejected::Missing),
-        })),
-        Command::Enrol { answer, .. } => drop(answer.send(match outcome {
-            Outcome::Enrolled(gave_up) => Ok(gave_up),
-            Outcome::Rejected(rejected) => Err(rejected),
-            _ => Err(Rejected::Missing),
-        })),
-        Command::Admit { answer, .. } => drop(answer.send(match outcome {
-            Outcome::Admitted(admitted) => Ok(admitted),
-            Outcome::Rejected(rejected) => Err(rejected),
-            _ => Err(Rejected::Missing),
-        })),
-        Command::NextKey { answer, .. }
-        | Command::RevokeInvitation { answer, .. }
-        | Command::RevokeAgent { answer, .. } => drop(answer.send(match outcome {
-            Outcome::Rejected(rejected) => Err(rejected),
-            _ => Ok(()),
-        })),
-    }
-}
-
-const fn found(changed: usize) -> Outcome {
-    match changed {
-        0 => Outcome::Rejected(Rejected::Missing),
-        _ => Outcome::Done,
-    }
-}
-
-/// How somebody was let in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Admitted {
-    /// With a key that counts, or that an authority vouches for.
-    AsBefore,
-    /// With the key that was announced: the one before counts no more.
-    WithNextKey,
-}
 
 /// What is known of a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -281,7 +98,7 @@ fn key_of(tables: &Connection, host: &HostName) -> Result<Option<KeyFingerprint>
     Ok(key.map(KeyFingerprint::from_bytes))
 }
 
-fn enrol(
+pub(super) fn enrol(
     tables: &Connection,
     key: KeyFingerprint,
     host: &HostName,
@@ -356,7 +173,7 @@ fn deception(tables: &Connection, host: &HostName) -> Result<Option<String>, Sto
     Ok(None)
 }
 
-fn admit(
+pub(super) fn admit(
     tables: &Connection,
     key: KeyFingerprint,
     host: &HostName,
@@ -423,7 +240,7 @@ fn put(
     Ok(())
 }
 
-fn next_key(
+pub(super) fn next_key(
     tables: &Connection,
     host: &HostName,
     key: KeyFingerprint,
@@ -445,7 +262,7 @@ fn next_key(
     Ok(Ok(()))
 }
 
-fn invite(
+pub(super) fn invite(
     tables: &Connection,
     digest: &[u8; 32],
     new: &NewInvitation,
@@ -465,6 +282,69 @@ fn invite(
         |row| row.get(0),
     )?;
     Ok(invitation)
+}
+
+/// Takes an invitation back; returns whether there is one with this number.
+pub(super) fn revoke_invitation(tables: &Connection, invitation: u32) -> Result<bool, StoreError> {
+    let sql = "UPDATE invitations SET revoked = 1 WHERE invitation = ?1";
+    Ok(tables.prepare_cached(sql)?.execute([invitation])? > 0)
+}
+
+/// Lets a host in no more; returns whether it was.
+pub(super) fn revoke_agent(
+    tables: &Connection,
+    host: &HostName,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    // Whoever is to stay out may still have it.
+    let sql = "UPDATE invitations SET revoked = 1 WHERE invitation IN
+               (SELECT invitation FROM agents WHERE host = ?1 AND revoked_at IS NULL)";
+    tables.prepare_cached(sql)?.execute([host.as_str()])?;
+    let sql = "UPDATE agents SET revoked_at = ?2, next_key = NULL
+               WHERE host = ?1 AND revoked_at IS NULL";
+    let changed = tables
+        .prepare_cached(sql)?
+        .execute(params![host.as_str(), now.micros()])?;
+    Ok(changed > 0)
+}
+
+/// Which stream the tables follow, and up to where; none if they are this server's own.
+pub(super) fn followed(tables: &Connection) -> Result<Option<(String, u64)>, StoreError> {
+    let found = tables
+        .prepare_cached("SELECT stream, applied FROM followed")?
+        .query_row((), |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    Ok(found)
+}
+
+/// Forgets everything, and follows `stream` from its beginning.
+pub(super) fn begin_anew(tables: &Connection, stream: &str) -> Result<(), StoreError> {
+    for sql in [
+        "DELETE FROM agents",
+        "DELETE FROM invitations",
+        // So that invitations get the same numbers everywhere.
+        "DELETE FROM sqlite_sequence WHERE name = 'invitations'",
+    ] {
+        tables.prepare_cached(sql)?.execute(())?;
+    }
+    tables
+        .prepare_cached("INSERT OR REPLACE INTO followed (one, stream, applied) VALUES (1, ?1, 0)")?
+        .execute([stream])?;
+    Ok(())
+}
+
+/// The tables are this server's own from now on.
+pub(super) fn follow_nothing(tables: &Connection) -> Result<(), StoreError> {
+    tables.prepare_cached("DELETE FROM followed")?.execute(())?;
+    Ok(())
+}
+
+/// Everything up to `seq` of the stream was done.
+pub(super) fn note_applied(tables: &Connection, seq: u64) -> Result<(), StoreError> {
+    tables
+        .prepare_cached("UPDATE followed SET applied = ?1")?
+        .execute([seq])?;
+    Ok(())
 }
 
 /// One page of invitations after the one with this number, and whether another follows.

@@ -230,7 +230,7 @@ async fn a_revoked_host_is_let_in_no_more_until_it_is_invited_again() {
         Ok(Admitted::AsBefore)
     );
     let (agents, _) = register.agents(None).await.unwrap();
-    assert_eq!((agents.len(), agents[0].state), (1, AgentState::Away));
+    assert_eq!((agents.len(), &agents[0].state), (1, &AgentState::Away));
     assert_eq!(agents[0].key, key(3));
 }
 

@@ -22,6 +22,9 @@ use tokio::{sync::watch, time::timeout};
 /// How long an answer may take. Twice what a cluster needs to choose another leader.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long the last words to others may take.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// How long it takes at most to find out that nobody is there.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -36,7 +39,7 @@ const NOT_THERE: [u64; 2] = [10_043, 10_037];
 
 /// Why NATS did not do what was asked.
 #[derive(Debug, Error)]
-pub(super) enum NatsError {
+pub(crate) enum NatsError {
     /// No answer, or none that can be read.
     #[error("NATS: {0}")]
     Unreachable(String),
@@ -58,7 +61,7 @@ impl From<NatsError> for StoreError {
 
 /// Why nothing is known to be stored.
 #[derive(Debug, Error)]
-pub(super) enum PublishError {
+pub(crate) enum PublishError {
     /// Something has one of the ids already. Nothing was stored.
     #[error("an id is known already")]
     Taken,
@@ -69,27 +72,27 @@ pub(super) enum PublishError {
 
 /// Something to store.
 #[derive(Debug, Clone)]
-pub(super) struct Entry {
-    pub(super) subject: String,
-    pub(super) headers: HeaderMap,
-    pub(super) payload: Bytes,
+pub(crate) struct Entry {
+    pub(crate) subject: String,
+    pub(crate) headers: HeaderMap,
+    pub(crate) payload: Bytes,
     /// Only if nothing is stored under what this matches.
-    pub(super) unless: Option<String>,
+    pub(crate) unless: Option<String>,
 }
 
 /// Something that is stored.
 #[derive(Debug)]
-pub(super) struct Stored {
-    pub(super) seq: Seq,
-    pub(super) subject: String,
-    pub(super) at: Timestamp,
-    pub(super) headers: HeaderMap,
-    pub(super) payload: Bytes,
+pub(crate) struct Stored {
+    pub(crate) seq: Seq,
+    pub(crate) subject: String,
+    pub(crate) at: Timestamp,
+    pub(crate) headers: HeaderMap,
+    pub(crate) payload: Bytes,
 }
 
 /// The connection, and the stream that is asked about.
 #[derive(Debug)]
-pub(super) struct Nats {
+pub(crate) struct Nats {
     client: Client,
     stream: String,
     /// Names this process among those that use the stream.
@@ -101,7 +104,7 @@ pub(super) struct Nats {
 
 impl Nats {
     /// Connects.
-    pub(super) async fn connect(
+    pub(crate) async fn connect(
         settings: &JetStreamSettings,
         instance: String,
     ) -> Result<Self, io::Error> {
@@ -138,35 +141,35 @@ impl Nats {
     }
 
     /// Names this process among those that use the stream.
-    pub(super) fn instance(&self) -> &str {
+    pub(crate) fn instance(&self) -> &str {
         &self.instance
     }
 
     /// The stream's name.
-    pub(super) fn stream(&self) -> &str {
+    pub(crate) fn stream(&self) -> &str {
         &self.stream
     }
 
     /// Whether the connection stands.
-    pub(super) fn is_connected(&self) -> bool {
+    pub(crate) fn is_connected(&self) -> bool {
         self.client.connection_state() == State::Connected
     }
 
     /// Changes whenever the connection comes or goes from now on.
-    pub(super) fn links(&self) -> watch::Receiver<u64> {
+    pub(crate) fn links(&self) -> watch::Receiver<u64> {
         let mut links = self.links.clone();
         links.borrow_and_update();
         links
     }
 
     /// The version that the server says it has, and whether it has JetStream.
-    pub(super) fn server(&self) -> (String, bool) {
+    pub(crate) fn server(&self) -> (String, bool) {
         let info = self.client.server_info();
         (info.version, info.jetstream)
     }
 
     /// Asks JetStream for something.
-    pub(super) async fn ask(&self, subject: &str, question: &Value) -> Result<Value, NatsError> {
+    pub(crate) async fn ask(&self, subject: &str, question: &Value) -> Result<Value, NatsError> {
         self.check()?;
         let payload = Bytes::from(question.to_string());
         let answer = self
@@ -179,7 +182,7 @@ impl Nats {
 
     /// Stores `entries`, all or none, one behind the other. Answers after they are as safe as the
     /// server's settings make them.
-    pub(super) async fn publish(&self, entries: Vec<Entry>) -> Result<Vec<Seq>, PublishError> {
+    pub(crate) async fn publish(&self, entries: Vec<Entry>) -> Result<Vec<Seq>, PublishError> {
         let unknown = |error: NatsError| PublishError::Unknown(error.to_string());
         self.check().map_err(unknown)?;
         let count = entries.len() as u64;
@@ -244,7 +247,7 @@ impl Nats {
 
     /// Where the newest entry under `filter` is, and under which subject, as the stream's leader
     /// knows.
-    pub(super) async fn last(&self, filter: &str) -> Result<Option<(Seq, String)>, NatsError> {
+    pub(crate) async fn last(&self, filter: &str) -> Result<Option<(Seq, String)>, NatsError> {
         let question = json!({ "last_by_subj": filter });
         let subject = format!("STREAM.MSG.GET.{}", self.stream);
         let answer = match self.ask(&subject, &question).await {
@@ -260,7 +263,7 @@ impl Nats {
 
     /// Reads entries under `filter` from `from` on, in order: at most `max_entries`, and no more than
     /// one beyond `max_bytes`. Also tells whether these are all.
-    pub(super) async fn read(
+    pub(crate) async fn read(
         &self,
         filter: &str,
         from: u64,
@@ -277,7 +280,7 @@ impl Nats {
     }
 
     /// The newest entry under each subject that one of `filters` matches: 1,024 at most.
-    pub(super) async fn lasts(&self, filters: &[String]) -> Result<Vec<Stored>, NatsError> {
+    pub(crate) async fn lasts(&self, filters: &[String]) -> Result<Vec<Stored>, NatsError> {
         let question = json!({ "multi_last": filters, "batch": 1_024 });
         Ok(self.read_many(&question).await?.0)
     }
@@ -322,7 +325,7 @@ impl Nats {
     }
 
     /// Deletes what is stored at `seq`, and overwrites its bytes.
-    pub(super) async fn erase(&self, seq: Seq) -> Result<(), NatsError> {
+    pub(crate) async fn erase(&self, seq: Seq) -> Result<(), NatsError> {
         let subject = format!("STREAM.MSG.DELETE.{}", self.stream);
         match self.ask(&subject, &json!({ "seq": seq.number() })).await {
             Err(NatsError::Refused { code, .. }) if NOT_THERE.contains(&code) => Ok(()),
@@ -339,7 +342,7 @@ impl Nats {
     }
 
     /// What comes to an inbox of its own.
-    pub(super) async fn inbox(&self) -> Result<(String, Subscriber), NatsError> {
+    pub(crate) async fn inbox(&self) -> Result<(String, Subscriber), NatsError> {
         self.check()?;
         let inbox = self.client.new_inbox();
         let coming = self.client.subscribe(inbox.clone()).await;
@@ -347,7 +350,7 @@ impl Nats {
     }
 
     /// Asks for something that comes to `inbox`.
-    pub(super) async fn ask_for(
+    pub(crate) async fn ask_for(
         &self,
         subject: &str,
         inbox: &str,
@@ -365,9 +368,33 @@ impl Nats {
             .map_err(unreachable)
     }
 
+    /// What is told under `subject` from now on, also after the connection was lost and came back.
+    /// What the reader is too slow for is dropped.
+    pub(crate) async fn listen(&self, subject: &str) -> Result<Subscriber, NatsError> {
+        let coming = self.client.subscribe(subject.to_owned()).await;
+        coming.map_err(unreachable)
+    }
+
+    /// Tells whoever listens to `subject` now; it is stored nowhere.
+    pub(crate) async fn tell(&self, subject: &str, payload: Bytes) -> Result<(), NatsError> {
+        self.check()?;
+        let telling = self.client.publish(subject.to_owned(), payload);
+        timeout(ANSWER_TIMEOUT, telling)
+            .await
+            .map_err(|_| NatsError::Unreachable("the connection is stuck".to_owned()))?
+            .map_err(unreachable)
+    }
+
+    /// Waits until what was told is on its way, for a moment.
+    pub(crate) async fn flush(&self) {
+        if timeout(FLUSH_TIMEOUT, self.client.flush()).await.is_err() {
+            tracing::debug!("NATS does not take what was told");
+        }
+    }
+
     /// While the connection is down nothing is queued for it: what waits there would be sent
     /// when nobody wants it any more.
-    fn check(&self) -> Result<(), NatsError> {
+    pub(crate) fn check(&self) -> Result<(), NatsError> {
         if self.is_connected() {
             Ok(())
         } else {
@@ -430,12 +457,12 @@ fn stored(headers: HeaderMap, payload: Bytes) -> Result<Stored, NatsError> {
 }
 
 /// The text of a header.
-pub(super) fn text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
+pub(crate) fn text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
     headers.get_last(name).map(|value| value.as_str())
 }
 
 /// The number in a header.
-pub(super) fn number(headers: &HeaderMap, name: &str) -> Option<u64> {
+pub(crate) fn number(headers: &HeaderMap, name: &str) -> Option<u64> {
     text(headers, name)?.parse().ok()
 }
 
