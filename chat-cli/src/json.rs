@@ -110,6 +110,8 @@ enum Line<'a> {
         key: String,
         enrolled_at: String,
         state: &'static str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        server: Option<String>,
     },
     Key {
         key: String,
@@ -568,7 +570,8 @@ pub fn agent(info: &AgentInfo) -> String {
         host: info.host.to_string(),
         key: info.key.to_string(),
         enrolled_at: time(info.enrolled_at),
-        state: server::state(info.state),
+        state: server::state(&info.state),
+        server: server::server_of(&info.state).map(str::to_owned),
     })
 }
 

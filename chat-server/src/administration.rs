@@ -188,10 +188,8 @@ impl Administration {
                 let (_, register) = self.keyed()?;
                 let (mut agents, more) = register.agents(after).await.map_err(unavailable)?;
                 for agent in &mut agents {
-                    if agent.state == AgentState::Away
-                        && self.service.router().is_connected(&agent.host)
-                    {
-                        agent.state = AgentState::Connected;
+                    if agent.state == AgentState::Away {
+                        agent.state = self.state_of(&agent.host);
                     }
                 }
                 Ok(Reply::Agents { agents, more })
@@ -267,6 +265,17 @@ impl Administration {
             draining: drain.is_on(),
             connected: u32::try_from(connected.len()).unwrap_or(u32::MAX),
             sent: drain.sent(),
+        }
+    }
+
+    /// Whether `host` is connected, and to which of several servers.
+    fn state_of(&self, host: &HostName) -> AgentState {
+        let router = self.service.router();
+        let at = |server| AgentState::ConnectedTo { server };
+        match (self.service.name(), router.is_connected(host)) {
+            (None, true) => AgentState::Connected,
+            (Some(name), true) => at(name.to_owned()),
+            (_, false) => router.server_of(host).map_or(AgentState::Away, at),
         }
     }
 

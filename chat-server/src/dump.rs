@@ -26,6 +26,9 @@ impl Service {
             log = self.log().condition().as_deref().unwrap_or("well"),
             "state"
         );
+        for (server, hosts) in self.router().servers().unwrap_or_default() {
+            info!(%server, hosts, "another server");
+        }
         for agent in &agents {
             dump_agent(agent);
         }
@@ -44,6 +47,16 @@ impl Service {
             "{draining}agents: {}, users: {users}, rooms followed: {rooms}",
             agents.len()
         );
+        if let Some(servers) = self.router().servers() {
+            let names: Vec<_> = servers.into_iter().map(|(name, _)| name).collect();
+            let names = if names.is_empty() {
+                "none".to_owned()
+            } else {
+                names.join(", ")
+            };
+            line += ", other servers: ";
+            line += &names;
+        }
         if let Some(condition) = self.log().condition() {
             line += ", log: ";
             line += &condition;

@@ -17,6 +17,7 @@
 pub mod administration;
 mod announcements;
 pub mod args;
+mod cluster;
 mod config;
 mod connection;
 mod daemon;
@@ -42,6 +43,7 @@ mod rules;
 mod service;
 
 pub use args::ServerArgs;
+pub use cluster::{Cluster, ClusterError};
 pub use config::{Config, ConfigError, Environment, Origin, RawConfig, Setting};
 pub use daemon::run;
 pub use drain::{Drain, Pace};
@@ -50,4 +52,4 @@ pub use keys::{Keys, KeysError, Source};
 pub use lane::Lane;
 pub use rates::{Allowed, Rate};
 pub use reply::{Answer, PendingReply, Ticket};
-pub use service::{Bounds, ServeError, Service, serve};
+pub use service::{Bounds, Membership, ServeError, Service, serve};

@@ -36,26 +36,20 @@ struct Present {
 }
 
 impl Presence {
-    /// `connection` speaks for `host` from now on. Returns the users whom an earlier connection
-    /// told and who are offline until this one says otherwise.
-    #[must_use]
-    pub(crate) fn enter(&mut self, host: &HostName, connection: ConnectionId) -> Vec<UserName> {
+    /// `connection` speaks for `host` from now on. Users whom an earlier connection told of are
+    /// offline until this one says otherwise.
+    pub(crate) fn enter(&mut self, host: &HostName, connection: ConnectionId) {
         let users = BTreeMap::new();
-        let before = self
-            .hosts
+        self.hosts
             .insert(host.clone(), Present { connection, users });
-        before.map_or_else(Vec::new, |before| before.into_users(host))
     }
 
-    /// `connection` has ended. Returns the users who are offline by that.
-    #[must_use]
-    pub(crate) fn leave(&mut self, host: &HostName, connection: ConnectionId) -> Vec<UserName> {
-        match self.hosts.get(host) {
-            Some(present) if present.connection == connection => {}
-            _ => return Vec::new(),
+    /// `connection` has ended, and its users are offline by that.
+    pub(crate) fn leave(&mut self, host: &HostName, connection: ConnectionId) {
+        let ended = self.hosts.get(host);
+        if ended.is_some_and(|present| present.connection == connection) {
+            self.hosts.remove(host);
         }
-        let gone = self.hosts.remove(host);
-        gone.map_or_else(Vec::new, |gone| gone.into_users(host))
     }
 
     /// Notes what `connection` says of a user. Returns whether it is news.
@@ -97,19 +91,17 @@ impl Presence {
             .unwrap_or(Availability::Offline)
     }
 
+    /// Who of `host` is there.
+    #[must_use]
+    pub(crate) fn of_host(&self, host: &HostName) -> BTreeMap<Nick, Availability> {
+        let present = self.hosts.get(host);
+        present.map_or_else(BTreeMap::new, |present| present.users.clone())
+    }
+
     /// How many users are there.
     #[must_use]
     pub(crate) fn users(&self) -> usize {
         self.hosts.values().map(|present| present.users.len()).sum()
-    }
-}
-
-impl Present {
-    fn into_users(self, host: &HostName) -> Vec<UserName> {
-        self.users
-            .into_keys()
-            .map(|nick| UserName::new(nick, host.clone()))
-            .collect()
     }
 }
 
@@ -129,17 +121,14 @@ mod tests {
         let mut presence = Presence::default();
         let alice = user("alice@ada");
         assert_eq!(presence.of(&alice), Availability::Offline);
-        assert_eq!(presence.enter(&alice.host, ONE), []);
+        presence.enter(&alice.host, ONE);
         assert_eq!(presence.set(&alice, ONE, Availability::Online), Ok(true));
         assert_eq!(presence.set(&alice, ONE, Availability::Online), Ok(false));
         assert_eq!(presence.set(&alice, ONE, Availability::Away), Ok(true));
         assert_eq!(presence.of(&alice), Availability::Away);
-        assert_eq!(
-            presence.leave(&alice.host, ONE),
-            std::slice::from_ref(&alice)
-        );
+        presence.leave(&alice.host, ONE);
         assert_eq!(presence.of(&alice), Availability::Offline);
-        assert_eq!(presence.leave(&alice.host, ONE), []);
+        assert_eq!(presence.users(), 0);
     }
 
     #[test]
@@ -147,18 +136,16 @@ mod tests {
         let mut presence = Presence::default();
         let alice = user("alice@ada");
         let bob = user("bob@ada");
-        assert_eq!(presence.enter(&alice.host, ONE), []);
+        presence.enter(&alice.host, ONE);
         presence.set(&alice, ONE, Availability::Online).unwrap();
-        assert_eq!(
-            presence.enter(&alice.host, TWO),
-            std::slice::from_ref(&alice)
-        );
+        presence.enter(&alice.host, TWO);
+        assert_eq!(presence.of(&alice), Availability::Offline);
         presence.set(&bob, TWO, Availability::Online).unwrap();
         assert_eq!(
             presence.set(&alice, ONE, Availability::Online),
             Err(PresenceError::Replaced)
         );
-        assert_eq!(presence.leave(&alice.host, ONE), []);
+        presence.leave(&alice.host, ONE);
         assert_eq!(presence.of(&bob), Availability::Online);
         assert_eq!(presence.of(&alice), Availability::Offline);
     }
@@ -167,7 +154,7 @@ mod tests {
     fn offline_forgets_and_the_number_of_users_is_limited() {
         let mut presence = Presence::default();
         let host: HostName = "ada".parse().unwrap();
-        assert_eq!(presence.enter(&host, ONE), []);
+        presence.enter(&host, ONE);
         for number in 0..MAX_USERS {
             let user = user(&format!("u{number}@ada"));
             assert_eq!(presence.set(&user, ONE, Availability::Online), Ok(true));

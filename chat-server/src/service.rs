@@ -1,6 +1,7 @@
 //! The server without its listener: everything that connections share, and their end.
 
 use crate::{
+    cluster::Cluster,
     connection,
     doorway::{Crowded, Doorway, Place},
     drain::Drain,
@@ -10,6 +11,7 @@ use crate::{
     opening, publisher,
     quota::Quota,
     rates::{Allowed, Rates},
+    register::{Follower, PutOut},
     reply::committed_frame,
     router::Router,
 };
@@ -81,6 +83,15 @@ impl Bounds {
     };
 }
 
+/// What makes a server one of several.
+#[derive(Debug)]
+pub struct Membership {
+    /// How it hears of the others.
+    pub cluster: Cluster,
+    /// What keeps its register up with theirs; `None` if it knows nobody by key.
+    pub follower: Option<Follower>,
+}
+
 /// A running server. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Service {
@@ -97,6 +108,8 @@ struct Shared {
     feed: Arc<Feed>,
     router: Arc<Router>,
     drain: Drain,
+    /// What other servers call this one, if there are others.
+    name: Option<String>,
     /// Connections.
     connections: TaskTracker,
     /// The publisher and the announcer.
@@ -109,6 +122,8 @@ struct Shared {
     stop: CancellationToken,
     /// Connections are cut off.
     cut: CancellationToken,
+    /// Other servers are told that this one ends.
+    goodbye: CancellationToken,
     /// Nobody is left to be told anything.
     done: CancellationToken,
 }
@@ -119,10 +134,16 @@ type Broken = (&'static str, Arc<JoinError>);
 impl Shared {
     /// Runs `work` in the background until everybody is gone.
     fn run(&self, task: &'static str, work: impl Future<Output = ()> + Send + 'static) {
-        let (done, broken) = (self.done.clone(), self.broken.clone());
-        let running = self.background.spawn(async move {
+        let done = self.done.clone();
+        self.run_to_its_end(task, async move {
             done.run_until_cancelled(work).await;
         });
+    }
+
+    /// Runs `work` in the background, until it ends by itself.
+    fn run_to_its_end(&self, task: &'static str, work: impl Future<Output = ()> + Send + 'static) {
+        let broken = self.broken.clone();
+        let running = self.background.spawn(work);
         self.background.spawn(async move {
             // An orderly end is that of the log, which tells of itself.
             if let Err(reason) = running.await {
@@ -132,11 +153,38 @@ impl Shared {
     }
 }
 
+impl Shared {
+    fn take_part(&self, membership: Membership) {
+        let Membership { cluster, follower } = membership;
+        if let Some(follower) = follower {
+            let router = Arc::clone(&self.router);
+            self.run("register", async move {
+                let put_out = |out: PutOut| router.close(&out.host, out.reason);
+                follower.run(put_out).await;
+            });
+        }
+        let (router, goodbye) = (Arc::clone(&self.router), self.goodbye.clone());
+        self.run_to_its_end("cluster", cluster.run(router, goodbye));
+    }
+}
+
 impl Service {
     /// Begins to publish what `log` commits. Must be called within a tokio runtime.
     #[must_use]
     pub fn start(log: Arc<dyn Log>, commits: Commits, door: Door, bounds: Bounds) -> Self {
-        Self::with_seats(log, commits, door, bounds, MAX_AGENTS)
+        Self::with_seats(log, commits, door, bounds, None, MAX_AGENTS)
+    }
+
+    /// The same, as one of several servers on the same log.
+    #[must_use]
+    pub fn start_as_member(
+        log: Arc<dyn Log>,
+        commits: Commits,
+        door: Door,
+        bounds: Bounds,
+        membership: Membership,
+    ) -> Self {
+        Self::with_seats(log, commits, door, bounds, Some(membership), MAX_AGENTS)
     }
 
     fn with_seats(
@@ -144,8 +192,15 @@ impl Service {
         commits: Commits,
         door: Door,
         bounds: Bounds,
+        membership: Option<Membership>,
         seats: usize,
     ) -> Self {
+        let router = match &membership {
+            Some(Membership { cluster, .. }) => Router::in_cluster(cluster.id()),
+            None => Router::new(),
+        };
+        let name = membership.as_ref();
+        let name = name.map(|membership| membership.cluster.name().to_owned());
         let shared = Arc::new(Shared {
             log,
             door,
@@ -155,8 +210,9 @@ impl Service {
                 .log
                 .map_or_else(Quota::none, |(file, bytes)| Quota::new(&file, bytes)),
             feed: Arc::new(Feed::new(committed_frame)),
-            router: Arc::new(Router::new()),
             drain: Drain::new(watch::Sender::new(None)),
+            router: Arc::new(router),
+            name,
             connections: TaskTracker::new(),
             background: TaskTracker::new(),
             broken: watch::Sender::new(None),
@@ -164,6 +220,7 @@ impl Service {
             turned_away: Arc::new(Semaphore::new(MAX_TURNED_AWAY)),
             stop: CancellationToken::new(),
             cut: CancellationToken::new(),
+            goodbye: CancellationToken::new(),
             done: CancellationToken::new(),
         });
         let (feed, router) = (Arc::clone(&shared.feed), Arc::clone(&shared.router));
@@ -183,6 +240,9 @@ impl Service {
         shared.run("quota", async move {
             watch_quota(&*this.log, &this.quota).await;
         });
+        if let Some(membership) = membership {
+            shared.take_part(membership);
+        }
         Self { shared }
     }
 
@@ -314,6 +374,7 @@ impl Service {
             shared.cut.cancel();
             shared.connections.wait().await;
         }
+        shared.goodbye.cancel();
         let closed = timeout(SHUTDOWN_DEADLINE, shared.log.close()).await;
         if closed.is_err() {
             warn!("ended without waiting for the log: what was not acknowledged will come again");
@@ -383,6 +444,11 @@ impl Service {
 
     pub(crate) fn router(&self) -> &Router {
         &self.shared.router
+    }
+
+    /// What other servers call this one; `None` if it is alone.
+    pub(crate) fn name(&self) -> Option<&str> {
+        self.shared.name.as_deref()
     }
 }
 
@@ -467,7 +533,14 @@ mod tests {
     async fn one_agent_too_many_is_told_so() {
         let dir = tempfile::tempdir().unwrap();
         let (log, commits) = SqliteLog::open(dir.path()).unwrap();
-        let service = Service::with_seats(Arc::new(log), commits, Door::Plaintext, Bounds::NONE, 1);
+        let service = Service::with_seats(
+            Arc::new(log),
+            commits,
+            Door::Plaintext,
+            Bounds::NONE,
+            None,
+            1,
+        );
         let (first, theirs) = duplex(1_024);
         service.connect(theirs, "first".to_owned());
         let (mut second, theirs) = duplex(1_024);

@@ -173,7 +173,7 @@ pub struct AgentInfo {
 }
 
 /// Whether an agent is there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum AgentState {
     /// It is.
     Connected,
@@ -181,6 +181,11 @@ pub enum AgentState {
     Away,
     /// It is let in no more.
     Revoked,
+    /// It is, and this is to which of several servers.
+    ConnectedTo {
+        /// What people call that.
+        server: String,
+    },
 }
 
 /// Why a server does not do what it was asked.

@@ -131,18 +131,29 @@ async fn agents(args: &ListArgs) -> Result<(), Failure> {
 fn agent_row(info: &AgentInfo) -> [String; 4] {
     [
         info.host.to_string(),
-        state(info.state).to_owned(),
+        match server_of(&info.state) {
+            Some(server) => format!("{} to {server}", state(&info.state)),
+            None => state(&info.state).to_owned(),
+        },
         format!("let in {}", at(info.enrolled_at)),
         info.key.to_string(),
     ]
 }
 
 /// The word for whether an agent is there, also in JSON.
-pub fn state(state: AgentState) -> &'static str {
+pub const fn state(state: &AgentState) -> &'static str {
     match state {
-        AgentState::Connected => "connected",
+        AgentState::Connected | AgentState::ConnectedTo { .. } => "connected",
         AgentState::Away => "away",
         AgentState::Revoked => "revoked",
+    }
+}
+
+/// To which of several servers an agent is connected.
+pub fn server_of(state: &AgentState) -> Option<&str> {
+    match state {
+        AgentState::ConnectedTo { server } => Some(server),
+        AgentState::Connected | AgentState::Away | AgentState::Revoked => None,
     }
 }
 

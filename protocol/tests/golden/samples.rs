@@ -925,7 +925,14 @@ pub(crate) fn invitation_states() -> [admin::InvitationState; 4] {
     ]
 }
 
-pub(crate) fn agent_states() -> [admin::AgentState; 3] {
+pub(crate) fn agent_states() -> [admin::AgentState; 4] {
     use admin::AgentState;
-    [AgentState::Connected, AgentState::Away, AgentState::Revoked]
+    [
+        AgentState::Connected,
+        AgentState::Away,
+        AgentState::Revoked,
+        AgentState::ConnectedTo {
+            server: "hub".to_owned(),
+        },
+    ]
 }
