@@ -60,6 +60,11 @@ pub struct ServerArgs {
     #[arg(long, value_name = "BYTES")]
     pub log_limit: Option<u64>,
 
+    /// What this server is called among several on one log [env: CHAT_SERVER_NAME] [default: the
+    /// system's host name]
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+
     /// Configuration file [env: CHAT_SERVER_CONFIG] [default: $XDG_CONFIG_HOME/chat/server.toml]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,

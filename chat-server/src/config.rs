@@ -2,6 +2,7 @@
 
 use crate::{
     args::ServerArgs,
+    cluster::news::MAX_NAME_BYTES,
     log::{JetStreamSettings, NatsServers},
 };
 use protocol::{ServerLine, ServerTrust, limits::DEFAULT_PORT};
@@ -103,6 +104,7 @@ pub struct RawConfig {
     listen: Option<Setting<String>>,
     state_dir: Option<Setting<PathBuf>>,
     log: Option<Setting<String>>,
+    name: Option<Setting<String>>,
     log_url: Option<Setting<String>>,
     nats_stream: Option<Setting<String>>,
     nats_replicas: Option<Setting<u64>>,
@@ -132,6 +134,7 @@ struct File {
     listen: Option<String>,
     state_dir: Option<PathBuf>,
     log: Option<String>,
+    name: Option<String>,
     log_url: Option<String>,
     nats_stream: Option<String>,
     nats_replicas: Option<u32>,
@@ -207,6 +210,11 @@ impl RawConfig {
                 ("log", filters.first().map(|&text| text.clone())),
                 ("CHAT_LOG", text("CHAT_LOG")),
                 (&path, file.log),
+            ),
+            name: first(
+                ("name", args.name.clone()),
+                ("CHAT_SERVER_NAME", text("CHAT_SERVER_NAME")),
+                (&path, file.name),
             ),
             log_url: first(
                 ("log", urls.first().map(|&text| text.clone())),
@@ -312,6 +320,8 @@ pub struct Config {
     pub state_dir: Setting<PathBuf>,
     /// What is logged.
     pub log: Setting<String>,
+    /// What it is called among several servers; `None` for the system's host name.
+    pub name: Setting<Option<String>>,
     /// The stream on NATS that the log is in; `None` for a database in `state_dir`.
     pub jetstream: Setting<Option<JetStreamSettings>>,
     /// What agents are told to connect to: `HOST:PORT`, with commas between those of several servers of
@@ -354,6 +364,9 @@ impl Config {
         }
         if self.state_dir.value != other.state_dir.value {
             names.push("state_dir");
+        }
+        if self.name.value != other.name.value {
+            names.push("name");
         }
         if self.jetstream.value != other.jetstream.value {
             names.push("log_url, nats_stream, nats_…");
@@ -405,7 +418,7 @@ impl fmt::Display for Config {
         };
         let number =
             |limit: &Setting<u64>| Some(i64::try_from(limit.value).unwrap_or(i64::MAX).into());
-        let lines: [(&str, Option<toml::Value>, &Origin, &str); 20] = [
+        let lines: [(&str, Option<toml::Value>, &Origin, &str); 21] = [
             (
                 "listen",
                 Some(self.listen.value.clone().into()),
@@ -423,6 +436,12 @@ impl fmt::Display for Config {
                 Some(self.log.value.clone().into()),
                 &self.log.origin,
                 "",
+            ),
+            (
+                "name",
+                self.name.value.clone().map(toml::Value::from),
+                &self.name.origin,
+                "the system's name",
             ),
             (
                 "log_url",
@@ -555,6 +574,14 @@ impl TryFrom<RawConfig> for Config {
         if let Err(error) = EnvFilter::try_new(&log.value) {
             problems.push(problem("log", &log, &error.to_string()));
         }
+        let name = optional(raw.name);
+        if let Some(text) = &name.value
+            && !is_server_name(text)
+        {
+            let setting = name.clone().map(|_| text.clone());
+            let advice = "write up to 255 bytes without control characters";
+            problems.push(problem("name", &setting, advice));
+        }
         let jetstream = jetstream(
             raw.log_url,
             Stream {
@@ -596,6 +623,7 @@ impl TryFrom<RawConfig> for Config {
                 listen,
                 state_dir,
                 log,
+                name,
                 jetstream,
                 public_address,
                 tls_cert,
@@ -701,6 +729,10 @@ fn with_port(address: String) -> String {
         Err(_) if !address.contains(':') => format!("{address}:{DEFAULT_PORT}"),
         Err(_) => address,
     }
+}
+
+fn is_server_name(text: &str) -> bool {
+    (1..=MAX_NAME_BYTES).contains(&text.len()) && !text.chars().any(char::is_control)
 }
 
 fn is_address(address: &str) -> bool {

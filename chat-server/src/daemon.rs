@@ -3,13 +3,14 @@
 use crate::{
     administration::{self, Administration},
     args::ServerArgs,
+    cluster::{Cluster, ClusterError},
     config::{Config, ConfigError, Setting},
     identity::Door,
     keys::{Keys, KeysError, Source},
-    log::{Commits, JetStreamLog, Log, OpenLogError, SqliteLog},
+    log::{Commits, JetStreamLog, JetStreamSettings, Log, OpenLogError, SqliteLog},
     rates::Allowed,
     register::{OpenRegisterError, Register, RegisterError},
-    service::{Bounds, ServeError, Service, serve},
+    service::{Bounds, Membership, ServeError, Service, serve},
 };
 use room_log::{PrivacyError, private_dir};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -69,6 +70,8 @@ enum DaemonError {
     EpochElsewhere,
     #[error(transparent)]
     Register(#[from] OpenRegisterError),
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
     #[error("cannot read who is let in: {0}")]
     Reading(#[from] RegisterError),
     #[error(transparent)]
@@ -140,23 +143,23 @@ async fn live(
         let (settings, new_epoch) = (config.clone(), args.new_epoch);
         // Looking through the database takes a second or more.
         let opening = spawn_blocking(move || open(&settings, new_epoch));
-        let opened = opening.await.map_err(io::Error::from)??;
-        let log = match opened.log {
-            Some(log) => log,
-            None => distant_log(&config).await?,
+        let (lock, opened) = opening.await.map_err(io::Error::from)??;
+        let parts = match opened {
+            Opened::Everything(parts) => parts,
+            Opened::Keys(keys, settings) => distant(&config, &settings, keys).await?,
         };
         // Looking up a name may take half a minute.
         let listener = listen(&config, passed).await?;
-        Ok::<_, DaemonError>((opened.lock, log, opened.door, listener))
+        Ok::<_, DaemonError>((lock, parts, listener))
     };
-    let (_lock, (log, commits), door, listener) = tokio::select! {
+    let (_lock, parts, listener) = tokio::select! {
         opened = opening => opened?,
         () = signals.stop() => {
             info!("told to end while starting");
             return Ok(ExitCode::SUCCESS);
         }
     };
-    let service = Service::start(log, commits, door, bounds(&config));
+    let service = parts.start(bounds(&config));
     let administration = Administration {
         service: service.clone(),
         public_address: public_address(&config, listener.local_addr()?),
@@ -178,43 +181,92 @@ async fn live(
 }
 
 /// What a server has opened of its own before it serves anybody.
-struct Opened {
-    lock: Lock,
-    /// None if it is not in a file.
-    log: Option<OpenedLog>,
-    door: Door,
+enum Opened {
+    /// All there is, of a server that is alone.
+    Everything(Parts),
+    /// Its keys, if it knows agents by theirs. The rest is shared with other servers.
+    Keys(Option<Keys>, Box<JetStreamSettings>),
 }
 
-type OpenedLog = (Arc<dyn Log>, Commits);
+/// All that a service is made of.
+struct Parts {
+    log: Arc<dyn Log>,
+    commits: Commits,
+    door: Door,
+    /// None if it is alone.
+    membership: Option<Membership>,
+}
 
-fn open(config: &Config, new_epoch: bool) -> Result<Opened, DaemonError> {
+impl Parts {
+    fn start(self, bounds: Bounds) -> Service {
+        let Self {
+            log,
+            commits,
+            door,
+            membership,
+        } = self;
+        match membership {
+            Some(membership) => Service::start_as_member(log, commits, door, bounds, membership),
+            None => Service::start(log, commits, door, bounds),
+        }
+    }
+}
+
+fn open(config: &Config, new_epoch: bool) -> Result<(Lock, Opened), DaemonError> {
     let state_dir = &config.state_dir.value;
     private_dir(state_dir)?;
     let lock = Lock::take(&state_dir.join(STATE_LOCK), HOLDER)?;
-    let log = match (&config.jetstream.value, new_epoch) {
-        (Some(_), true) => return Err(DaemonError::EpochElsewhere),
-        (Some(_), false) => None,
-        (None, _) => {
-            if new_epoch {
-                let epoch = SqliteLog::renew_epoch(state_dir)?;
-                info!(%epoch, "the log begins a new epoch");
-            }
-            let (log, commits) = SqliteLog::open(state_dir)?;
-            Some((Arc::new(log) as Arc<dyn Log>, commits))
+    let keys = keys(config)?;
+    if let Some(settings) = &config.jetstream.value {
+        if new_epoch {
+            return Err(DaemonError::EpochElsewhere);
         }
+        return Ok((lock, Opened::Keys(keys, Box::new(settings.clone()))));
+    }
+    if new_epoch {
+        let epoch = SqliteLog::renew_epoch(state_dir)?;
+        info!(%epoch, "the log begins a new epoch");
+    }
+    let (log, commits) = SqliteLog::open(state_dir)?;
+    let door = match keys {
+        Some(keys) => door(keys, Register::open(state_dir)?),
+        None => Door::Plaintext,
     };
-    let door = door(config)?;
-    Ok(Opened { lock, log, door })
+    let parts = Parts {
+        log: Arc::new(log),
+        commits,
+        door,
+        membership: None,
+    };
+    Ok((lock, Opened::Everything(parts)))
 }
 
-/// Opens a log that is not in a file of this server's own.
-async fn distant_log(config: &Config) -> Result<OpenedLog, DaemonError> {
-    let Some(settings) = &config.jetstream.value else {
-        return Err(DaemonError::System(io::Error::other("no log was named")));
-    };
-    let (log, commits) = JetStreamLog::open(&config.state_dir.value, settings).await?;
+/// Opens what this server shares with others.
+async fn distant(
+    config: &Config,
+    settings: &JetStreamSettings,
+    keys: Option<Keys>,
+) -> Result<Parts, DaemonError> {
+    let state_dir = &config.state_dir.value;
+    let (log, commits) = JetStreamLog::open(state_dir, settings).await?;
     info!(servers = %settings.servers, stream = %settings.stream, epoch = %log.epoch(), "the log is on NATS");
-    Ok((Arc::new(log), commits))
+    let (door, follower) = match keys {
+        Some(keys) => {
+            let (register, follower) = Register::open_shared(state_dir, settings).await?;
+            (door(keys, register), Some(follower))
+        }
+        None => (Door::Plaintext, None),
+    };
+    let name = config.name.value.clone().unwrap_or_else(host_name);
+    Ok(Parts {
+        log: Arc::new(log),
+        commits,
+        door,
+        membership: Some(Membership {
+            cluster: Cluster::join(settings, &name).await?,
+            follower,
+        }),
+    })
 }
 
 /// How much agents may do.
@@ -236,11 +288,18 @@ fn bounds(config: &Config) -> Bounds {
 }
 
 /// By what agents are known.
-fn door(config: &Config) -> Result<Door, DaemonError> {
-    if config.insecure_plaintext.value {
-        return Ok(Door::Plaintext);
+fn door(keys: Keys, register: Register) -> Door {
+    Door::Tls {
+        keys: Arc::new(keys),
+        register,
     }
-    let state_dir = &config.state_dir.value;
+}
+
+/// The keys of this server; none if it knows nobody by key.
+fn keys(config: &Config) -> Result<Option<Keys>, DaemonError> {
+    if config.insecure_plaintext.value {
+        return Ok(None);
+    }
     let source = match (&config.tls_cert.value, &config.tls_key.value) {
         (Some(certificate), Some(key)) => Source::Files {
             certificate: certificate.clone(),
@@ -249,23 +308,21 @@ fn door(config: &Config) -> Result<Door, DaemonError> {
         _ => Source::Own,
     };
     let authorities = config.tls_client_ca.value.clone();
-    Ok(Door::Tls {
-        keys: Arc::new(Keys::open(state_dir, source, authorities)?),
-        register: Register::open(state_dir)?,
-    })
+    let keys = Keys::open(&config.state_dir.value, source, authorities)?;
+    Ok(Some(keys))
+}
+
+/// What the system calls itself.
+fn host_name() -> String {
+    let system = rustix::system::uname();
+    system.nodename().to_string_lossy().into_owned()
 }
 
 /// What invitations tell agents to connect to.
 fn public_address(config: &Config, bound: net::SocketAddr) -> String {
     match &config.public_address.value {
         Some(address) => address.clone(),
-        None if bound.ip().is_unspecified() => {
-            let name = rustix::system::uname()
-                .nodename()
-                .to_string_lossy()
-                .into_owned();
-            format!("{name}:{}", bound.port())
-        }
+        None if bound.ip().is_unspecified() => format!("{}:{}", host_name(), bound.port()),
         None => bound.to_string(),
     }
 }
