@@ -2,6 +2,11 @@
 //!
 //! Nothing is lost by that: an agent keeps what was answered "not yet", and sends it again in its
 //! order.
+//!
+//! Each of several servers on one log counts for itself. An agent is connected to one of them, so its
+//! limit, and its users', is what it says; a room may get its whole limit through each. To share that
+//! out would make a room slow whose people all happen to be at one server, and what the limit
+//! protects, the server's own work, is there for each of them.
 
 use governor::{
     Quota, RateLimiter,

@@ -34,6 +34,7 @@ use std::{
     },
     time::SystemTime,
 };
+use store::Enrolment;
 pub use stream::RegisterStreamError;
 use thiserror::Error;
 use tokio::sync::oneshot;
@@ -179,17 +180,47 @@ impl Register {
         host: HostName,
         invitation: Invitation,
     ) -> Result<Option<HostName>, Refusal> {
+        let (invitation, now) = (invitation.digest(), now());
+        if let Some(shared) = &self.shared {
+            // What is refused, or done already, is not written into a stream that keeps everything.
+            let mut judged = self.judge_enrolment(key, &host, invitation, now).await?;
+            if judged.is_err() {
+                shared
+                    .refresh()
+                    .await
+                    .map_err(RegisterError::into_refusal)?;
+                judged = self.judge_enrolment(key, &host, invitation, now).await?;
+            }
+            if judged? == Enrolment::Already {
+                return Ok(None);
+            }
+        }
         let operation = Operation::Enrol {
             key,
             host,
-            invitation: invitation.digest(),
-            now: now(),
+            invitation,
+            now,
         };
         match self.write(operation).await {
             Ok(Outcome::Enrolled(gave_up)) => Ok(gave_up),
             Ok(outcome) => Err(unexpected(&outcome).into_refusal()),
             Err(error) => Err(error.into_refusal()),
         }
+    }
+
+    async fn judge_enrolment(
+        &self,
+        key: KeyFingerprint,
+        host: &HostName,
+        digest: [u8; 32],
+        now: Timestamp,
+    ) -> Result<Result<Enrolment, Refusal>, Refusal> {
+        let host = host.clone();
+        let judged = self
+            .readers
+            .run(move |tables| store::judge_enrolment(tables, key, &host, &digest, now));
+        let judged = judged.await;
+        judged.map_err(|error| RegisterError::from(error).into_refusal())
     }
 
     /// Whether the agent behind `peer` may speak for `host`.
@@ -256,6 +287,17 @@ impl Register {
         key: KeyFingerprint,
         next: KeyFingerprint,
     ) -> Result<(), Refusal> {
+        if self.shared.is_some() {
+            // It says so whenever it connects.
+            let asked = host.clone();
+            let noted = self
+                .readers
+                .run(move |tables| store::has_noted(tables, &asked, next));
+            let noted = noted.await;
+            if noted.map_err(|error| RegisterError::from(error).into_refusal())? {
+                return Ok(());
+            }
+        }
         let operation = Operation::NextKey { host, key, next };
         let noted = self.write(operation).await;
         noted.map(drop).map_err(RegisterError::into_refusal)

@@ -272,9 +272,18 @@ impl AgentPeer {
     ///
     /// What the server refuses.
     pub fn hello(&mut self, host: &str) -> Result<(), federation::Refusal> {
+        self.hello_as(host, AgentId::new())
+    }
+
+    /// The same, as the one `agent` that has connected elsewhere, too.
+    ///
+    /// # Errors
+    ///
+    /// What the server refuses.
+    pub fn hello_as(&mut self, host: &str, agent: AgentId) -> Result<(), federation::Refusal> {
         let hello = federation::Request::Hello {
             host: HostName::parse(host).expect("a host's name"),
-            agent: AgentId::new(),
+            agent,
             software: "tests".to_owned(),
         };
         match self.ask(hello)? {

@@ -15,9 +15,11 @@ use super::{
 use crate::log::{JetStreamSettings, jetstream::nats::NatsError};
 use async_nats::Subscriber;
 use futures_util::{FutureExt, StreamExt};
-use room_log::{Database, Readers, StoreError, Writer};
+use room_log::{Database, OpenError, Readers, StoreError, Writer};
+use rusqlite::Connection;
 use std::{
     collections::HashMap,
+    fs,
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -169,7 +171,7 @@ pub(super) async fn open(
     let news = stream.listen().await.map_err(RegisterStreamError::from)?;
     let dir = state_dir.to_owned();
     let opening = spawn_blocking(move || {
-        let (database, connection) = Database::open(&dir, store::REGISTER)?;
+        let (database, connection) = open_cache(&dir)?;
         let followed = store::followed(&connection)?;
         if followed.is_none() && !store::is_new(&connection)? {
             return Err(OpenRegisterError::OwnHosts {
@@ -232,6 +234,21 @@ pub(super) async fn open(
     }
     info!(stream = %name, entries = follower.applied, "the register is shared with other servers");
     Ok((register, follower))
+}
+
+/// Opens the file. One that is lost says nothing that the stream does not: it is begun anew.
+fn open_cache(dir: &Path) -> Result<(Database, Connection), OpenError> {
+    match Database::open(dir, store::REGISTER) {
+        Err(OpenError::Missing { path, marker }) => {
+            warn!(file = %path.display(), "the register's file is gone, and read anew");
+            fs::remove_file(&marker).map_err(|reason| OpenError::Io {
+                path: marker.clone(),
+                reason,
+            })?;
+            Database::open(dir, store::REGISTER)
+        }
+        opened => opened,
+    }
 }
 
 impl Follower {

@@ -98,19 +98,32 @@ fn key_of(tables: &Connection, host: &HostName) -> Result<Option<KeyFingerprint>
     Ok(key.map(KeyFingerprint::from_bytes))
 }
 
-pub(super) fn enrol(
+/// What comes of it when a key enrols.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Enrolment {
+    /// It is in already.
+    Already,
+    /// This invitation lets it in, and this is the name that it gives up for it.
+    New {
+        invitation: u32,
+        gives_up: Option<HostName>,
+    },
+}
+
+/// Whether `key` may enrol as `host` with the invitation of this digest. Writes nothing.
+pub(super) fn judge_enrolment(
     tables: &Connection,
     key: KeyFingerprint,
     host: &HostName,
     digest: &[u8; 32],
     now: Timestamp,
-) -> Result<Result<Option<HostName>, Refusal>, StoreError> {
+) -> Result<Result<Enrolment, Refusal>, StoreError> {
     let entry = find(tables, key)?;
-    let mut gave_up = None;
+    let mut gives_up = None;
     match entry {
         // A retry, or a line that was pasted twice, costs no invitation.
-        Some(entry) if entry.host == *host && !entry.revoked => return Ok(Ok(None)),
-        Some(entry) if entry.is_current && !entry.revoked => gave_up = Some(entry.host),
+        Some(entry) if entry.host == *host && !entry.revoked => return Ok(Ok(Enrolment::Already)),
+        Some(entry) if entry.is_current && !entry.revoked => gives_up = Some(entry.host),
         _ => {}
     }
     let sql = "SELECT invitation, host, uses_left, expires_at, revoked FROM invitations
@@ -152,6 +165,28 @@ pub(super) fn enrol(
             reason,
         }));
     }
+    Ok(Ok(Enrolment::New {
+        invitation,
+        gives_up,
+    }))
+}
+
+/// Lets `key` in as `host`. Returns the name that it gave up for it.
+pub(super) fn enrol(
+    tables: &Connection,
+    key: KeyFingerprint,
+    host: &HostName,
+    digest: &[u8; 32],
+    now: Timestamp,
+) -> Result<Result<Option<HostName>, Refusal>, StoreError> {
+    let (invitation, gave_up) = match judge_enrolment(tables, key, host, digest, now)? {
+        Ok(Enrolment::New {
+            invitation,
+            gives_up,
+        }) => (invitation, gives_up),
+        Ok(Enrolment::Already) => return Ok(Ok(None)),
+        Err(refusal) => return Ok(Err(refusal)),
+    };
     tables
         .prepare_cached("UPDATE invitations SET uses_left = uses_left - 1 WHERE invitation = ?1")?
         .execute([invitation])?;
@@ -238,6 +273,16 @@ fn put(
             invitation
         ])?;
     Ok(())
+}
+
+/// Whether `host` has said before that `next` is its next key.
+pub(super) fn has_noted(
+    tables: &Connection,
+    host: &HostName,
+    next: KeyFingerprint,
+) -> Result<bool, StoreError> {
+    let found = find(tables, next)?;
+    Ok(found.is_some_and(|entry| entry.host == *host && !entry.revoked && !entry.is_current))
 }
 
 pub(super) fn next_key(

@@ -5,6 +5,7 @@
 
 mod background;
 mod cli;
+mod cluster;
 mod conversation;
 mod corrupt;
 mod disk_full;

@@ -23,7 +23,12 @@ fn availability(session: &mut Session, room: &str, user: &str) -> Option<Availab
     member.map(|member| member.availability)
 }
 
-fn wait_for(session: &mut Session, room: &str, user: &str, expected: Option<Availability>) {
+pub(crate) fn wait_for(
+    session: &mut Session,
+    room: &str,
+    user: &str,
+    expected: Option<Availability>,
+) {
     eventually(
         &format!("{user} is {expected:?} in {room}"),
         || match availability(session, room, user) {
