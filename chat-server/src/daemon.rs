@@ -145,7 +145,7 @@ async fn live(
         let opening = spawn_blocking(move || open(&settings, new_epoch));
         let (lock, opened) = opening.await.map_err(io::Error::from)??;
         let parts = match opened {
-            Opened::Everything(parts) => parts,
+            Opened::Everything(parts) => *parts,
             Opened::Keys(keys, settings) => distant(&config, &settings, keys).await?,
         };
         // Looking up a name may take half a minute.
@@ -183,7 +183,7 @@ async fn live(
 /// What a server has opened of its own before it serves anybody.
 enum Opened {
     /// All there is, of a server that is alone.
-    Everything(Parts),
+    Everything(Box<Parts>),
     /// Its keys, if it knows agents by theirs. The rest is shared with other servers.
     Keys(Option<Keys>, Box<JetStreamSettings>),
 }
@@ -238,7 +238,7 @@ fn open(config: &Config, new_epoch: bool) -> Result<(Lock, Opened), DaemonError>
         door,
         membership: None,
     };
-    Ok((lock, Opened::Everything(parts)))
+    Ok((lock, Opened::Everything(Box::new(parts))))
 }
 
 /// Opens what this server shares with others.
