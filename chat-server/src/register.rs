@@ -4,7 +4,7 @@
 //! to no room. Everything is durable before it is answered.
 //!
 //! It is the server's own, or several servers share it: then what changes it goes through a stream of
-//! NATS JetStream ([`follower`]), and the file is a cache of what came of that.
+//! NATS JetStream (`follower.rs`), and the file is a cache of what came of that.
 
 mod follower;
 mod operation;
