@@ -50,8 +50,8 @@ pub struct ServerArgs {
     #[arg(long, value_name = "N")]
     pub user_rate: Option<u32>,
 
-    /// Messages a second that one room may get; 0 for no limit [env: CHAT_ROOM_RATE] [default:
-    /// 50000]
+    /// Messages a second that one room may get from the hosts that follow it; 0 for no limit [env:
+    /// CHAT_ROOM_RATE] [default: 50000]
     #[arg(long, value_name = "N")]
     pub room_rate: Option<u32>,
 

@@ -339,7 +339,8 @@ pub struct Config {
     pub agent_rate: Setting<u64>,
     /// The same, of one user.
     pub user_rate: Setting<u64>,
-    /// The same, of all in one room.
+    /// The same, of all in one room whose host follows it: one of these may use it up with the
+    /// others. A host has as much for all rooms that it does not follow.
     pub room_rate: Setting<u64>,
     /// Bytes that the log may have on the disk; 0 for no limit.
     pub log_limit: Setting<u64>,

@@ -8,17 +8,25 @@
 //! out would make a room slow whose people all happen to be at one server, and what the limit
 //! protects, the server's own work, is there for each of them.
 
+mod table;
+
 use governor::{
     Quota, RateLimiter,
-    clock::{Clock, DefaultClock},
-    state::keyed::HashMapStateStore,
+    clock::{Clock, DefaultClock, Reference},
+    middleware::NoOpMiddleware,
 };
-use protocol::{HostName, Outgoing, Room, UserName, federation::Refusal};
-use std::{fmt, hash::Hash, num::NonZeroU32, time::Duration};
+use protocol::{HostName, Room, UserName, federation::Refusal};
+use std::{
+    fmt,
+    hash::Hash,
+    num::NonZeroU32,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+use table::{MAX_KEYS, Table};
 
-/// Agents, users or rooms whose pace is remembered; when there are more, those that are idle are
-/// forgotten.
-const MAX_KEYS: usize = 16_384;
+/// How often those that are idle are looked for at most, which takes a look at all.
+const CLEAN_EVERY: Duration = Duration::from_millis(100);
 
 /// Shortest wait that anybody is told, so that a fast agent does not ask a hundred times a second.
 const LEAST_WAIT: Duration = Duration::from_millis(50);
@@ -33,7 +41,8 @@ pub struct Allowed {
     pub agent: Rate,
     /// Of one user.
     pub user: Rate,
-    /// In one room or conversation, by all together.
+    /// In one room or conversation, by all together whose host follows it. A host that does not has
+    /// as much for all rooms that it does not follow.
     pub room: Rate,
 }
 
@@ -53,6 +62,8 @@ pub(crate) struct Rates {
     agents: Option<Keyed<HostName>>,
     users: Option<Keyed<UserName>>,
     rooms: Option<Keyed<Room>>,
+    /// Of agents, in rooms that they do not follow.
+    strangers: Option<Keyed<HostName>>,
 }
 
 impl fmt::Debug for Rates {
@@ -63,8 +74,11 @@ impl fmt::Debug for Rates {
     }
 }
 
-struct Keyed<K: Hash + Eq + Clone> {
-    limiter: RateLimiter<K, HashMapStateStore<K>, DefaultClock>,
+struct Keyed<K: Hash + Eq + Clone, C: Clock = DefaultClock> {
+    limiter: RateLimiter<K, Table<K>, C, NoOpMiddleware<C::Instant>>,
+    clock: C,
+    /// When those that are idle were forgotten last.
+    cleaned: Mutex<C::Instant>,
 }
 
 fn quota(rate: NonZeroU32) -> Quota {
@@ -78,23 +92,38 @@ const TWO: NonZeroU32 = match NonZeroU32::new(2) {
 
 impl<K: Hash + Eq + Clone> Keyed<K> {
     fn new(rate: NonZeroU32) -> Self {
-        let limiter = RateLimiter::new(
-            quota(rate),
-            HashMapStateStore::default(),
-            DefaultClock::default(),
-        );
-        Self { limiter }
+        Self::with_clock(rate, DefaultClock::default())
+    }
+}
+
+impl<K: Hash + Eq + Clone, C: Clock + Clone> Keyed<K, C> {
+    fn with_clock(rate: NonZeroU32, clock: C) -> Self {
+        Self {
+            limiter: RateLimiter::new(quota(rate), Table::new(), clock.clone()),
+            cleaned: Mutex::new(clock.now()),
+            clock,
+        }
     }
 
     /// How long to wait; nothing if it may be now.
     fn wait(&self, key: &K) -> Option<Duration> {
-        if self.limiter.len() >= MAX_KEYS {
+        if self.limiter.len() >= MAX_KEYS && self.may_clean() {
             self.limiter.retain_recent();
         }
-        match self.limiter.check_key(key) {
-            Ok(()) => None,
-            Err(until) => Some(until.wait_time_from(DefaultClock::default().now())),
+        let until = self.limiter.check_key(key).err()?;
+        Some(until.wait_time_from(self.clock.now()))
+    }
+
+    /// Whether it is time to forget those that are idle, which the caller then does.
+    fn may_clean(&self) -> bool {
+        let now = self.clock.now();
+        // One value, whole at any time.
+        let mut cleaned = self.cleaned.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_due = now.duration_since(*cleaned) >= CLEAN_EVERY.into();
+        if is_due {
+            *cleaned = now;
         }
+        is_due
     }
 }
 
@@ -105,19 +134,16 @@ impl Rates {
             agents: allowed.agent.map(Keyed::new),
             users: allowed.user.map(Keyed::new),
             rooms: allowed.room.map(Keyed::new),
+            strangers: allowed.room.map(Keyed::new),
         }
     }
 
-    /// Whether `message` comes at a pace that is allowed.
+    /// Whether what `user` writes into the log of `room`, which their host follows, comes at a pace
+    /// that is allowed.
     ///
     /// # Errors
     ///
     /// [`Refusal::NotYet`], saying whose limit it is and how long to wait.
-    pub(crate) fn check(&self, message: &Outgoing) -> Result<(), Refusal> {
-        self.check_pace(&message.author, &message.room)
-    }
-
-    /// As [`check`](Self::check), of whatever `user` writes into the log of `room`.
     pub(crate) fn check_pace(&self, user: &UserName, room: &Room) -> Result<(), Refusal> {
         self.check_membership(user)?;
         if let (Some(rooms), Some(rate)) = (&self.rooms, self.allowed.room)
@@ -128,7 +154,21 @@ impl Rates {
         Ok(())
     }
 
-    /// As [`check`](Self::check), of `user` who comes into a room or leaves it: the room hears of it
+    /// As [`check_pace`](Self::check_pace), where the host of `user` does not follow the room, and
+    /// perhaps may not write there: that must not use up the pace of those who may.
+    pub(crate) fn check_stranger(&self, user: &UserName) -> Result<(), Refusal> {
+        self.check_membership(user)?;
+        let host = &user.host;
+        if let (Some(strangers), Some(rate)) = (&self.strangers, self.allowed.room)
+            && let Some(wait) = strangers.wait(host)
+        {
+            let who = format_args!("host {host} sends into rooms that it does not follow");
+            return Err(not_yet(wait, who, rate));
+        }
+        Ok(())
+    }
+
+    /// As [`check_pace`](Self::check_pace), of `user` who comes into a room or leaves it: the room hears of it
     /// and the log is written, but nothing is added to it.
     pub(crate) fn check_membership(&self, user: &UserName) -> Result<(), Refusal> {
         // The user first: what they send in vain must not use up the pace of their host.
@@ -158,25 +198,19 @@ fn not_yet(wait: Duration, who: fmt::Arguments<'_>, rate: NonZeroU32) -> Refusal
 #[cfg(test)]
 mod tests {
     use super::*;
-    use protocol::{Content, MessageId, Timestamp};
+    use governor::clock::FakeRelativeClock;
 
-    fn message(author: &str, room: &str) -> Outgoing {
-        Outgoing {
-            id: MessageId::new(),
-            room: room.parse().unwrap(),
-            author: author.parse().unwrap(),
-            sent_at: Timestamp::from_micros(1),
-            body: Content::Text("hello".to_owned()).encode().unwrap(),
-        }
+    fn says(rates: &Rates, author: &str) -> Result<(), Refusal> {
+        rates.check_pace(&author.parse().unwrap(), &"#ops".parse().unwrap())
     }
 
     fn rate(number: u32) -> Rate {
         NonZeroU32::new(number)
     }
 
-    /// How many of `message` are taken at once.
-    fn taken(rates: &Rates, message: &Outgoing) -> (usize, Refusal) {
-        let refused = (0..).find_map(|count| Some((count, rates.check(message).err()?)));
+    /// How many messages of `author` are taken at once.
+    fn taken(rates: &Rates, author: &str) -> (usize, Refusal) {
+        let refused = (0..).find_map(|count| Some((count, says(rates, author).err()?)));
         refused.unwrap()
     }
 
@@ -187,7 +221,7 @@ mod tests {
             ..Allowed::UNLIMITED
         };
         let rates = Rates::new(allowed);
-        let (count, refusal) = taken(&rates, &message("alice@ada", "#ops"));
+        let (count, refusal) = taken(&rates, "alice@ada");
         assert!(count >= 2, "{count}");
         let text = refusal.to_string();
         assert!(
@@ -195,7 +229,7 @@ mod tests {
             "{text}"
         );
         assert!(!refusal.is_final());
-        assert_eq!(rates.check(&message("bob@ada", "#ops")), Ok(()));
+        assert_eq!(says(&rates, "bob@ada"), Ok(()));
     }
 
     #[test]
@@ -206,9 +240,9 @@ mod tests {
             ..Allowed::UNLIMITED
         };
         let rates = Rates::new(allowed);
-        let refused = (0..100).filter(|_| rates.check(&message("alice@ada", "#ops")).is_err());
+        let refused = (0..100).filter(|_| says(&rates, "alice@ada").is_err());
         assert!(refused.count() > 50);
-        assert_eq!(rates.check(&message("bob@ada", "#ops")), Ok(()));
+        assert_eq!(says(&rates, "bob@ada"), Ok(()));
     }
 
     #[test]
@@ -224,7 +258,7 @@ mod tests {
             matches!(refused, Some(Refusal::NotYet { .. })),
             "{refused:?}"
         );
-        assert!(rates.check(&message("alice@ada", "#ops")).is_err());
+        assert!(says(&rates, "alice@ada").is_err());
         assert_eq!(rates.check_membership(&bob), Ok(()));
     }
 
@@ -247,8 +281,39 @@ mod tests {
             ),
         ] {
             let rates = Rates::new(allowed);
-            let (_, refusal) = taken(&rates, &message("alice@ada", "#ops"));
+            let (_, refusal) = taken(&rates, "alice@ada");
             assert!(refusal.to_string().contains(who), "{refusal}");
         }
+    }
+
+    #[test]
+    fn what_comes_into_rooms_that_its_host_does_not_follow_is_not_counted_for_the_room() {
+        let rates = Rates::new(Allowed {
+            room: rate(1),
+            ..Allowed::UNLIMITED
+        });
+        let mallory = "mallory@hopper".parse().unwrap();
+        let refused = (0..100).find_map(|_| rates.check_stranger(&mallory).err());
+        let text = refused.unwrap().to_string();
+        assert!(text.contains("host hopper sends into rooms"), "{text}");
+        assert_eq!(rates.check_stranger(&"eve@bee".parse().unwrap()), Ok(()));
+        assert_eq!(says(&rates, "alice@ada"), Ok(()));
+    }
+
+    #[test]
+    fn when_too_many_are_known_others_share_one_pace_until_some_are_idle() {
+        let clock = FakeRelativeClock::default();
+        let paces = Keyed::with_clock(NonZeroU32::MIN, clock.clone());
+        for number in 0..MAX_KEYS {
+            assert_eq!(paces.wait(&number), None);
+        }
+        assert_eq!(paces.wait(&MAX_KEYS), None);
+        assert_eq!(paces.wait(&(MAX_KEYS + 1)), None);
+        assert!(paces.wait(&(MAX_KEYS + 2)).is_some());
+        assert_eq!(paces.wait(&0), None, "who is known has their own");
+        assert_eq!(paces.limiter.len(), MAX_KEYS);
+        clock.advance(Duration::from_secs(10));
+        assert_eq!(paces.wait(&MAX_KEYS), None);
+        assert_eq!(paces.limiter.len(), 1);
     }
 }

@@ -58,7 +58,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 let user = self.user(nick);
                 let pace = || {
                     let room = Room::Federated(room.clone());
-                    self.service.rates().check_pace(&user, &room)
+                    self.check_pace(&user, &room)
                 };
                 if let Err(refusal) = rules::topic(&topic).and_then(|()| pace()) {
                     reply.answer(Err(refusal));
@@ -159,7 +159,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             return Ok(());
         }
         let quota = self.service.quota().check();
-        let allowed = quota.and_then(|()| self.service.rates().check(&message));
+        let allowed = quota.and_then(|()| self.check_pace(&message.author, &message.room));
         if let Err(refusal) = allowed {
             self.lane.turn_away(&author, attempt);
             reply.answer(Err(refusal));
@@ -182,7 +182,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         if !matches!(act, Act::Retention { .. } | Act::Erase { .. }) {
             self.service.quota().check()?;
         }
-        self.service.rates().check_pace(user, room)
+        self.check_pace(user, room)
+    }
+
+    /// Whether what `user` writes into `room` comes at a pace that is allowed. Only who follows the
+    /// room uses up its pace: who may write there is not known before the log has it.
+    fn check_pace(&self, user: &UserName, room: &Room) -> Result<(), Refusal> {
+        let rates = self.service.rates();
+        if matches!(room, Room::Direct(_)) || self.seat.rooms.contains(room) {
+            rates.check_pace(user, room)
+        } else {
+            rates.check_stranger(user)
+        }
     }
 
     /// Queues a change for the log, which answers it.
