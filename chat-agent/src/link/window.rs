@@ -275,6 +275,8 @@ impl Window {
         let name = entry.message.author;
         let author = self.authors.get_mut(&name)?;
         author.in_flight -= 1;
+        // What was said before this refusal, and not heard yet, is not so any more.
+        self.freed.retain(|freed| *freed != name);
         let before = entry.position.before();
         author.left = Some(author.left.map_or(before, |left| left.min(before)));
         let is_news = author.paused_until.is_none();

@@ -450,6 +450,33 @@ fn who_is_held_up_is_told_once_until_the_server_takes_messages_again() {
 }
 
 #[test]
+fn who_is_refused_again_before_anybody_heard_that_they_are_free_is_not() {
+    let mut window = Window::new(2);
+    let mut now = Instant::now();
+    load(&mut window, vec![message(1, 0), message(2, 0)]);
+    window.next_to_send().unwrap();
+    window.not_yet(id(1), now, PAUSE).unwrap();
+    now += PAUSE;
+    window.resume(now);
+    for number in [1, 2] {
+        let fetch = window.wants().unwrap();
+        let part = Part {
+            entries: vec![message(number, 0)],
+            up_to: Position::at(number),
+            more: number == 1,
+        };
+        window.load(fetch, part);
+        window.next_to_send().unwrap();
+        if number == 1 {
+            window.settle(id(1)).unwrap();
+            assert_eq!(window.freed, [user(0)]);
+        }
+    }
+    window.not_yet(id(2), now, PAUSE).unwrap();
+    assert_eq!(window.take_freed(), []);
+}
+
+#[test]
 fn one_message_behind_very_many_of_somebody_who_waits_arrives() {
     let mut world = World::new(Some(user(0)));
     for _ in 0..300 {
