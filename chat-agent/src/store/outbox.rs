@@ -183,7 +183,8 @@ pub fn part_without<S: std::hash::BuildHasher>(
     Ok(part)
 }
 
-/// Up to `limit` messages of `author` behind `after` and not behind `up_to`, in order.
+/// Up to `limit` messages of `author` behind `after` and not behind `up_to`, in order. Of long
+/// stretches of others only a part is looked at; [`Part::more`] is true then.
 ///
 /// # Errors
 ///
@@ -196,20 +197,31 @@ pub fn part_of(
 ) -> Result<Part, StoreError> {
     let mut statement = connection.prepare_cached(
         "SELECT position, id, room, author, sent_at, body FROM outbox
-         WHERE position > ?1 AND position <= ?2 AND author = ?3 ORDER BY position LIMIT ?4",
+         WHERE position > ?1 AND position <= ?2 ORDER BY position LIMIT ?3",
     )?;
-    let mut rows = statement.query(params![after.0, up_to.0, author.to_string(), limit])?;
-    let mut entries = Vec::new();
-    while let Some(row) = rows.next()? {
-        entries.push(waiting(row)?);
+    let mut rows = statement.query(params![after.0, up_to.0, EXAMINED])?;
+    let author = author.to_string();
+    let mut part = Part {
+        entries: Vec::new(),
+        up_to: after,
+        more: true,
+    };
+    let mut examined = 0;
+    while part.entries.len() < limit {
+        let Some(row) = rows.next()? else {
+            part.more = examined >= EXAMINED;
+            if !part.more {
+                part.up_to = up_to;
+            }
+            return Ok(part);
+        };
+        examined += 1;
+        part.up_to = Position(row.get(0)?);
+        if row.get_ref(3)?.as_str().unwrap_or_default() == author {
+            part.entries.push(waiting(row)?);
+        }
     }
-    let more = entries.len() >= limit;
-    let last = entries.last().map_or(after, |last| last.position);
-    Ok(Part {
-        entries,
-        up_to: if more { last } else { up_to },
-        more,
-    })
+    Ok(part)
 }
 
 /// A page of what waits of one author, oldest first, and where to look on.

@@ -52,6 +52,28 @@ fn one_message_behind_very_many_of_somebody_else_is_found_in_bounded_steps() {
 }
 
 #[test]
+fn what_one_author_left_behind_very_many_of_somebody_else_is_found_in_bounded_steps() {
+    let others = std::iter::repeat_n("alice", EXAMINED * 2 + 1);
+    let outbox = outbox(others.chain(["bob", "alice"]));
+    let all = page(&outbox, Position::START, usize::MAX >> 1).unwrap();
+    let end = all.last().unwrap().position;
+    let (mut after, mut steps) = (Position::START, 0);
+    let found = loop {
+        let part = part_of(&outbox, &user("bob"), (after, end), 10).unwrap();
+        steps += 1;
+        if !part.more {
+            break part;
+        }
+        assert!(part.entries.is_empty());
+        assert_eq!(part.up_to, all[steps * EXAMINED - 1].position);
+        after = part.up_to;
+    };
+    assert_eq!(steps, 3);
+    assert_eq!(authors(&found), ["bob"]);
+    assert_eq!(found.up_to, end);
+}
+
+#[test]
 fn a_full_part_says_that_there_may_be_more() {
     let outbox = outbox(["alice", "bob", "alice", "carol"]);
     let without = HashSet::from([user("alice")]);
