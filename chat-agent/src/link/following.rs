@@ -17,7 +17,7 @@ use protocol::{
     federation::{Refusal, Request},
 };
 use room_log::Head;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
@@ -65,8 +65,6 @@ pub(super) struct Following {
     gaps: HashMap<Room, Seq>,
     /// What was refused for now.
     again: Again,
-    /// Rooms that somebody could not join yet, and that cannot be followed before.
-    joining: HashSet<FederatedRoom>,
     /// What was refused for good, and why.
     refusals: BTreeMap<String, RefusedErrand>,
 }
@@ -154,9 +152,6 @@ impl Following {
                 News::Abandoned(room) => {
                     self.forgive(&Errand::Subscribe(room.clone()));
                     self.gaps.remove(&room);
-                    if let Room::Federated(room) = &room {
-                        self.joining.remove(room);
-                    }
                     let place = self.rooms.remove(&room);
                     if matches!(place, Some(Place::Asked | Place::Followed)) {
                         errands.push(Errand::Unsubscribe(room));
@@ -170,22 +165,40 @@ impl Following {
         errands
     }
 
-    /// What to ask to know whether this host's members of `room` still are.
+    /// What to ask to know whether this host's members of `room` still are. Not of those who wait
+    /// to be let in, nor of those whom the server has refused for good.
     pub(super) fn members_of(&self, room: &Room) -> Vec<Errand> {
         let Room::Federated(name) = room else {
             return Vec::new();
         };
-        if self.joining.contains(name) {
-            // They are asked for already.
-            return Vec::new();
+        let mut joins = self.joins(name).collect::<Vec<_>>();
+        joins.retain(|join| !self.again.contains(join) && !self.is_refused(join));
+        joins
+    }
+
+    /// What makes this host's members of `room` known to the server.
+    fn joins(&self, room: &FederatedRoom) -> impl Iterator<Item = Errand> {
+        let members = self.told.members.get(&Room::Federated(room.clone()));
+        let nicks = members.into_iter().flatten();
+        nicks.map(|nick| Errand::Join {
+            room: room.clone(),
+            nick: nick.clone(),
+        })
+    }
+
+    /// Whether somebody waits to be let into `room`, which may be followed then.
+    fn is_awaited(&self, room: &FederatedRoom) -> bool {
+        self.joins(room).any(|join| self.again.contains(&join))
+    }
+
+    /// Has `room` asked for again if that was put off until somebody has joined, and nobody waits
+    /// for that any more.
+    fn wait_no_longer(&mut self, room: &FederatedRoom, now: Instant) {
+        let subscribe = Errand::Subscribe(Room::Federated(room.clone()));
+        if self.is_put_off(&subscribe) && !self.is_awaited(room) {
+            let room = Room::Federated(room.clone());
+            self.again.put(subscribe, &Refusal::NoReader { room }, now);
         }
-        let nicks = self.told.members.get(room).into_iter().flatten();
-        nicks
-            .map(|nick| Errand::Join {
-                room: name.clone(),
-                nick: nick.clone(),
-            })
-            .collect()
     }
 
     /// What to ask so that `room` is followed, unless it is or will be.
@@ -222,7 +235,7 @@ impl Following {
         }
         self.forgive(errand);
         match errand {
-            Errand::Join { room, .. } if self.joining.remove(room) => {
+            Errand::Join { room, .. } => {
                 let subscribe = Errand::Subscribe(Room::Federated(room.clone()));
                 let put_off = self.is_put_off(&subscribe);
                 (put_off && self.makes_sense(&subscribe)).then_some(subscribe)
@@ -269,26 +282,15 @@ impl Following {
         if !is_final {
             debug!(?errand, %refusal, "the server cannot do this yet");
             match &errand {
-                Errand::Join { room, .. } => drop(self.joining.insert(room.clone())),
+                // Asked once somebody has joined.
                 Errand::Subscribe(Room::Federated(room))
-                    if matches!(refusal, Refusal::NoReader { .. })
-                        && self.joining.contains(room) =>
-                {
-                    // Asked once somebody has joined.
-                    return;
-                }
-                _ => {}
+                    if matches!(refusal, Refusal::NoReader { .. }) && self.is_awaited(room) => {}
+                _ => self.again.put(errand, refusal, now),
             }
-            self.again.put(errand, refusal, now);
             return;
         }
-        if let Errand::Join { room, .. } = &errand
-            && self.joining.remove(room)
-        {
-            let subscribe = Errand::Subscribe(Room::Federated(room.clone()));
-            if self.is_put_off(&subscribe) {
-                self.again.put(subscribe, refusal, now);
-            }
+        if let Errand::Join { room, .. } = &errand {
+            self.wait_no_longer(room, now);
         }
         warn!(?errand, %refusal, "the server refused a request");
         if let Some(subject) = errand.subject()
@@ -317,7 +319,15 @@ impl Following {
     /// What to ask again now, as far as it still makes sense.
     pub(super) fn retry(&mut self, now: Instant) -> Vec<Errand> {
         let mut errands = self.again.take(now);
-        errands.retain(|errand| self.makes_sense(errand));
+        errands.retain(|errand| {
+            let makes_sense = self.makes_sense(errand);
+            if let Errand::Join { room, .. } = errand
+                && !makes_sense
+            {
+                self.wait_no_longer(room, now);
+            }
+            makes_sense
+        });
         errands
     }
 
@@ -345,6 +355,11 @@ impl Following {
     /// What the server refused for good.
     pub(super) fn refusals(&self) -> Vec<RefusedErrand> {
         self.refusals.values().cloned().collect()
+    }
+
+    fn is_refused(&self, errand: &Errand) -> bool {
+        let subject = errand.subject();
+        subject.is_some_and(|subject| self.refusals.contains_key(&subject))
     }
 
     fn forgive(&mut self, errand: &Errand) {
@@ -594,5 +609,50 @@ mod tests {
         };
         following.refused(join(), &too_many, now);
         assert_eq!(following.retry(later()), [subscribe()]);
+    }
+
+    #[test]
+    fn who_leaves_while_they_wait_to_be_let_in_keeps_nobody_from_being_asked_for() {
+        let mut following = Following::default();
+        let now = Instant::now();
+        let room = Room::Federated(ops());
+        let bob: Nick = "bob".parse().unwrap();
+        let with = |nicks: &[&Nick]| Roll {
+            members: [(room.clone(), nicks.iter().copied().cloned().collect())].into(),
+            ..Roll::default()
+        };
+        let bob_joins = Errand::Join {
+            room: ops(),
+            nick: bob.clone(),
+        };
+        following.reconcile(with(&[&alice(), &bob]), 1);
+        following.granted(&bob_joins);
+        following.refused(join(), &unavailable(), now);
+        assert_eq!(following.members_of(&room), [bob_joins.clone()]);
+        // Nobody is in it any more, as far as the server knows.
+        let no_reader = Refusal::NoReader { room: room.clone() };
+        following.refused(subscribe(), &no_reader, now);
+        assert_eq!(following.reconcile(with(&[&bob]), 2), [leave()]);
+        assert_eq!(following.members_of(&room), [bob_joins]);
+        assert_eq!(following.retry(later()), [], "she is not asked for");
+        assert_eq!(following.retry(later() + RECONNECT_MAX), [subscribe()]);
+    }
+
+    #[test]
+    fn who_was_refused_for_good_is_not_asked_for_with_the_room() {
+        let mut following = Following::default();
+        let now = Instant::now();
+        let room = Room::Federated(ops());
+        following.reconcile(with_alice(), 1);
+        assert_eq!(following.members_of(&room), [join()]);
+        let too_many = Refusal::TooMany {
+            what: TooMany::Rooms,
+            max: 1,
+        };
+        following.refused(join(), &too_many, now);
+        let no_reader = Refusal::NoReader { room: room.clone() };
+        following.refused(subscribe(), &no_reader, now);
+        assert_eq!(following.retry(later()), [subscribe()]);
+        assert_eq!(following.members_of(&room), []);
     }
 }
