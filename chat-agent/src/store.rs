@@ -248,8 +248,11 @@ impl AgentStore {
         results: &[Settled],
     ) -> Result<Outcome, StoreError> {
         let mut usage = self.usage(transaction)?;
+        let mut new = Vec::with_capacity(results.len());
         for settled in results {
-            let Some(bytes) = outbox::remove(transaction, settled.id)? else {
+            let waited = outbox::remove(transaction, settled.id)?;
+            new.push(waited.is_some());
+            let Some(bytes) = waited else {
                 continue;
             };
             usage.messages = usage.messages.saturating_sub(1);
@@ -268,7 +271,7 @@ impl AgentStore {
             }
         }
         self.usage = Some(usage);
-        Ok(Outcome::Done)
+        Ok(Outcome::Settled(new))
     }
 
     /// Makes `user` a member. Returns whether the hub must learn it.
@@ -586,8 +589,10 @@ impl AgentStore {
                 hub.publish(fresh(told, messages.len()));
                 let _link_is_gone = done.send(Ok(gaps));
             }
-            (Command::Settle { results, done }, _) => {
-                for settled in results {
+            (Command::Settle { results, done }, Outcome::Settled(new)) => {
+                // A link that was lost may have said it before this one did.
+                let news = results.into_iter().zip(new).filter(|(_, new)| *new);
+                for (settled, _) in news {
                     if let Err(refusal) = &settled.result {
                         let (id, room, author) = (settled.id, &settled.room, &settled.author);
                         warn!(%id, %room, %author, %refusal, "the server refused a message");

@@ -220,6 +220,8 @@ pub enum Outcome {
         /// Whose membership ended, each with the number of the message that says so.
         gone: Vec<(usize, Gone)>,
     },
+    /// Of `Settle`: which of the results are news, as their messages still waited.
+    Settled(Vec<bool>),
     /// Of `Claim`.
     Claimed(Claim),
     /// Of `Join`: whether the hub must learn it, or why not.

@@ -1,6 +1,6 @@
 use super::*;
 use crate::answer::Answer;
-use protocol::{Content, MessageId, RequestId, Seq, governance::Act};
+use protocol::{Content, MessageId, RequestId, Seq, federation, governance::Act};
 use room_log::charters;
 use room_log::{Database, Outbound};
 use schema::APPLICATION;
@@ -188,6 +188,30 @@ fn what_a_full_disk_kept_from_being_settled_is_given_back() {
     };
     desk.store.rolled_back(vec![command], &StoreError::DiskFull);
     assert_eq!(settled.try_recv(), Ok(Err(results)));
+}
+
+#[test]
+fn what_became_of_a_message_is_news_once() {
+    let mut desk = Desk::new(1_000);
+    let message = says("#ops", "hello");
+    desk.send(&message).unwrap();
+    let refusal = federation::Refusal::ShuttingDown;
+    let mut settle = || {
+        let (done, _) = oneshot::channel();
+        let results = vec![Settled {
+            id: message.id,
+            room: message.room.clone(),
+            author: alice(),
+            result: Err(refusal.clone()),
+        }];
+        let command = Command::Settle { results, done };
+        match desk.store.apply(&desk.connection, &command).unwrap() {
+            Outcome::Settled(new) => new,
+            other => panic!("settling came to {other:?}"),
+        }
+    };
+    assert_eq!(settle(), [true]);
+    assert_eq!(settle(), [false]);
 }
 
 #[test]
