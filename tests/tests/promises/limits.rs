@@ -258,3 +258,27 @@ fn one_address_crowds_the_door_for_itself_alone() {
     bob.wait_for("in spite of the crowd");
     drop(crowd);
 }
+
+#[test]
+fn who_fails_again_and_again_is_slowed_down_and_told_of_in_the_log() {
+    let sandbox = Sandbox::new();
+    let (mut server, _ada) = limited(&sandbox, &[]);
+    let source = Ipv4Addr::new(127, 9, 9, 8);
+    for _ in 0..12 {
+        drop(connect_from(source, server.address()));
+    }
+    eventually("the log tells of it", || {
+        let log = server.process().stderr();
+        let words = [
+            "connections that did not say who they are; further ones wait",
+            "127.9.9.8",
+        ];
+        let told = |line: &str| words.iter().all(|words| line.contains(words));
+        match log.lines().any(told) {
+            true => Ok(()),
+            false => Err(log),
+        }
+    });
+    let bee = Host::start(&sandbox, "bee", server.link());
+    bee.wait_online();
+}

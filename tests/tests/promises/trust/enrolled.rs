@@ -2,8 +2,10 @@
 
 use super::{Scene, key_of, text, uses_left, wait_refused, without_invitation};
 use protocol::{
-    Committed, FederatedRoom, KeyFingerprint, MessageId, Nick, Room, Seq, encode_frame,
+    Committed, Content, EncodedBody, FederatedRoom, KeyFingerprint, MessageId, Nick, Outgoing,
+    Room, Seq, Timestamp, encode_frame,
     federation::{AgentFrame, BadInvitation, Event, Refusal, Reply, Request, ServerFrame},
+    governance::Act,
 };
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tests::{AgentPeer, Host, Keys, limit};
@@ -24,6 +26,31 @@ fn an_author_of_another_host_is_refused() {
         );
     }
     scene.assert_undisturbed("forged authors");
+}
+
+#[test]
+fn acts_and_erased_messages_are_not_an_agent_s_to_send() {
+    let mut scene = Scene::new();
+    let (mut mallory, _) = scene.mallory("mallory");
+    for body in [
+        Content::Act(Act::Left).encode().expect("a body"),
+        EncodedBody::erased(),
+    ] {
+        let message = Outgoing {
+            id: MessageId::new(),
+            room: Room::parse("#ops").expect("a room"),
+            author: "eve@mallory".parse().expect("a user"),
+            sent_at: Timestamp::from_micros(0),
+            body,
+        };
+        let attempt = 0;
+        let refused = mallory.ask(Request::Append { attempt, message });
+        assert!(
+            matches!(refused, Err(Refusal::NotYours { .. })),
+            "{refused:?}"
+        );
+    }
+    scene.assert_undisturbed("an act of an agent's own");
 }
 
 #[test]
@@ -256,14 +283,12 @@ fn one_agent_that_sends_as_fast_as_it_can_keeps_nobody_from_being_heard() {
         scope.spawn(|| {
             while !done.load(Ordering::Relaxed) {
                 for id in 0..AT_ONCE {
-                    let message = protocol::Outgoing {
+                    let message = Outgoing {
                         id: MessageId::new(),
                         room: Room::parse("#flood").expect("a room"),
                         author: "eve@mallory".parse().expect("a user"),
-                        sent_at: protocol::Timestamp::from_micros(0),
-                        body: protocol::Content::Text("x".repeat(1_000))
-                            .encode()
-                            .expect("a body"),
+                        sent_at: Timestamp::from_micros(0),
+                        body: Content::Text("x".repeat(1_000)).encode().expect("a body"),
                     };
                     let request = Request::Append {
                         attempt: 0,
