@@ -7,6 +7,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// How many of a kind are named one by one.
+const MAX_NAMED: usize = 10;
+
 /// What does not work.
 #[derive(Debug, Default)]
 pub(super) struct Problems {
@@ -108,16 +111,26 @@ impl Problems {
         told
     }
 
-    /// All of it, for whoever runs the agent.
+    /// All of it, for whoever runs the agent; of much of a kind the number.
     pub(super) fn all(&self) -> Vec<String> {
         let mut told: Vec<String> = self.topics.values().cloned().collect();
-        told.extend(self.held_up.iter().map(|(nick, held_up)| {
+        let held_up = self.held_up.iter().map(|(nick, held_up)| {
             let reason = &held_up.reason;
             format!("messages of {nick} are held up: {reason}")
-        }));
-        told.extend(self.refused.iter().map(|errand| errand.problem.clone()));
+        });
+        told.extend(held_up.take(MAX_NAMED));
+        told.extend(more(self.held_up.len(), "users are held up"));
+        let refused = self.refused.iter().map(|errand| errand.problem.clone());
+        told.extend(refused.take(MAX_NAMED));
+        told.extend(more(self.refused.len(), "requests were refused"));
         told
     }
+}
+
+/// What is said of those beyond the named ones.
+fn more(all: usize, what: &str) -> Option<String> {
+    let more = all.checked_sub(MAX_NAMED).filter(|more| *more > 0);
+    more.map(|more| format!("{more} more {what}"))
 }
 
 #[cfg(test)]

@@ -46,10 +46,13 @@ impl<W: AsyncWrite + Unpin> Session<W> {
         match request {
             Request::Hello { .. } => answer.give(Err(Refusal::HelloOutOfPlace)),
             Request::Ping => answer.give(Ok(Reply::Done)),
-            Request::Status => self.work.push(Box::pin(async move {
-                let status = Box::new(services.status(user).await);
-                Done::Answered(answer, Ok(Reply::Status(status)))
-            })),
+            Request::Status => {
+                let runs_it = self.uid == owner();
+                self.work.push(Box::pin(async move {
+                    let status = Box::new(services.status(user, runs_it).await);
+                    Done::Answered(answer, Ok(Reply::Status(status)))
+                }));
+            }
             Request::Send { id, room, content } => {
                 let allowed = may_use(&room, &user)
                     .and_then(|()| may_name(id, &user))

@@ -189,7 +189,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// room uses up its pace: who may write there is not known before the log has it.
     fn check_pace(&self, user: &UserName, room: &Room) -> Result<(), Refusal> {
         let rates = self.service.rates();
-        if matches!(room, Room::Direct(_)) || self.seat.rooms.contains(room) {
+        if matches!(room, Room::Direct(_)) || self.seat.rooms.contains_key(room) {
             rates.check_pace(user, room)
         } else {
             rates.check_stranger(user)
