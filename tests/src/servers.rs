@@ -1,7 +1,8 @@
-//! Several servers that a host may be connected to, one at a time.
+//! Several servers on one log, which a host may be connected to, one at a time.
 
 use crate::{
     host::Host,
+    nats::NatsServer,
     sandbox::Sandbox,
     server::{Server, free_loopback},
     wait::eventually,
@@ -9,24 +10,59 @@ use crate::{
 use protocol::local::LinkStatus;
 use std::fs;
 
-/// Servers that share their key. Each has a log and a register of its own: what is judged with them
-/// is where hosts are and what they still have to send, not what a reader sees across two of them.
+/// How many hosts the line to paste lets in: more than any test has.
+const MANY_HOSTS: u32 = 10_000;
+
+/// Servers that share a log on NATS and the key that hosts know them by.
 #[derive(Debug)]
 pub struct Servers {
     all: Vec<Server>,
+    /// What they stand on, which ends after them: one, or the nodes of a cluster.
+    nats: Vec<NatsServer>,
+    line: String,
 }
 
 impl Servers {
-    /// `count` of them, ready on loopback addresses of their own.
+    /// `count` of them, ready on loopback addresses of their own, whose log is on one NATS server.
     ///
     /// # Panics
     ///
     /// If the key of the first cannot be copied to the others.
     #[must_use]
     pub fn start(sandbox: &Sandbox, count: usize) -> Self {
+        Self::on(sandbox, vec![NatsServer::start(sandbox)], count)
+    }
+
+    /// The same, with the log on each of three NATS servers.
+    ///
+    /// # Panics
+    ///
+    /// As [`Servers::start`].
+    #[must_use]
+    pub fn on_cluster(sandbox: &Sandbox, count: usize) -> Self {
+        Self::on(sandbox, NatsServer::start_cluster(sandbox, 3), count)
+    }
+
+    fn on(sandbox: &Sandbox, nats: Vec<NatsServer>, count: usize) -> Self {
+        let urls: Vec<String> = nats.iter().map(NatsServer::url).collect();
+        let (urls, replicas) = (urls.join(","), nats.len().to_string());
+        let addresses: Vec<_> = (0..count).map(|_| free_loopback()).collect();
+        let public: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+        let public = public.join(",");
         let mut all: Vec<Server> = Vec::with_capacity(count);
-        for _ in 0..count {
-            let mut server = Server::new(sandbox, free_loopback());
+        for (number, address) in addresses.into_iter().enumerate() {
+            let name = format!("server-{number}");
+            let mut server = Server::new(sandbox, address).with_args(&[
+                "--log",
+                &urls,
+                "--nats-synced",
+                "--nats-replicas",
+                &replicas,
+                "--name",
+                &name,
+                "--public-address",
+                &public,
+            ]);
             if let Some(first) = all.first() {
                 let [from, to] = [first, &server].map(|one| one.state_dir().join("server.pem"));
                 fs::copy(from, to).expect("the key, for another server");
@@ -34,18 +70,30 @@ impl Servers {
             server.restart();
             all.push(server);
         }
-        Self { all }
+        let line = all.first().expect("a server").invite(MANY_HOSTS, None);
+        Self { all, nats, line }
     }
 
-    /// A host that may be connected to any of them, and is.
+    /// The one line that federates a host with all of them, as `chat join` takes it.
+    #[must_use]
+    pub fn line(&self) -> &str {
+        &self.line
+    }
+
+    /// A host whose agent was given the line of all of them, and is connected to one.
     #[must_use]
     pub fn host(&self, sandbox: &Sandbox, name: &str) -> Host {
-        // A line each, as an invitation counts at one register only.
-        let links = self.all.iter().map(Server::link);
-        let mut host = links.fold(Host::new(sandbox, name), Host::with_server);
-        host.restart();
+        let host = Host::start_alone(sandbox, name);
+        let said = host.terminal("admin").run(["join", &self.line]).ok();
+        assert!(said.starts_with("connected to "), "{said}");
         host.wait_online();
         host
+    }
+
+    /// The servers, and the NATS servers that they stand on.
+    #[must_use]
+    pub fn into_parts(self) -> (Vec<Server>, Vec<NatsServer>) {
+        (self.all, self.nats)
     }
 
     /// The one that `host` is connected to.

@@ -1,9 +1,10 @@
 //! Promises 1, 2 and 3 under SIGKILL: acknowledged means durable, exactly once to the reader,
 //! one order for all.
 //!
-//! Four senders on two hosts write numbered messages into two shared rooms, two as scripts (one
-//! `chat send --id` a message, retried under its key), two through pipes. Four readers follow
-//! both rooms and resume from their cursors. Every round kills somebody.
+//! Senders write numbered messages into two shared rooms, some as scripts (one `chat send --id` a
+//! message, retried under its key), the others through pipes. Readers follow both rooms and resume
+//! from their cursors. Two hosts have two of each; of six, each has one. Every round kills
+//! somebody.
 
 mod actor;
 
@@ -16,29 +17,45 @@ use std::{
     time::Duration,
 };
 use tests::{
-    Host, NatsServer, Outcome, Place, Random, Sandbox, Server, check, eventually, heavy,
+    Host, NatsServer, Outcome, Place, Random, Sandbox, Server, Servers, check, eventually, heavy,
     server::free_loopback,
     wait::{eventually_within, limit},
 };
 
 #[test]
 fn acknowledged_messages_survive_every_kill_exactly_once_in_one_order() {
-    let rounds = std::env::var("CHAT_KILL_ROUNDS").ok();
-    let rounds: u32 = rounds.map_or(100, |text| {
-        text.parse().expect("CHAT_KILL_ROUNDS: a number")
-    });
     let sandbox = Sandbox::new();
     let federation = Federation::around_one(&sandbox, &sandbox.place());
-    kill_everybody("kill_rounds", rounds, &sandbox, federation);
+    kill_everybody("kill_rounds", rounds(100), &sandbox, federation);
 }
 
-/// Each host has a server of its own, and the servers share a log on NATS, which is killed like
-/// everybody else.
+/// How often somebody is killed: `CHAT_KILL_ROUNDS` times, or `usual`.
+fn rounds(usual: u32) -> u32 {
+    let given = std::env::var("CHAT_KILL_ROUNDS").ok();
+    given.map_or(usual, |text| {
+        text.parse().expect("CHAT_KILL_ROUNDS: a number")
+    })
+}
+
+/// Six hosts know three servers by one line, and the servers share a log on NATS, which is killed
+/// like everybody else.
 #[test]
-fn acknowledged_messages_survive_kills_of_two_servers_and_of_nats_under_them() {
+fn acknowledged_messages_survive_kills_of_three_servers_and_of_nats_under_them() {
     let sandbox = Sandbox::new();
-    let federation = Federation::on_nats(&sandbox, 2);
-    kill_everybody("kill_rounds, on NATS", 50, &sandbox, federation);
+    let servers = Servers::start(&sandbox, 3);
+    let names = ["ada", "bee", "cow", "dog", "elk", "fox"];
+    let federation = Federation::of_many(&sandbox, servers, &names);
+    kill_everybody("kill_rounds, on NATS", rounds(40), &sandbox, federation);
+}
+
+/// Two servers share a log that three NATS servers store, one of which is killed at a time.
+#[test]
+fn acknowledged_messages_survive_kills_of_the_nodes_of_a_cluster_under_two_servers() {
+    let sandbox = Sandbox::new();
+    let servers = Servers::on_cluster(&sandbox, 2);
+    let federation = Federation::of_many(&sandbox, servers, &["ada", "bee", "cow"]);
+    let rounds = rounds(20);
+    kill_everybody("kill_rounds, on a cluster", rounds, &sandbox, federation);
 }
 
 /// As above, with milliseconds before each write to a database: now most kills hit a
@@ -62,48 +79,23 @@ fn acknowledged_messages_survive_kills_while_the_disk_writes_slowly() {
     ];
     let daemons = sandbox.place().through(slow);
     let federation = Federation::around_one(&sandbox, &daemons);
-    kill_everybody("kill_rounds, slowly", 50, &sandbox, federation);
+    kill_everybody("kill_rounds, slowly", rounds(50), &sandbox, federation);
 }
 
 /// The daemons that are killed, and where they run.
 struct Federation {
-    /// Beneath all servers, if they share a log.
-    nats: Option<NatsServer>,
     servers: Vec<Server>,
-    hosts: [Host; 2],
+    hosts: Vec<Host>,
+    /// Beneath all servers, if they share a log.
+    nats: Vec<NatsServer>,
 }
 
 impl Federation {
+    /// Two hosts and their server.
     fn around_one(sandbox: &Sandbox, daemons: &Place) -> Self {
-        let server = Server::new(sandbox, free_loopback()).in_place(daemons.clone());
-        Self::of(sandbox, daemons, vec![server], None)
-    }
-
-    fn on_nats(sandbox: &Sandbox, servers: usize) -> Self {
-        let nats = NatsServer::start(sandbox);
-        let args = ["--log", &nats.url(), "--nats-synced"];
-        let server = |_| {
-            Server::new(sandbox, free_loopback())
-                .with_args(&args)
-                .plaintext()
-        };
-        let servers = (0..servers).map(server).collect();
-        Self::of(sandbox, &sandbox.place(), servers, Some(nats))
-    }
-
-    fn of(
-        sandbox: &Sandbox,
-        daemons: &Place,
-        mut servers: Vec<Server>,
-        nats: Option<NatsServer>,
-    ) -> Self {
-        for server in &mut servers {
-            server.restart();
-        }
-        let mut count = 0;
+        let mut server = Server::new(sandbox, free_loopback()).in_place(daemons.clone());
+        server.restart();
         let hosts = ["ada", "bee"].map(|name| {
-            let server = &servers[count % servers.len()];
-            count += 1;
             let mut host = Host::new(sandbox, name)
                 .with_server(server.link())
                 .in_place(daemons.clone());
@@ -111,26 +103,34 @@ impl Federation {
             host
         });
         Self {
-            nats,
+            servers: vec![server],
+            hosts: hosts.into(),
+            nats: Vec::new(),
+        }
+    }
+
+    /// Hosts that know all of `servers`.
+    fn of_many(sandbox: &Sandbox, servers: Servers, names: &[&str]) -> Self {
+        let hosts = names.iter().map(|name| servers.host(sandbox, name));
+        let hosts = hosts.collect();
+        let (servers, nats) = servers.into_parts();
+        Self {
             servers,
             hosts,
+            nats,
         }
     }
 
     fn any_server(&mut self, random: &mut Random) -> &mut Server {
-        // With one server nothing is drawn, so that a seed means what it always did.
-        let index = match self.servers.len() {
-            1 => 0,
-            count => usize::try_from(random.within(0..count as u64)).expect("a small number"),
-        };
-        &mut self.servers[index]
+        any(&mut self.servers, random)
     }
 
     /// Kills one of the daemons, or two, and starts them again after `down`.
     fn kill_some(&mut self, random: &mut Random, which: u64, down: Duration) {
-        if let Some(nats) = &mut self.nats
-            && random.chance(25)
-        {
+        // A cluster is what is killed above all where there is one.
+        let chance = if self.nats.len() > 1 { 70 } else { 25 };
+        if !self.nats.is_empty() && random.chance(chance) {
+            let nats = any(&mut self.nats, random);
             nats.kill();
             thread::sleep(down);
             return nats.restart();
@@ -143,23 +143,32 @@ impl Federation {
                 server.restart();
             }
             3..=5 => {
-                let index = usize::from(random.chance(50));
-                self.hosts[index].kill_agent();
+                let host = any(&mut self.hosts, random);
+                host.kill_agent();
                 thread::sleep(down);
-                self.hosts[index].restart();
+                host.restart();
             }
             _ => {
                 self.any_server(random).kill();
-                let index = usize::from(random.chance(50));
-                self.hosts[index].kill_agent();
+                let host = any(&mut self.hosts, random);
+                host.kill_agent();
                 thread::sleep(down);
-                self.hosts[index].restart();
+                host.restart();
                 for server in &mut self.servers {
                     server.ensure_running();
                 }
             }
         }
     }
+}
+
+/// One of `some`; of a single one nothing is drawn.
+fn any<'a, T>(some: &'a mut [T], random: &mut Random) -> &'a mut T {
+    let index = match some.len() {
+        1 => 0,
+        count => usize::try_from(random.within(0..count as u64)).expect("a small number"),
+    };
+    &mut some[index]
 }
 
 /// Lets everybody talk, kills somebody in each of `rounds` and judges what was told and read.
@@ -171,14 +180,21 @@ fn kill_everybody(test: &str, rounds: u32, sandbox: &Sandbox, mut federation: Fe
     let shared = Arc::new(Shared::default());
     let mut senders = Vec::new();
     let mut readers = Vec::new();
-    for host in &federation.hosts {
-        let script = Actor::new(terminal(host, "script"), &shared, &mut random);
-        let pipe = Actor::new(terminal(host, "pipe"), &shared, &mut random);
-        senders.extend([
-            script.spawn(Actor::send_as_script),
-            pipe.spawn(Actor::send_as_pipe),
-        ]);
-        for nick in ["early", "late"] {
+    let few = federation.hosts.len() == 2;
+    for (number, host) in federation.hosts.iter().enumerate() {
+        if few || number % 2 == 0 {
+            let script = Actor::new(terminal(host, "script"), &shared, &mut random);
+            senders.push(script.spawn(Actor::send_as_script));
+        }
+        if few || number % 2 == 1 {
+            let pipe = Actor::new(terminal(host, "pipe"), &shared, &mut random);
+            senders.push(pipe.spawn(Actor::send_as_pipe));
+        }
+        for nick in if few {
+            &["early", "late"][..]
+        } else {
+            &["early"]
+        } {
             let reader = Actor::new(terminal(host, nick), &shared, &mut random);
             readers.push(reader.spawn(Actor::read));
         }
@@ -210,22 +226,20 @@ fn kill_everybody(test: &str, rounds: u32, sandbox: &Sandbox, mut federation: Fe
     let mut fences = HashSet::new();
     for host in &federation.hosts {
         host.wait_online();
-        for nick in ["script", "pipe"] {
-            for room in ROOMS {
-                let terminal = terminal(host, nick);
-                let body = format!("{} ends in {room}", terminal.user());
-                let line = terminal.send_committed(room, &body);
-                shared.sent(
-                    &terminal.user(),
-                    room,
-                    &body,
-                    Outcome::Acknowledged,
-                    Some(&line),
-                );
-                fences.insert(body);
-            }
-        }
         host.wait_outbox_empty();
+    }
+    for sender in &senders {
+        let (nick, host) = sender.user.split_once('@').expect("a user");
+        let mut hosts = federation.hosts.iter();
+        let host = hosts.find(|one| one.name() == host).expect("a host");
+        for room in ROOMS {
+            let terminal = terminal(host, nick);
+            let body = format!("{} ends in {room}", sender.user);
+            let line = terminal.send_committed(room, &body);
+            let acknowledged = Outcome::Acknowledged;
+            shared.sent(&sender.user, room, &body, acknowledged, Some(&line));
+            fences.insert(body);
+        }
     }
     shared.expect_fences(fences);
     for reader in &mut readers {
