@@ -120,7 +120,10 @@ impl RegisterStream {
             reason,
         })?;
         let this = Self { nats, name };
-        let facts = match this.facts().await? {
+        // The first thing that a server asks of NATS.
+        let question = format!("STREAM.INFO.{}", this.name);
+        let found = this.nats.ask_patiently(&question, &json!({})).await;
+        let facts = match this.found(found)? {
             Some(facts) => facts,
             None => this.make(settings.replicas).await?,
         };
@@ -130,7 +133,11 @@ impl RegisterStream {
     /// What its leader says of it; `None` if there is none.
     pub(super) async fn facts(&self) -> Result<Option<Facts>, RegisterStreamError> {
         let question = format!("STREAM.INFO.{}", self.name);
-        match self.nats.ask(&question, &json!({})).await {
+        self.found(self.nats.ask(&question, &json!({})).await)
+    }
+
+    fn found(&self, info: Result<Value, NatsError>) -> Result<Option<Facts>, RegisterStreamError> {
+        match info {
             Ok(info) => self.judge(&info).map(Some),
             Err(NatsError::Refused {
                 code: NO_SUCH_STREAM,
@@ -155,7 +162,7 @@ impl RegisterStream {
             "metadata": { EPOCH_KEY: Epoch::new().to_string(), FORMAT_KEY: FORMAT },
         });
         let question = format!("STREAM.CREATE.{}", self.name);
-        match self.nats.ask(&question, &config).await {
+        match self.nats.ask_patiently(&question, &config).await {
             Ok(_)
             | Err(NatsError::Refused {
                 code: STREAM_EXISTS,

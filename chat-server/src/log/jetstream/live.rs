@@ -373,6 +373,11 @@ impl Live {
             }
             consumer.brought = about.number;
             let seq = Seq::new(about.seq);
+            // A replica that is behind begins at its own end when it is asked to begin beyond it:
+            // what it gets then was brought by another one before.
+            if seq <= self.position {
+                continue;
+            }
             let at = Timestamp::from_micros(about.nanos / 1_000);
             let headers = message.headers.unwrap_or_default();
             match self.shared.subjects.parse(&message.subject) {
@@ -400,7 +405,7 @@ impl Live {
         }
         let outcomes = self.apply(commands).await?;
         let (commits, answers) = self.arrange(items, outcomes, tickets);
-        self.position = Seq::new(last.seq);
+        self.position = self.position.max(Seq::new(last.seq));
         // Pages may hold it from here on; what comes out can be read.
         self.shared.applied.send_replace(self.position);
         for (number, answer) in answers {

@@ -17,10 +17,24 @@ use std::{
     time::Duration,
 };
 use thiserror::Error;
-use tokio::{sync::watch, time::timeout};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep, timeout},
+};
 
 /// How long an answer may take. Twice what a cluster needs to choose another leader.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a cluster may be without a leader when a server starts: it elects one within seconds,
+/// and a few times over if its nodes go one after the other.
+const LEADERLESS: Duration = Duration::from_secs(30);
+
+/// How long to wait before a cluster without a leader is asked again.
+const LEADERLESS_PAUSE: Duration = Duration::from_millis(250);
+
+/// "JetStream system temporarily unavailable" and "JetStream cluster can not handle request": there
+/// is no leader now.
+const NO_LEADER: [u64; 2] = [10_008, 10_009];
 
 /// How long the last words to others may take.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
@@ -51,6 +65,16 @@ pub(crate) enum NatsError {
         /// In words.
         description: String,
     },
+}
+
+impl NatsError {
+    /// Whether the same question may get an answer a little later.
+    fn may_pass(&self) -> bool {
+        match self {
+            Self::Unreachable(_) => true,
+            Self::Refused { code, .. } => NO_LEADER.contains(code),
+        }
+    }
 }
 
 impl From<NatsError> for StoreError {
@@ -178,6 +202,24 @@ impl Nats {
             .await
             .map_err(unreachable)?;
         parse(&answer.payload)
+    }
+
+    /// The same at the start of a server, when nothing is done without the answer: a cluster may be
+    /// choosing its leader just then, so it is asked again for a while.
+    pub(crate) async fn ask_patiently(
+        &self,
+        subject: &str,
+        question: &Value,
+    ) -> Result<Value, NatsError> {
+        let begun = Instant::now();
+        loop {
+            let error = match self.ask(subject, question).await {
+                Err(error) if begun.elapsed() < LEADERLESS && error.may_pass() => error,
+                answer => return answer,
+            };
+            tracing::warn!(%error, "NATS does not answer yet");
+            sleep(LEADERLESS_PAUSE).await;
+        }
     }
 
     /// Stores `entries`, all or none, one behind the other. Answers after they are as safe as the

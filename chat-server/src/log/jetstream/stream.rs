@@ -94,7 +94,10 @@ pub(super) async fn open(
     if !jetstream {
         return Err(StreamError::NoJetStream);
     }
-    let info = match info(nats).await {
+    let found = nats
+        .ask_patiently(&format!("STREAM.INFO.{}", nats.stream()), &json!({}))
+        .await;
+    let info = match found {
         Err(NatsError::Refused {
             code: NO_SUCH_STREAM,
             ..
@@ -145,7 +148,8 @@ async fn make(nats: &Nats, settings: &JetStreamSettings) -> Result<Value, NatsEr
         "allow_atomic": true,
         "metadata": { EPOCH: Epoch::new().to_string(), FORMAT_KEY: FORMAT },
     });
-    match nats.ask(&format!("STREAM.CREATE.{stream}"), &config).await {
+    let question = format!("STREAM.CREATE.{stream}");
+    match nats.ask_patiently(&question, &config).await {
         Err(NatsError::Refused {
             code: STREAM_EXISTS,
             ..
