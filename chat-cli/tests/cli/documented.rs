@@ -7,15 +7,18 @@ use super::{Host, chat, json, start, stderr};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use protocol::{
-    AgentId, Content, EncodedBody, FrameCodec, MessageId, Outgoing, RequestId, Room, Timestamp,
-    Vocabulary, encode_frame, federation, handshake, local,
+    AgentId, Content, EncodedBody, FrameCodec, KeyFingerprint, MessageId, Outgoing, RequestId,
+    Room, Timestamp, Vocabulary, admin, encode_frame, federation, handshake, local,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    process::Stdio,
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt},
-    net::{TcpStream, UnixStream},
+    net::{TcpStream, UnixListener, UnixStream},
 };
 use tokio_util::codec::FramedRead;
 
@@ -226,7 +229,38 @@ fn everything() -> Vec<Value> {
     server.kill().unwrap();
     server.wait().unwrap();
     printed.extend(administered(&host));
+    printed.extend(runtime.block_on(administered_elsewhere()));
     printed
+}
+
+/// What is printed of a host that is connected to another server of the same log.
+async fn administered_elsewhere() -> Vec<Value> {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = UnixListener::bind(dir.path().join("server.sock")).unwrap();
+    let mut command = chat();
+    command.args(["server", "agents", "--json", "--state-dir"]);
+    let asking = command.arg(dir.path()).stdout(Stdio::piped()).spawn();
+    let (mut stream, _) = socket.accept().await.unwrap();
+    handshake(&mut stream, Vocabulary::Admin).await.unwrap();
+    let (read, mut write) = stream.split();
+    let mut asked = FramedRead::new(read, FrameCodec::<admin::CommandFrame, ()>::new());
+    let id = asked.next().await.expect("a request").unwrap().id;
+    let agent = admin::AgentInfo {
+        host: "ada".parse().unwrap(),
+        key: KeyFingerprint::from_bytes([7; 32]),
+        enrolled_at: Timestamp::from_micros(1),
+        state: admin::AgentState::ConnectedTo {
+            server: "two".to_owned(),
+        },
+    };
+    let result = Ok(admin::Reply::Agents {
+        agents: vec![agent],
+        more: false,
+    });
+    let frame = encode_frame(&admin::ServerFrame { id, result }).unwrap();
+    write.write_all(&frame).await.unwrap();
+    let output = asking.unwrap().wait_with_output().unwrap();
+    json(&output)
 }
 
 /// What somebody who runs a server prints.
