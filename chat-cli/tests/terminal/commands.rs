@@ -253,6 +253,9 @@ fn whoever_goes_to_a_conversation_sees_what_was_said_there() {
     alice.expect("&lobby> ");
     alice.keys("/msg bob psst\r");
     alice.expect("psst\r\n");
+    // An answer that comes behind it: it was seen by then, and the agent knows.
+    alice.keys("/who\r");
+    alice.expect("-- in &lobby:\r\n");
     alice.keys("\x04");
     alice.end();
     let mut alice = Terminal::open(dir.path(), "alice");
