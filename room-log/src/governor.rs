@@ -78,6 +78,18 @@ pub enum Silence {
     Denied(Denied),
 }
 
+impl Silence {
+    /// Why `charter` keeps `user` from writing; `None` if they may.
+    #[must_use]
+    pub fn under(charter: &Charter, user: &UserName) -> Option<Self> {
+        match charter.may_write(user) {
+            Ok(()) => None,
+            Err(_) if charter.is_private() && !charter.admits(user) => Some(Self::NotOpen),
+            Err(denied) => Some(Self::Denied(denied)),
+        }
+    }
+}
+
 impl Governor {
     /// Forgets what was cached, after a transaction was rolled back or the log began a new life.
     pub fn forget(&mut self) {
@@ -113,14 +125,8 @@ impl Governor {
         room: &Room,
         user: &UserName,
     ) -> Result<Option<Silence>, StoreError> {
-        let Some(charter) = self.charter(transaction, room)? else {
-            return Ok(None);
-        };
-        Ok(match charter.may_write(user) {
-            Ok(()) => None,
-            Err(_) if charter.is_private() && !charter.admits(user) => Some(Silence::NotOpen),
-            Err(denied) => Some(Silence::Denied(denied)),
-        })
+        let charter = self.charter(transaction, room)?;
+        Ok(charter.and_then(|charter| Silence::under(&charter, user)))
     }
 
     /// Why `user` may not be in a room that exists; `None` if they may.

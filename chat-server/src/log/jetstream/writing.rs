@@ -277,13 +277,7 @@ impl Shared {
                 return None;
             }
             let charter = charters.get(&message.room)?.as_ref()?;
-            match charter.may_write(&message.author) {
-                Ok(()) => None,
-                Err(_) if charter.is_private() && !charter.admits(&message.author) => {
-                    Some(Silence::NotOpen)
-                }
-                Err(denied) => Some(Silence::Denied(denied)),
-            }
+            Silence::under(charter, &message.author)
         };
         let mut answers: HashMap<(Room, MessageId), Answer> = HashMap::new();
         for Waiting { message, .. } in messages.iter() {
