@@ -25,6 +25,9 @@ impl Position {
     /// Before the first entry.
     pub const START: Self = Self(0);
 
+    /// Behind the last entry there can be.
+    const END: Self = Self(i64::MAX);
+
     /// Behind everything that is before this.
     #[must_use]
     pub const fn before(self) -> Self {
@@ -158,29 +161,9 @@ pub fn part_without<S: std::hash::BuildHasher>(
     without: &HashSet<UserName, S>,
 ) -> Result<Part, StoreError> {
     let without: HashSet<String> = without.iter().map(ToString::to_string).collect();
-    let mut statement = connection.prepare_cached(
-        "SELECT position, id, room, author, sent_at, body FROM outbox WHERE position > ?1
-         ORDER BY position LIMIT ?2",
-    )?;
-    let mut rows = statement.query(params![after.0, EXAMINED])?;
-    let mut part = Part {
-        entries: Vec::new(),
-        up_to: after,
-        more: true,
-    };
-    let mut examined = 0;
-    while part.entries.len() < limit {
-        let Some(row) = rows.next()? else {
-            part.more = examined >= EXAMINED;
-            return Ok(part);
-        };
-        examined += 1;
-        part.up_to = Position(row.get(0)?);
-        if !without.contains(row.get_ref(3)?.as_str().unwrap_or_default()) {
-            part.entries.push(waiting(row)?);
-        }
-    }
-    Ok(part)
+    part(connection, (after, Position::END), limit, |author| {
+        !without.contains(author)
+    })
 }
 
 /// Up to `limit` messages of `author` behind `after` and not behind `up_to`, in order. Of long
@@ -195,12 +178,25 @@ pub fn part_of(
     (after, up_to): (Position, Position),
     limit: usize,
 ) -> Result<Part, StoreError> {
+    let wanted = author.to_string();
+    let mut part = part(connection, (after, up_to), limit, |author| author == wanted)?;
+    if !part.more {
+        part.up_to = up_to;
+    }
+    Ok(part)
+}
+
+fn part(
+    connection: &Connection,
+    (after, up_to): (Position, Position),
+    limit: usize,
+    is_wanted: impl Fn(&str) -> bool,
+) -> Result<Part, StoreError> {
     let mut statement = connection.prepare_cached(
         "SELECT position, id, room, author, sent_at, body FROM outbox
          WHERE position > ?1 AND position <= ?2 ORDER BY position LIMIT ?3",
     )?;
     let mut rows = statement.query(params![after.0, up_to.0, EXAMINED])?;
-    let author = author.to_string();
     let mut part = Part {
         entries: Vec::new(),
         up_to: after,
@@ -210,14 +206,11 @@ pub fn part_of(
     while part.entries.len() < limit {
         let Some(row) = rows.next()? else {
             part.more = examined >= EXAMINED;
-            if !part.more {
-                part.up_to = up_to;
-            }
             return Ok(part);
         };
         examined += 1;
         part.up_to = Position(row.get(0)?);
-        if row.get_ref(3)?.as_str().unwrap_or_default() == author {
+        if is_wanted(row.get_ref(3)?.as_str().unwrap_or_default()) {
             part.entries.push(waiting(row)?);
         }
     }
