@@ -23,6 +23,17 @@ pub struct Spot {
 /// Where the writer finds that it is to write the file anew.
 const TRACES: &str = "traces";
 
+/// The lives of a room, found by the index over epoch and name: there are few epochs, and many rooms.
+const LIVES: &str = "
+    WITH RECURSIVE lives (epoch) AS (
+        SELECT min(epoch) FROM rooms
+        UNION ALL
+        SELECT (SELECT min(epoch) FROM rooms WHERE epoch > lives.epoch) FROM lives
+        WHERE lives.epoch IS NOT NULL
+    )
+    SELECT room_id FROM lives
+    CROSS JOIN rooms ON rooms.epoch = lives.epoch AND rooms.name = ?1";
+
 /// Takes the words out of message `id` of `room` and of its edits, in every life of the log that is
 /// stored here, each if `may` says so of its author. Acts stay as they are. Returns whose words are
 /// gone now.
@@ -37,7 +48,7 @@ pub fn erase(
     may: impl Fn(&UserName) -> bool,
 ) -> Result<Vec<Spot>, StoreError> {
     let lives: Vec<i64> = transaction
-        .prepare_cached("SELECT room_id FROM rooms WHERE name = ?1")?
+        .prepare_cached(LIVES)?
         .query_map([room.as_str()], |row| row.get(0))?
         .collect::<Result<_, _>>()?;
     let mut found: Vec<(Spot, String, Option<u8>)> = Vec::new();
