@@ -27,12 +27,6 @@ const FORMAT_KEY: &str = "chat.register";
 /// Names the one who waits for what comes of an operation.
 const TICKET: &str = "Chat-Ticket";
 
-/// "stream not found".
-const NO_SUCH_STREAM: u64 = 10_059;
-
-/// "stream name already in use": another server was quicker.
-const STREAM_EXISTS: u64 = 10_058;
-
 /// Most entries and bytes that are read at once.
 const PAGE: (usize, usize) = (512, 512 * 1_024);
 
@@ -99,8 +93,6 @@ pub(super) struct Facts {
 #[derive(Debug)]
 pub(super) struct RegisterStream {
     nats: Nats,
-    /// Its name, and the subject of all its entries.
-    name: String,
 }
 
 impl RegisterStream {
@@ -108,9 +100,8 @@ impl RegisterStream {
     pub(super) async fn open(
         settings: &JetStreamSettings,
     ) -> Result<(Self, Facts), RegisterStreamError> {
-        let name = format!("{}-register", settings.stream);
         let own = JetStreamSettings {
-            stream: name.clone(),
+            stream: format!("{}-register", settings.stream),
             ..settings.clone()
         };
         let instance = format!("register {}", Epoch::new());
@@ -119,39 +110,24 @@ impl RegisterStream {
             servers: settings.servers.to_string(),
             reason,
         })?;
-        let this = Self { nats, name };
-        // The first thing that a server asks of NATS.
-        let question = format!("STREAM.INFO.{}", this.name);
-        let found = this.nats.ask_patiently(&question, &json!({})).await;
-        let facts = match this.found(found)? {
-            Some(facts) => facts,
-            None => this.make(settings.replicas).await?,
-        };
+        let this = Self { nats };
+        let info = this.nats.open(&this.config(settings.replicas)).await?;
+        let facts = this.judge(&info)?;
         Ok((this, facts))
     }
 
     /// What its leader says of it; `None` if there is none.
     pub(super) async fn facts(&self) -> Result<Option<Facts>, RegisterStreamError> {
-        let question = format!("STREAM.INFO.{}", self.name);
-        self.found(self.nats.ask(&question, &json!({})).await)
+        let info = self.nats.info().await?;
+        info.map(|info| self.judge(&info)).transpose()
     }
 
-    fn found(&self, info: Result<Value, NatsError>) -> Result<Option<Facts>, RegisterStreamError> {
-        match info {
-            Ok(info) => self.judge(&info).map(Some),
-            Err(NatsError::Refused {
-                code: NO_SUCH_STREAM,
-                ..
-            }) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    async fn make(&self, replicas: usize) -> Result<Facts, RegisterStreamError> {
-        let config = json!({
-            "name": self.name,
+    /// How it is made.
+    fn config(&self, replicas: usize) -> Value {
+        json!({
+            "name": self.name(),
             "description": "who is let in to chat",
-            "subjects": [self.name],
+            "subjects": [self.name()],
             "storage": "file",
             "retention": "limits",
             "discard": "new",
@@ -160,34 +136,23 @@ impl RegisterStream {
             "deny_delete": true,
             "deny_purge": true,
             "metadata": { EPOCH_KEY: Epoch::new().to_string(), FORMAT_KEY: FORMAT },
-        });
-        let question = format!("STREAM.CREATE.{}", self.name);
-        match self.nats.ask_patiently(&question, &config).await {
-            Ok(_)
-            | Err(NatsError::Refused {
-                code: STREAM_EXISTS,
-                ..
-            }) => {}
-            Err(error) => return Err(error.into()),
-        }
-        let facts = self.facts().await?;
-        facts.ok_or_else(|| self.unfit("it was deleted".to_owned()))
+        })
     }
 
     fn judge(&self, info: &Value) -> Result<Facts, RegisterStreamError> {
-        judge(&self.name, info).map_err(|problem| self.unfit(problem))
+        judge(self.name(), info).map_err(|problem| self.unfit(problem))
     }
 
     fn unfit(&self, problem: String) -> RegisterStreamError {
         RegisterStreamError::Unfit {
-            stream: self.name.clone(),
+            stream: self.name().to_owned(),
             problem,
         }
     }
 
-    /// Its name.
+    /// Its name, and the subject of all its entries.
     pub(super) fn name(&self) -> &str {
-        &self.name
+        self.nats.stream()
     }
 
     /// Puts `operation` at the end. Answers after it is as safe as NATS makes it.
@@ -201,7 +166,7 @@ impl RegisterStream {
         let mut headers = HeaderMap::new();
         headers.insert(TICKET, ticket);
         let entry = Entry {
-            subject: self.name.clone(),
+            subject: self.name().to_owned(),
             headers,
             payload: Bytes::from(payload),
             unless: None,
@@ -220,13 +185,13 @@ impl RegisterStream {
     }
 
     fn news(&self) -> String {
-        format!("{}-news", self.name)
+        format!("{}-news", self.name())
     }
 
     /// Entries after `seq`, in order: some, and none if whoever answers has none yet.
     pub(super) async fn read(&self, seq: u64) -> Result<Vec<Ordered>, NatsError> {
         let (entries, bytes) = PAGE;
-        let (page, _) = self.nats.read(&self.name, seq + 1, entries, bytes).await?;
+        let (page, _) = self.nats.read(self.name(), seq + 1, entries, bytes).await?;
         let ordered = page.into_iter().map(|stored| Ordered {
             seq: stored.seq.number(),
             ticket: text(&stored.headers, TICKET).map(str::to_owned),

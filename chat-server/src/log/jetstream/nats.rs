@@ -51,6 +51,12 @@ const WRONG_LAST_SEQUENCE: u64 = 10_071;
 /// "sequence not found" and "no message found": there is nothing to delete.
 const NOT_THERE: [u64; 2] = [10_043, 10_037];
 
+/// "stream not found".
+const NO_SUCH_STREAM: u64 = 10_059;
+
+/// "stream name already in use": another server was quicker.
+const STREAM_EXISTS: u64 = 10_058;
+
 /// Why NATS did not do what was asked.
 #[derive(Debug, Error)]
 pub(crate) enum NatsError {
@@ -206,11 +212,7 @@ impl Nats {
 
     /// The same at the start of a server, when nothing is done without the answer: a cluster may be
     /// choosing its leader just then, so it is asked again for a while.
-    pub(crate) async fn ask_patiently(
-        &self,
-        subject: &str,
-        question: &Value,
-    ) -> Result<Value, NatsError> {
+    async fn ask_patiently(&self, subject: &str, question: &Value) -> Result<Value, NatsError> {
         let begun = Instant::now();
         loop {
             let error = match self.ask(subject, question).await {
@@ -219,6 +221,31 @@ impl Nats {
             };
             tracing::warn!(%error, "NATS does not answer yet");
             sleep(LEADERLESS_PAUSE).await;
+        }
+    }
+
+    /// What JetStream says of the stream; `None` if there is none.
+    pub(crate) async fn info(&self) -> Result<Option<Value>, NatsError> {
+        let question = format!("STREAM.INFO.{}", self.stream);
+        found(self.ask(&question, &json!({})).await)
+    }
+
+    /// The same at the start of a server, which makes the stream as `config` says if there is none.
+    pub(crate) async fn open(&self, config: &Value) -> Result<Value, NatsError> {
+        let question = format!("STREAM.INFO.{}", self.stream);
+        if let Some(info) = found(self.ask_patiently(&question, &json!({})).await)? {
+            return Ok(info);
+        }
+        let question = format!("STREAM.CREATE.{}", self.stream);
+        match self.ask_patiently(&question, config).await {
+            Err(NatsError::Refused {
+                code: STREAM_EXISTS,
+                ..
+            }) => {
+                let question = format!("STREAM.INFO.{}", self.stream);
+                self.ask(&question, &json!({})).await
+            }
+            made => made,
         }
     }
 
@@ -462,6 +489,16 @@ async fn next(answers: &mut Subscriber) -> Result<async_nats::Message, NatsError
             "the connection has ended".to_owned(),
         )),
         Err(_) => Err(NatsError::Unreachable("no answer".to_owned())),
+    }
+}
+
+fn found(info: Result<Value, NatsError>) -> Result<Option<Value>, NatsError> {
+    match info {
+        Err(NatsError::Refused {
+            code: NO_SUCH_STREAM,
+            ..
+        }) => Ok(None),
+        info => info.map(Some),
     }
 }
 

@@ -17,12 +17,6 @@ const OLDEST_SERVER: (u64, u64) = (2, 12);
 const EPOCH: &str = "chat.epoch";
 const FORMAT_KEY: &str = "chat.format";
 
-/// "stream not found".
-const NO_SUCH_STREAM: u64 = 10_059;
-
-/// "stream name already in use": another server was quicker.
-const STREAM_EXISTS: u64 = 10_058;
-
 /// Why a stream is no log. The message says what to do.
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -94,48 +88,27 @@ pub(super) async fn open(
     if !jetstream {
         return Err(StreamError::NoJetStream);
     }
-    let found = nats
-        .ask_patiently(&format!("STREAM.INFO.{}", nats.stream()), &json!({}))
-        .await;
-    let info = match found {
-        Err(NatsError::Refused {
-            code: NO_SUCH_STREAM,
-            ..
-        }) => make(nats, settings).await?,
-        info => info?,
-    };
+    let info = nats.open(&config(settings)).await?;
     facts(&settings.stream, &info)
 }
 
 /// Which life of the log the stream is now.
 pub(super) async fn look(nats: &Nats) -> Result<StreamFacts, StreamError> {
-    let info = match info(nats).await {
-        Err(NatsError::Refused {
-            code: NO_SUCH_STREAM,
-            ..
-        }) => {
-            return Err(StreamError::Unfit {
-                stream: nats.stream().to_owned(),
-                problems: "it was deleted".to_owned(),
-            });
-        }
-        info => info?,
-    };
+    let info = nats.info().await?.ok_or_else(|| StreamError::Unfit {
+        stream: nats.stream().to_owned(),
+        problems: "it was deleted".to_owned(),
+    })?;
     facts(nats.stream(), &info)
 }
 
-async fn info(nats: &Nats) -> Result<Value, NatsError> {
-    let question = format!("STREAM.INFO.{}", nats.stream());
-    nats.ask(&question, &json!({})).await
-}
-
-async fn make(nats: &Nats, settings: &JetStreamSettings) -> Result<Value, NatsError> {
+/// How the stream is made.
+fn config(settings: &JetStreamSettings) -> Value {
     let stream = &settings.stream;
     let max_bytes = match settings.max_bytes {
         0 => json!(-1),
         bytes => json!(bytes),
     };
-    let config = json!({
+    json!({
         "name": stream,
         "description": "the log of chat",
         "subjects": [Subjects::new(stream).all()],
@@ -147,15 +120,7 @@ async fn make(nats: &Nats, settings: &JetStreamSettings) -> Result<Value, NatsEr
         "allow_direct": true,
         "allow_atomic": true,
         "metadata": { EPOCH: Epoch::new().to_string(), FORMAT_KEY: FORMAT },
-    });
-    let question = format!("STREAM.CREATE.{stream}");
-    match nats.ask_patiently(&question, &config).await {
-        Err(NatsError::Refused {
-            code: STREAM_EXISTS,
-            ..
-        }) => info(nats).await,
-        made => made,
-    }
+    })
 }
 
 fn facts(stream: &str, info: &Value) -> Result<StreamFacts, StreamError> {
