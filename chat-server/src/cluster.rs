@@ -8,10 +8,8 @@ pub(crate) mod neighbours;
 pub(crate) mod news;
 
 use crate::{
-    log::{
-        JetStreamSettings,
-        jetstream::nats::{Nats, NatsError},
-    },
+    log::JetStreamSettings,
+    nats::{Nats, NatsError},
     router::Router,
 };
 use async_nats::Subscriber;

@@ -30,6 +30,7 @@ mod keys;
 mod lane;
 mod listener;
 pub mod log;
+mod nats;
 mod opening;
 mod presence;
 mod publisher;

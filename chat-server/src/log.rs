@@ -15,7 +15,7 @@
 //!
 //! [`Refusal::IdConflict`]: protocol::federation::Refusal::IdConflict
 
-pub(crate) mod jetstream;
+mod jetstream;
 mod judge;
 mod sqlite;
 mod store;

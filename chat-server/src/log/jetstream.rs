@@ -23,7 +23,6 @@ mod cache;
 mod entry;
 mod erasing;
 mod live;
-pub(crate) mod nats;
 mod reading;
 mod retiring;
 mod settings;
@@ -38,10 +37,10 @@ use super::{
     Asker, Commits, Listing, Log, OpenLogError, Reading, Rejected, Stats, Submission,
     sqlite::{self, cut},
 };
+use crate::nats::Nats;
 use cache::Cache;
 use futures_util::future::join_all;
 use live::{Follow, Live};
-use nats::Nats;
 use protocol::{
     Committed, Epoch, FederatedRoom, HostName, MessageId, Room, Seq, UserName,
     federation::RoomInfo, governance::Charter, limits::MAX_PAGE_ENTRIES,

@@ -12,7 +12,7 @@ use super::{
     stream::{Ordered, RegisterStream},
     writing::{Command, RegisterStore},
 };
-use crate::log::{JetStreamSettings, jetstream::nats::NatsError};
+use crate::{log::JetStreamSettings, nats::NatsError};
 use async_nats::Subscriber;
 use futures_util::{FutureExt, StreamExt};
 use room_log::{Database, OpenError, Readers, StoreError, Writer};

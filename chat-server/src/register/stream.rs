@@ -5,9 +5,9 @@
 //! for each invitation.
 
 use super::operation::Operation;
-use crate::log::{
-    JetStreamSettings,
-    jetstream::nats::{Entry, Nats, NatsError, PublishError, text},
+use crate::{
+    log::JetStreamSettings,
+    nats::{Entry, Nats, NatsError, PublishError, text},
 };
 use async_nats::{HeaderMap, Subscriber};
 use bytes::Bytes;

@@ -4,10 +4,8 @@
 //! headers; room and id are in its subject. A command is JSON: there are few, and whoever looks into
 //! the stream can read them.
 
-use super::{
-    nats::{Entry, Stored, number, text},
-    subject::{Subjects, hex},
-};
+use super::subject::{Subjects, hex};
+use crate::nats::{Entry, Stored, number, text};
 use async_nats::HeaderMap;
 use bytes::Bytes;
 use protocol::{

@@ -8,9 +8,9 @@
 use super::{
     Shared, cache,
     entry::{Found, tombstone},
-    nats::PublishError,
     reading::Limits,
 };
+use crate::nats::PublishError;
 use protocol::{Committed, Content, MessageId, Room, Seq};
 use room_log::StoreError;
 use std::time::Duration;

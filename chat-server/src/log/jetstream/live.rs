@@ -8,11 +8,11 @@
 use super::{
     Shared,
     entry::{Command, Ordered, read_said, ticket},
-    nats::NatsError,
     subject::{Place, bucket},
 };
 use crate::{
     log::{Commit, judge::Outcome},
+    nats::NatsError,
     reply::Answer,
 };
 use async_nats::{Message, Subscriber};

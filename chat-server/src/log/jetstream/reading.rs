@@ -5,9 +5,9 @@ use super::{
     Shared,
     cache::Cache,
     entry::{Remains, read_said, read_tombstone},
-    nats::Stored,
     subject::Place,
 };
+use crate::nats::Stored;
 use bytes::Bytes;
 use protocol::{
     Committed, EncodedBody, Epoch, HostName, MessageId, Room, Seq, Timestamp, UserName,

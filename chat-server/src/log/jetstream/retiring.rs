@@ -8,8 +8,8 @@
 use super::{
     Shared,
     entry::{Command, Found, Remains, tombstone},
-    nats::{Entry, PublishError, number},
 };
+use crate::nats::{Entry, PublishError, number};
 use protocol::{Committed, ERASED_TAG, Epoch, Room, Seq, Timestamp};
 use room_log::StoreError;
 use rusqlite::{Connection, OptionalExtension, params};

@@ -53,7 +53,7 @@ impl JetStreamSettings {
         (1..=64).contains(&text.len()) && text.bytes().all(good)
     }
 
-    pub(super) async fn options(&self) -> Result<ConnectOptions, io::Error> {
+    pub(crate) async fn options(&self) -> Result<ConnectOptions, io::Error> {
         let mut options = ConnectOptions::new();
         if let Some(path) = &self.credentials {
             options = options.credentials(&tokio::fs::read_to_string(path).await?)?;
@@ -71,7 +71,7 @@ impl JetStreamSettings {
         Ok(options)
     }
 
-    pub(super) fn addresses(&self) -> Result<Vec<ServerAddr>, io::Error> {
+    pub(crate) fn addresses(&self) -> Result<Vec<ServerAddr>, io::Error> {
         self.servers.parse()
     }
 }

@@ -1,11 +1,7 @@
 //! The stream itself: made by the first server, and looked at by every one before it uses it.
 
-use super::{
-    entry::FORMAT,
-    nats::{Nats, NatsError},
-    settings::JetStreamSettings,
-    subject::Subjects,
-};
+use super::{entry::FORMAT, settings::JetStreamSettings, subject::Subjects};
+use crate::nats::{Nats, NatsError};
 use protocol::{Epoch, Seq};
 use serde_json::{Value, json};
 use thiserror::Error;

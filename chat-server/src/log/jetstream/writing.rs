@@ -11,13 +11,13 @@
 use super::{
     Shared,
     entry::{Command, said},
-    nats::{Entry, PublishError},
     reading::{Known, kept_with_id},
     subject::hex,
 };
 use crate::{
     lane::Lane,
     log::{Change, Submission, judge::refusal},
+    nats::{Entry, PublishError},
     reply::{Answer, Ticket},
 };
 use protocol::{

@@ -1,10 +1,10 @@
-//! What the log asks of NATS, and nothing of what it means.
+//! What log, register and cluster ask of NATS, and nothing of what it means.
 //!
 //! The requests are JetStream's own (`$JS.API.>`), sent with the plain client: batches that are
 //! stored as a whole (ADR-50) and pages that are read by one request (ADR-31) are what this stands
 //! on. Every wait has an end. A publish without an answer is *unknown*: it may be stored later.
 
-use super::settings::JetStreamSettings;
+use crate::log::JetStreamSettings;
 use async_nats::{Client, ConnectOptions, HeaderMap, Request, Subscriber, connection::State};
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -403,7 +403,7 @@ impl Nats {
     }
 
     /// Removes all under `filter` up to `up_to`.
-    pub(super) async fn purge(&self, filter: &str, up_to: Seq) -> Result<(), NatsError> {
+    pub(crate) async fn purge(&self, filter: &str, up_to: Seq) -> Result<(), NatsError> {
         let subject = format!("STREAM.PURGE.{}", self.stream);
         // The first that stays is named.
         let question = json!({ "filter": filter, "seq": up_to.number() + 1 });
