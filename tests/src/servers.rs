@@ -17,8 +17,8 @@ const MANY_HOSTS: u32 = 10_000;
 #[derive(Debug)]
 pub struct Servers {
     all: Vec<Server>,
-    /// What they stand on, which ends after them.
-    nats: NatsServer,
+    /// What they stand on, which ends after them: one, or the nodes of a cluster.
+    nats: Vec<NatsServer>,
     line: String,
 }
 
@@ -30,8 +30,22 @@ impl Servers {
     /// If the key of the first cannot be copied to the others.
     #[must_use]
     pub fn start(sandbox: &Sandbox, count: usize) -> Self {
-        let nats = NatsServer::start(sandbox);
-        let url = nats.url();
+        Self::on(sandbox, vec![NatsServer::start(sandbox)], count)
+    }
+
+    /// The same, with the log on each of three NATS servers.
+    ///
+    /// # Panics
+    ///
+    /// As [`Servers::start`].
+    #[must_use]
+    pub fn on_cluster(sandbox: &Sandbox, count: usize) -> Self {
+        Self::on(sandbox, NatsServer::start_cluster(sandbox, 3), count)
+    }
+
+    fn on(sandbox: &Sandbox, nats: Vec<NatsServer>, count: usize) -> Self {
+        let urls: Vec<String> = nats.iter().map(NatsServer::url).collect();
+        let (urls, replicas) = (urls.join(","), nats.len().to_string());
         let addresses: Vec<_> = (0..count).map(|_| free_loopback()).collect();
         let public: Vec<String> = addresses.iter().map(ToString::to_string).collect();
         let public = public.join(",");
@@ -40,8 +54,10 @@ impl Servers {
             let name = format!("server-{number}");
             let mut server = Server::new(sandbox, address).with_args(&[
                 "--log",
-                &url,
+                &urls,
                 "--nats-synced",
+                "--nats-replicas",
+                &replicas,
                 "--name",
                 &name,
                 "--public-address",
@@ -74,9 +90,9 @@ impl Servers {
         host
     }
 
-    /// The servers, and the NATS server that they stand on.
+    /// The servers, and the NATS servers that they stand on.
     #[must_use]
-    pub fn into_parts(self) -> (Vec<Server>, NatsServer) {
+    pub fn into_parts(self) -> (Vec<Server>, Vec<NatsServer>) {
         (self.all, self.nats)
     }
 

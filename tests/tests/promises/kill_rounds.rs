@@ -77,7 +77,7 @@ struct Federation {
     servers: Vec<Server>,
     hosts: Vec<Host>,
     /// Beneath all servers, if they share a log.
-    nats: Option<NatsServer>,
+    nats: Vec<NatsServer>,
 }
 
 impl Federation {
@@ -95,7 +95,7 @@ impl Federation {
         Self {
             servers: vec![server],
             hosts: hosts.into(),
-            nats: None,
+            nats: Vec::new(),
         }
     }
 
@@ -107,7 +107,7 @@ impl Federation {
         Self {
             servers,
             hosts,
-            nats: Some(nats),
+            nats,
         }
     }
 
@@ -117,12 +117,16 @@ impl Federation {
 
     /// Kills one of the daemons, or two, and starts them again after `down`.
     fn kill_some(&mut self, random: &mut Random, which: u64, down: Duration) {
-        if let Some(nats) = &mut self.nats
-            && random.chance(25)
-        {
+        // A cluster is what is killed above all where there is one.
+        let chance = if self.nats.len() > 1 { 70 } else { 25 };
+        if !self.nats.is_empty() && random.chance(chance) {
+            let nats = any(&mut self.nats, random);
             nats.kill();
             thread::sleep(down);
-            return nats.restart();
+            nats.restart();
+            // Most of a cluster must be there and up to date: that is all it promises.
+            self.nats.iter().for_each(NatsServer::wait_healthy);
+            return;
         }
         match which {
             0..=2 => {
