@@ -48,6 +48,16 @@ fn acknowledged_messages_survive_kills_of_three_servers_and_of_nats_under_them()
     kill_everybody("kill_rounds, on NATS", rounds(40), &sandbox, federation);
 }
 
+/// Two servers share a log that three NATS servers store, one of which is killed at a time.
+#[test]
+fn acknowledged_messages_survive_kills_of_the_nodes_of_a_cluster_under_two_servers() {
+    let sandbox = Sandbox::new();
+    let servers = Servers::on_cluster(&sandbox, 2);
+    let federation = Federation::of_many(&sandbox, servers, &["ada", "bee", "cow"]);
+    let rounds = rounds(10);
+    kill_everybody("kill_rounds, on a cluster", rounds, &sandbox, federation);
+}
+
 /// As above, with milliseconds before each write to a database: now most kills hit a
 /// transaction that is under way, and whoever tells of it too soon is found out.
 #[test]
