@@ -2,9 +2,13 @@
 //!
 //! The requests are JetStream's own (`$JS.API.>`), sent with the plain client: batches that are
 //! stored as a whole (ADR-50) and pages that are read by one request (ADR-31) are what this stands
-//! on. Every wait has an end. A publish without an answer is *unknown*: it may be stored later.
+//! on. Every wait has an end, and what may be asked twice is asked again while nobody answers
+//! ([`again`]). A publish without an answer is *unknown*: it may be stored later.
+
+mod again;
 
 use crate::log::JetStreamSettings;
+use again::{Silence, until_answered};
 use async_nats::{Client, ConnectOptions, HeaderMap, Request, Subscriber, connection::State};
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -22,8 +26,15 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-/// How long an answer may take. Twice what a cluster needs to choose another leader.
+/// How long an answer may take.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long nobody says anything until a question is put again. JetStream answers within milliseconds,
+/// so whoever was asked is dead by then, or overloaded: that is why it doubles from one to the next.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
+
+/// The same for what is to be stored: megabytes of it may be on their way, and have to be synced.
+const PUBLISH_AGAIN: Duration = Duration::from_secs(2);
 
 /// How long a cluster may be without a leader when a server starts: it elects one within seconds,
 /// and a few times over if its nodes go one after the other.
@@ -80,6 +91,12 @@ impl NatsError {
             Self::Unreachable(_) => true,
             Self::Refused { code, .. } => NO_LEADER.contains(code),
         }
+    }
+}
+
+impl From<Silence> for NatsError {
+    fn from(_: Silence) -> Self {
+        Self::Unreachable("no answer".to_owned())
     }
 }
 
@@ -198,16 +215,16 @@ impl Nats {
         (info.version, info.jetstream)
     }
 
-    /// Asks JetStream for something.
+    /// Asks JetStream for something that comes to the same if it is done twice.
     pub(crate) async fn ask(&self, subject: &str, question: &Value) -> Result<Value, NatsError> {
-        self.check()?;
+        let subject = format!("$JS.API.{subject}");
         let payload = Bytes::from(question.to_string());
-        let answer = self
-            .client
-            .request(format!("$JS.API.{subject}"), payload)
-            .await
-            .map_err(unreachable)?;
-        parse(&answer.payload)
+        let answer = until_answered(ASK_AGAIN, ANSWER_TIMEOUT, || async {
+            self.check()?;
+            let request = self.client.request(subject.clone(), payload.clone());
+            request.await.map_err(unreachable)
+        });
+        parse(&answer.await??.payload)
     }
 
     /// The same at the start of a server, when nothing is done without the answer: a cluster may be
@@ -251,15 +268,21 @@ impl Nats {
 
     /// Stores `entries`, all or none, one behind the other. Answers after they are as safe as the
     /// server's settings make them.
+    ///
+    /// Entries that are all stored only once ([`Entry::unless`]) are sent again while nobody answers:
+    /// if the first ones are stored after all, the others are refused as [`PublishError::Taken`].
     pub(crate) async fn publish(&self, entries: Vec<Entry>) -> Result<Vec<Seq>, PublishError> {
         let unknown = |error: NatsError| PublishError::Unknown(error.to_string());
-        self.check().map_err(unknown)?;
         let count = entries.len() as u64;
-        let publishing = timeout(2 * ANSWER_TIMEOUT, self.send(entries));
-        let answer = publishing
-            .await
-            .map_err(|_| PublishError::Unknown("NATS: no answer".to_owned()))?
-            .map_err(unknown)?;
+        let within = 2 * ANSWER_TIMEOUT;
+        let once = entries.iter().all(|entry| entry.unless.is_some());
+        let pause = if once { PUBLISH_AGAIN } else { within };
+        let publishing = until_answered(pause, within, || async {
+            self.check()?;
+            self.send(&entries).await
+        });
+        let answer = publishing.await.map_err(NatsError::from);
+        let answer = answer.and_then(|sent| sent).map_err(unknown)?;
         let answer = match parse(&answer) {
             Ok(answer) => answer,
             Err(NatsError::Refused {
@@ -277,11 +300,11 @@ impl Nats {
         }
     }
 
-    async fn send(&self, entries: Vec<Entry>) -> Result<Bytes, NatsError> {
+    async fn send(&self, entries: &[Entry]) -> Result<Bytes, NatsError> {
         let number = self.batches.fetch_add(1, Ordering::Relaxed);
         let batch = format!("{}-{number}", self.instance);
         let count = entries.len();
-        for (index, entry) in entries.into_iter().enumerate() {
+        for (index, entry) in entries.iter().cloned().enumerate() {
             let Entry {
                 subject,
                 mut headers,
@@ -355,6 +378,11 @@ impl Nats {
     }
 
     async fn read_many(&self, question: &Value) -> Result<(Vec<Stored>, bool), NatsError> {
+        let reading = until_answered(ASK_AGAIN, 2 * ANSWER_TIMEOUT, || self.read_page(question));
+        reading.await?
+    }
+
+    async fn read_page(&self, question: &Value) -> Result<(Vec<Stored>, bool), NatsError> {
         self.check()?;
         let inbox = self.client.new_inbox();
         let mut answers = self

@@ -50,7 +50,7 @@ fn acknowledged_messages_survive_kills_of_three_servers_and_of_nats_under_them()
 
 /// Two servers share a log that three NATS servers store, one of which is killed at a time.
 #[test]
-fn acknowledged_messages_survive_kills_of_the_nodes_of_a_cluster_under_two_servers() {
+fn killing_nodes_of_the_log_cluster_loses_and_doubles_nothing() {
     let sandbox = Sandbox::new();
     let servers = Servers::on_cluster(&sandbox, 2);
     let federation = Federation::of_many(&sandbox, servers, &["ada", "bee", "cow"]);

@@ -5,16 +5,17 @@ use super::{
     Shared,
     cache::Cache,
     entry::{Remains, read_said, read_tombstone},
-    subject::Place,
+    subject::{Place, Subjects},
 };
 use crate::nats::Stored;
 use bytes::Bytes;
+use futures_util::future::try_join_all;
 use protocol::{
     Committed, EncodedBody, Epoch, HostName, MessageId, Room, Seq, Timestamp, UserName,
 };
 use room_log::{Head, StoreError, charters, log};
 use rusqlite::{Connection, OptionalExtension, Row, params};
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 use tokio::time::{sleep, timeout};
 
 /// How long a command that is in the stream may take to be done here.
@@ -23,6 +24,13 @@ const CATCH_UP: Duration = Duration::from_secs(5);
 /// How often a replica of the stream that is behind its leader is asked again, and how long after.
 const STALE_READS: u32 = 50;
 const STALE_PAUSE: Duration = Duration::from_millis(20);
+
+/// How often one that does not know an id is asked again. The pause doubles from one to the next: it is
+/// a second in the end, and two for all.
+const STALE_LOOKUPS: u32 = 6;
+
+/// Ids that the leader is asked for at a time.
+const LEADER_LOOKUPS: usize = 64;
 
 /// How far back the search for the message before another goes at a time, in the end.
 const WIDEST_LOOK: u64 = 1 << 62;
@@ -166,9 +174,7 @@ impl Shared {
                 complete: complete || cut,
             });
         }
-        Err(StoreError::Unreachable(
-            "the replicas of the log are behind".to_owned(),
-        ))
+        Err(behind())
     }
 
     /// A message as it is stored, without a neighbour.
@@ -235,9 +241,11 @@ impl Shared {
         let found = match kept.await? {
             Some(kept) => Some(kept),
             None => {
-                let lasts = self.nats.lasts(&[self.subjects.message(room, id)]).await?;
-                let found = lasts.into_iter().next();
-                found.map(|stored| self.committed(stored)).transpose()?
+                let known = self.known(room, &[id]).await?;
+                known.into_iter().find_map(|known| match known {
+                    Known::Said(message) => Some(message),
+                    Known::Remains(..) | Known::Act(_) => None,
+                })
             }
         };
         let Some(mut found) = found else {
@@ -337,9 +345,43 @@ impl Shared {
         self.known_by(&filters).await
     }
 
-    /// What is under `filters`, which are of [`Subjects::known`](super::subject::Subjects::known).
+    /// What is under `filters`, which are of [`Subjects::known`].
+    ///
+    /// Any replica answers, so one that knows nothing is not believed before the leader says the same: a
+    /// message that was taken is not refused, and one that is to be erased is not left.
     pub(super) async fn known_by(&self, filters: &[String]) -> Result<Vec<Known>, StoreError> {
-        let stored = self.nats.lasts(filters).await?;
+        let mut pause = STALE_PAUSE;
+        for _ in 0..=STALE_LOOKUPS {
+            let stored = self.nats.lasts(filters).await?;
+            if !self.is_replicated() || self.are_all(filters, &stored).await? {
+                return self.read_known(stored);
+            }
+            sleep(pause).await;
+            pause *= 2;
+        }
+        Err(behind())
+    }
+
+    /// Whether `found` are all that the leader knows under `filters`.
+    async fn are_all(&self, filters: &[String], found: &[Stored]) -> Result<bool, StoreError> {
+        let found: HashSet<String> = found
+            .iter()
+            .filter_map(|one| Subjects::known_by(&one.subject))
+            .collect();
+        let missing: Vec<&String> = filters
+            .iter()
+            .filter(|filter| !found.contains(*filter))
+            .collect();
+        for some in missing.chunks(LEADER_LOOKUPS) {
+            let newest = try_join_all(some.iter().map(|filter| self.nats.last(filter))).await?;
+            if newest.iter().any(Option::is_some) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn read_known(&self, stored: Vec<Stored>) -> Result<Vec<Known>, StoreError> {
         let mut known = Vec::with_capacity(stored.len());
         for one in stored {
             known.push(match self.subjects.parse(&one.subject) {
@@ -354,6 +396,10 @@ impl Shared {
         }
         Ok(known)
     }
+}
+
+fn behind() -> StoreError {
+    StoreError::Unreachable("the replicas of the log are behind".to_owned())
 }
 
 /// What has an id already.

@@ -94,6 +94,13 @@ impl Subjects {
         format!("{}.*.{}", self.of(room), hex(id))
     }
 
+    /// The filter of [`Subjects::known`] that matches `subject`, which is one under a room.
+    pub(super) fn known_by(subject: &str) -> Option<String> {
+        let (rest, word) = subject.rsplit_once('.')?;
+        let (room, _kind) = rest.rsplit_once('.')?;
+        Some(format!("{room}.*.{word}"))
+    }
+
     /// What `subject` stands for; `None` if it is none of ours.
     pub(super) fn parse(&self, subject: &str) -> Option<Place> {
         let rest = subject.strip_prefix(&self.root)?.strip_prefix('.')?;
@@ -187,6 +194,9 @@ mod tests {
                 id,
             };
             assert_eq!(subjects.parse(&subjects.tombstone(&room, id)), Some(gone));
+            for known in [&subject, &subjects.tombstone(&room, id)] {
+                assert_eq!(Subjects::known_by(known), Some(subjects.known(&room, id)));
+            }
             let command = subjects.command(&room, "join");
             assert_eq!(subjects.parse(&command), Some(Place::Command));
         }

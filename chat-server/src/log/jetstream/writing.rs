@@ -33,7 +33,7 @@ use std::{
 };
 use tokio::{
     sync::{mpsc, oneshot},
-    time::timeout,
+    time::{sleep, timeout},
 };
 use tracing::debug;
 
@@ -54,6 +54,10 @@ const RETRY_AFTER_MS: u32 = 500;
 
 /// How often a batch is sent again without those whose ids are known.
 const MAX_ROUNDS: usize = 8;
+
+/// How long to wait before that if none is known yet, and twice as long the next time: an id that is
+/// taken by what is not replicated yet cannot be read.
+const ROUND_PAUSE: Duration = Duration::from_millis(20);
 
 /// A message that waits for its place.
 struct Waiting {
@@ -145,6 +149,7 @@ impl Shared {
             turn_away_behind_refused(messages)
                 .into_iter()
                 .partition(|one| ids.insert((one.message.room.clone(), one.message.id)));
+        let mut pause = ROUND_PAUSE;
         for _ in 0..MAX_ROUNDS {
             if fresh.is_empty() {
                 break;
@@ -166,6 +171,10 @@ impl Shared {
                     };
                     debug!(known, "ids are known already");
                     fresh = rest;
+                    if known == 0 {
+                        sleep(pause).await;
+                        pause *= 2;
+                    }
                 }
                 Err(PublishError::Unknown(reason)) => {
                     self.count(0, false);
