@@ -138,7 +138,9 @@ impl Cluster {
                     }
                 }
                 Ok(()) = links.changed() => {
-                    if voice.nats.is_connected() {
+                    let up = voice.nats.is_connected();
+                    router.line(up, Instant::now());
+                    if up {
                         voice.say_or_debug(What::Ask { of: None }).await;
                         owed = true;
                     }

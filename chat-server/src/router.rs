@@ -338,6 +338,16 @@ impl Router {
         heard
     }
 
+    /// Other servers can be heard from `now` on, or nobody can.
+    pub(crate) fn line(&self, up: bool, now: Instant) {
+        if let Some(Elsewhere { neighbours, .. }) = &mut self.lock().elsewhere {
+            match up {
+                true => neighbours.reconnected(now),
+                false => neighbours.cut_off(now),
+            }
+        }
+    }
+
     /// Forgets what servers told that are not heard of any more; returns their names.
     pub(crate) fn expire(&self, now: Instant) -> Vec<String> {
         let mut state = self.lock();

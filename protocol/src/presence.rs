@@ -12,7 +12,8 @@ pub enum Availability {
     Away,
     /// Has no session, or the host's agent is not connected.
     Offline,
-    /// The asking agent is not connected to the server and cannot tell.
+    /// Nobody can tell: the asking agent is not connected to a server, or that one does not hear the
+    /// others.
     Unknown,
 }
 

@@ -2,7 +2,8 @@
 //!
 //! A state machine of messages and time, without I/O. What a server told ends when it says goodbye,
 //! or has not been heard of for [`LEASE`]. Its changes are numbered: when one is missing, everything
-//! is asked for.
+//! is asked for. While this server is cut off itself, silence says nothing of them: then whoever was
+//! behind them is not offline, but unknown.
 //!
 //! Who has the seat of a host is settled here, too, when two servers gave it away at the same moment:
 //! both come to the same answer without asking anybody.
@@ -35,6 +36,20 @@ const MAX_SERVERS: usize = 64;
 pub(crate) struct Neighbours {
     us: ServerId,
     servers: HashMap<ServerId, Neighbour>,
+    line: Line,
+    /// Users behind servers that fell silent when this one was cut off: all unknown.
+    lost: BTreeMap<HostName, BTreeMap<Nick, Availability>>,
+}
+
+/// Whether this server could hear others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Line {
+    /// Whoever is not heard is not there.
+    Well,
+    /// Nobody can be heard since then.
+    Cut(Instant),
+    /// They can since then, and may not have said anything yet.
+    Back(Instant),
 }
 
 #[derive(Debug)]
@@ -79,7 +94,21 @@ impl Neighbours {
         Self {
             us,
             servers: HashMap::new(),
+            line: Line::Well,
+            lost: BTreeMap::new(),
         }
+    }
+
+    /// Nobody can be heard from `now` on.
+    pub(crate) fn cut_off(&mut self, now: Instant) {
+        if !matches!(self.line, Line::Cut(_)) {
+            self.line = Line::Cut(now);
+        }
+    }
+
+    /// Others can be heard again from `now` on.
+    pub(crate) fn reconnected(&mut self, now: Instant) {
+        self.line = Line::Back(now);
     }
 
     /// Takes in what another server told.
@@ -244,6 +273,7 @@ impl Neighbours {
             Some(_) if full => return warn!(%host, "too many hosts, one is not heard of"),
             Some(seat) => {
                 neighbour.seats.insert(host.clone(), seat);
+                self.lost.remove(&host);
                 heard.seated.push(host.clone());
             }
             None => drop(neighbour.seats.remove(&host)),
@@ -264,6 +294,29 @@ impl Neighbours {
         self.servers.remove(&server);
     }
 
+    /// What is known of the users behind `server` is that they were there.
+    fn lose(&mut self, server: ServerId) {
+        let Some(neighbour) = self.servers.get(&server) else {
+            return;
+        };
+        for (host, seat) in &neighbour.seats {
+            let users = seat.users.keys();
+            let users = users.map(|nick| (nick.clone(), Availability::Unknown));
+            self.lost.insert(host.clone(), users.collect());
+        }
+    }
+
+    /// Whoever has not been heard of by now is not there.
+    fn find(&mut self, heard: &mut Heard) {
+        self.line = Line::Well;
+        for host in self.lost.keys().cloned().collect::<Vec<_>>() {
+            let before = self.users(&host);
+            self.lost.remove(&host);
+            let found = differences(&host, &before, &self.users(&host));
+            heard.users.extend(found);
+        }
+    }
+
     /// Forgets servers that were not heard of for [`LEASE`]; also returns their names.
     pub(crate) fn expire(&mut self, now: Instant) -> (Heard, Vec<String>) {
         let mut heard = Heard::default();
@@ -274,7 +327,13 @@ impl Neighbours {
         let silent: Vec<(ServerId, String)> =
             silent.map(|(id, one)| (*id, one.name.clone())).collect();
         for (server, _) in &silent {
+            if self.line != Line::Well {
+                self.lose(*server);
+            }
             self.forget(*server, &mut heard);
+        }
+        if matches!(self.line, Line::Back(since) if since + LEASE <= now) {
+            self.find(&mut heard);
         }
         (heard, silent.into_iter().map(|(_, name)| name).collect())
     }
@@ -321,16 +380,20 @@ impl Neighbours {
     }
 
     fn of(&self, host: &HostName, nick: &Nick) -> Availability {
-        let users = self.newest(host).map(|(_, seat)| &seat.users);
-        let found = users.and_then(|users| users.get(nick));
+        let found = self.known(host).and_then(|users| users.get(nick));
         found.copied().unwrap_or(Availability::Offline)
     }
 
-    /// Who of `host` is there, as others tell.
+    /// Who of `host` is there, as others tell, or was when they could be heard.
     pub(crate) fn users(&self, host: &HostName) -> BTreeMap<Nick, Availability> {
-        self.newest(host)
-            .map(|(_, seat)| seat.users.clone())
-            .unwrap_or_default()
+        self.known(host).cloned().unwrap_or_default()
+    }
+
+    fn known(&self, host: &HostName) -> Option<&BTreeMap<Nick, Availability>> {
+        match self.newest(host) {
+            Some((_, seat)) => Some(&seat.users),
+            None => self.lost.get(host),
+        }
     }
 
     /// What people call the server where `host` is connected.

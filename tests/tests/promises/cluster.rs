@@ -226,7 +226,7 @@ fn hosts_that_are_in_stay_in_while_nats_is_away_and_others_are_told_why_they_wai
     assert!(refused.stderr.contains("NATS"), "{refused:?}");
     let _in = enter(&cluster.two, &keys, "cow", agent).expect("let in");
     // What is not known any more is not said to be so.
-    wait_for(&mut alice, "#ops", "bob@bee", Some(Availability::Offline));
+    wait_for(&mut alice, "#ops", "bob@bee", Some(Availability::Unknown));
     cluster.nats.restart();
     eventually("the stranger is let in", || {
         let mut peer = AgentPeer::silent(&invited, &stranger).expect("TLS");

@@ -70,6 +70,42 @@ fn what_a_server_told_ends_when_it_is_not_heard_of_any_more() {
 }
 
 #[test]
+fn users_behind_servers_that_cannot_be_heard_are_unknown_until_they_could_have_been() {
+    let start = Instant::now();
+    let agent = AgentId::new();
+    let seats = [
+        ("ada", seat(agent, 1, &["alice", "al"])),
+        ("bee", seat(AgentId::new(), 1, &["bob"])),
+    ];
+    let mut neighbours = acquainted(start, &seats);
+    neighbours.cut_off(start);
+    let cut = start + LEASE;
+    let (heard, _) = neighbours.expire(cut);
+    let unknown = |text: &str| (user(text), Availability::Unknown);
+    let told: Vec<_> = ["al@ada", "alice@ada", "bob@bee"].map(unknown).into();
+    let mut users = heard.users;
+    users.sort();
+    assert_eq!(users, told);
+    assert_eq!(
+        neighbours.availability(&user("bob@bee")),
+        Availability::Unknown
+    );
+    // One host comes back with one of its users, of the other one nobody speaks.
+    neighbours.reconnected(cut);
+    let back = everything(2, 0, true, &[("ada", seat(agent, 1, &["alice"]))]);
+    let heard = neighbours.hear(from(THEM, back), cut);
+    let offline = |text: &str| (user(text), Availability::Offline);
+    let online = (user("alice@ada"), Availability::Online);
+    assert_eq!(heard.users, [offline("al@ada"), online]);
+    neighbours.hear(from(THEM, What::Alive { number: 2 }), cut + BEAT);
+    let (heard, _) = neighbours.expire(cut + LEASE);
+    assert_eq!(heard.users, [offline("bob@bee")]);
+    // From then on, who is silent is not there.
+    let (heard, _) = neighbours.expire(cut + 2 * LEASE);
+    assert_eq!(heard.users, [offline("alice@ada")]);
+}
+
+#[test]
 fn a_goodbye_ends_it_at_once() {
     let now = Instant::now();
     let mut neighbours = acquainted(now, &[("ada", seat(AgentId::new(), 1, &["alice"]))]);
