@@ -48,13 +48,14 @@ fn acknowledged_messages_survive_kills_of_three_servers_and_of_nats_under_them()
     kill_everybody("kill_rounds, on NATS", rounds(40), &sandbox, federation);
 }
 
-/// Two servers share a log that three NATS servers store, one of which is killed at a time.
+/// Two servers share a log that three NATS servers store, each of which is killed, one at a time: every
+/// second round one goes, and the others may have to do without it until everybody has got on.
 #[test]
 fn killing_nodes_of_the_log_cluster_loses_and_doubles_nothing() {
     let sandbox = Sandbox::new();
     let servers = Servers::on_cluster(&sandbox, 2);
     let federation = Federation::of_many(&sandbox, servers, &["ada", "bee", "cow"]);
-    let rounds = rounds(10);
+    let rounds = rounds(8);
     kill_everybody("kill_rounds, on a cluster", rounds, &sandbox, federation);
 }
 
@@ -86,8 +87,10 @@ fn acknowledged_messages_survive_kills_while_the_disk_writes_slowly() {
 struct Federation {
     servers: Vec<Server>,
     hosts: Vec<Host>,
-    /// Beneath all servers, if they share a log.
+    /// Beneath all servers, if they share a log: one, or the nodes of a cluster.
     nats: Vec<NatsServer>,
+    /// How many nodes of a cluster were killed.
+    nodes_killed: usize,
 }
 
 impl Federation {
@@ -106,6 +109,7 @@ impl Federation {
             servers: vec![server],
             hosts: hosts.into(),
             nats: Vec::new(),
+            nodes_killed: 0,
         }
     }
 
@@ -118,6 +122,7 @@ impl Federation {
             servers,
             hosts,
             nats,
+            nodes_killed: 0,
         }
     }
 
@@ -125,18 +130,33 @@ impl Federation {
         any(&mut self.servers, random)
     }
 
+    /// Whether a node of a cluster is to be killed in this round.
+    const fn is_turn_of_a_node(&self, round: u32) -> bool {
+        self.nats.len() > 1 && round % 2 == 1
+    }
+
+    /// Kills the next node of the cluster and starts it again, `down` later or when the others have got
+    /// on without it, and waits until the cluster is whole: more it does not promise to survive.
+    fn kill_a_node(&mut self, random: &mut Random, down: Duration, get_on: impl Fn()) {
+        let next = self.nodes_killed % self.nats.len();
+        self.nodes_killed += 1;
+        self.nats[next].kill();
+        match random.chance(50) {
+            true => get_on(),
+            false => thread::sleep(down),
+        }
+        self.nats[next].restart();
+        self.nats.iter().for_each(NatsServer::wait_healthy);
+    }
+
     /// Kills one of the daemons, or two, and starts them again after `down`.
     fn kill_some(&mut self, random: &mut Random, which: u64, down: Duration) {
-        // A cluster is what is killed above all where there is one.
-        let chance = if self.nats.len() > 1 { 70 } else { 25 };
-        if !self.nats.is_empty() && random.chance(chance) {
-            let nats = any(&mut self.nats, random);
+        if let [nats] = &mut self.nats[..]
+            && random.chance(25)
+        {
             nats.kill();
             thread::sleep(down);
-            nats.restart();
-            // Most of a cluster must be there and up to date: that is all it promises.
-            self.nats.iter().for_each(NatsServer::wait_healthy);
-            return;
+            return nats.restart();
         }
         match which {
             0..=2 => {
@@ -208,6 +228,9 @@ fn kill_everybody(test: &str, rounds: u32, sandbox: &Sandbox, mut federation: Fe
         thread::sleep(random.pause(200));
         let down = random.pause(150);
         match random.within(0..10) {
+            _ if federation.is_turn_of_a_node(round) => {
+                federation.kill_a_node(&mut random, down, || wait_for_progress(&senders, &readers));
+            }
             which @ 0..=6 => federation.kill_some(&mut random, which, down),
             7..=8 => random.pick(&senders).kill(),
             _ => random.pick(&readers).kill(),
