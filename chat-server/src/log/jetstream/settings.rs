@@ -1,5 +1,6 @@
 //! Which NATS, which stream, and what is asked of it.
 
+use super::subject::decode;
 use async_nats::{ConnectOptions, ServerAddr};
 use std::{fmt, io, path::PathBuf};
 use thiserror::Error;
@@ -58,10 +59,12 @@ impl JetStreamSettings {
         if let Some(path) = &self.credentials {
             options = options.credentials(&tokio::fs::read_to_string(path).await?)?;
         }
-        // A name without a password is a token; NATS' own tools read it so.
-        if let Some(token) = self.servers.token()? {
-            options = options.token(token);
-        }
+        // The client takes nothing of this from the addresses by itself.
+        options = match self.servers.login()? {
+            Some(Login::Password(user, password)) => options.user_and_password(user, password),
+            Some(Login::Token(token)) => options.token(token),
+            None => options,
+        };
         if let Some(path) = &self.authorities {
             options = options.add_root_certificates(path.clone());
         }
@@ -118,12 +121,24 @@ impl NatsServers {
         self.0.split(',').map(parse).collect()
     }
 
-    fn token(&self) -> Result<Option<String>, io::Error> {
+    /// What the first address that has any says; it is the same for all servers of one NATS.
+    fn login(&self) -> Result<Option<Login>, io::Error> {
         Ok(self.parse()?.iter().find_map(|address| {
-            let token = address.username().filter(|name| !name.is_empty())?;
-            address.password().is_none().then(|| token.to_owned())
+            let name = decode(address.username().filter(|name| !name.is_empty())?)?;
+            match address.password() {
+                Some(password) => Some(Login::Password(name, decode(password)?)),
+                None => Some(Login::Token(name)),
+            }
         }))
     }
+}
+
+/// How a server says to NATS who it is. A name without a password is a token; NATS' own tools read it
+/// so.
+#[derive(PartialEq, Eq)]
+enum Login {
+    Password(String, String),
+    Token(String),
 }
 
 impl fmt::Display for NatsServers {
@@ -157,7 +172,26 @@ mod tests {
         let servers = NatsServers::new(servers).unwrap();
         assert_eq!(servers.to_string(), "nats://***@one:4222,tls://***@two");
         assert!(!format!("{servers:?}").contains("s3cret"));
-        assert_eq!(servers.token().unwrap().as_deref(), Some("t0ken"));
+    }
+
+    #[test]
+    fn whoever_has_a_password_or_a_token_in_their_address_gives_it_to_nats() {
+        let password = |user: &str, word: &str| Login::Password(user.into(), word.into());
+        for (text, login) in [
+            ("nats://one:4222,nats://two", None),
+            (
+                "nats://chat:p%40ss:word@one",
+                Some(password("chat", "p@ss:word")),
+            ),
+            (
+                "nats://one,tls://chat:s3cret@two",
+                Some(password("chat", "s3cret")),
+            ),
+            ("tls://t0ken@one", Some(Login::Token("t0ken".into()))),
+        ] {
+            let servers = NatsServers::new(text).unwrap();
+            assert!(servers.login().unwrap() == login, "{text}");
+        }
     }
 
     #[test]

@@ -156,7 +156,8 @@ fn encode(text: &str) -> String {
     token
 }
 
-fn decode(token: &str) -> Option<String> {
+/// The text that `token` stands for, with `%XX` for some of its bytes; `None` if it stands for none.
+pub(super) fn decode(token: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(token.len());
     let mut rest = token.bytes();
     while let Some(byte) = rest.next() {
