@@ -112,6 +112,9 @@ pub(crate) enum PublishError {
     /// Something has one of the ids already. Nothing was stored.
     #[error("an id is known already")]
     Taken,
+    /// JetStream says why it takes nothing now: it has no room, say.
+    #[error("{0}")]
+    Refused(String),
     /// Nothing was stored, or nothing yet: it may be later.
     #[error("{0}")]
     Unknown(String),
@@ -289,6 +292,9 @@ impl Nats {
                 code: WRONG_LAST_SEQUENCE,
                 ..
             }) => return Err(PublishError::Taken),
+            Err(error @ NatsError::Refused { .. }) => {
+                return Err(PublishError::Refused(error.to_string()));
+            }
             Err(error) => return Err(unknown(error)),
         };
         let stored = answer["count"].as_u64().unwrap_or(1);

@@ -63,7 +63,7 @@ use tokio::{
     task::spawn_blocking,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::warn;
+use tracing::{info, warn};
 use writing::Tickets;
 
 /// Rooms that wait to be followed; whoever wants another one waits.
@@ -89,17 +89,30 @@ struct Shared {
     retire: Notify,
     followers: Followers,
     stats: Mutex<Stats>,
-    /// What is wrong now.
-    trouble: Mutex<Option<String>>,
+    trouble: Mutex<Trouble>,
     /// What is promised less than usual.
     weaker: Option<String>,
     failed: watch::Sender<Option<Arc<StoreError>>>,
 }
 
 impl Shared {
-    /// Notes what is wrong, or that nothing is.
+    /// Notes why nothing new comes, or that it does.
     fn trouble(&self, reason: Option<String>) {
-        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = reason;
+        self.lock_trouble().coming = reason;
+    }
+
+    /// Notes why JetStream stores nothing, or that it does.
+    fn refused(&self, reason: Option<String>) {
+        let before = std::mem::replace(&mut self.lock_trouble().storing, reason.clone());
+        match (before, reason) {
+            (None, Some(reason)) => warn!("the log takes nothing: {reason}"),
+            (Some(_), None) => info!("the log takes messages again"),
+            _ => {}
+        }
+    }
+
+    fn lock_trouble(&self) -> MutexGuard<'_, Trouble> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The server must end.
@@ -130,6 +143,15 @@ impl Shared {
             Err(error) => Err(StoreError::Replaced(error.to_string())),
         }
     }
+}
+
+/// What is wrong now, if it is.
+#[derive(Debug, Clone, Default)]
+struct Trouble {
+    /// Why nothing new comes.
+    coming: Option<String>,
+    /// Why nothing is stored.
+    storing: Option<String>,
 }
 
 /// Who follows which rooms here: how many of each.
@@ -522,9 +544,8 @@ impl Log for JetStreamLog {
     }
 
     fn condition(&self) -> Option<String> {
-        let trouble = self.shared.trouble.lock();
-        let trouble = trouble.unwrap_or_else(PoisonError::into_inner).clone();
-        let known = [trouble, self.shared.weaker.clone()];
+        let Trouble { coming, storing } = self.shared.lock_trouble().clone();
+        let known = [coming, storing, self.shared.weaker.clone()];
         let known: Vec<String> = known.into_iter().flatten().collect();
         (!known.is_empty()).then(|| known.join("; "))
     }

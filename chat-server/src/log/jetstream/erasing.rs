@@ -48,10 +48,10 @@ async fn erase_some(shared: &Shared) -> Result<bool, StoreError> {
     let mut gone = Vec::with_capacity(due.len());
     for (room, remains) in due {
         let entry = tombstone(&shared.subjects, &room, &remains);
-        match shared.nats.publish(vec![entry]).await {
+        match shared.store(vec![entry]).await {
             // Somebody else was quicker.
             Ok(_) | Err(PublishError::Taken) => {}
-            Err(PublishError::Unknown(reason)) => return Err(StoreError::Unreachable(reason)),
+            Err(error) => return Err(StoreError::Unreachable(error.to_string())),
         }
         shared.nats.erase(remains.seq).await?;
         gone.push(remains.seq);

@@ -434,6 +434,7 @@ impl Live {
         loop {
             match self.shared.cache.apply(commands.clone()).await {
                 Ok(outcomes) => {
+                    self.shared.trouble(None);
                     self.shared.erase.notify_one();
                     return Ok(outcomes);
                 }

@@ -102,16 +102,16 @@ async fn remember(shared: &Shared, room: &Room, due: &[Committed]) -> Result<(),
             tombstone(&shared.subjects, room, &remains)
         })
         .collect();
-    match shared.nats.publish(entries.clone()).await {
+    match shared.store(entries.clone()).await {
         Ok(_) => return Ok(()),
         Err(PublishError::Taken) => {}
-        Err(PublishError::Unknown(reason)) => return Err(StoreError::Unreachable(reason)),
+        Err(error) => return Err(StoreError::Unreachable(error.to_string())),
     }
     // Of some it is there already: another server is at it, or a crash came between.
     for entry in entries {
-        match shared.nats.publish(vec![entry]).await {
+        match shared.store(vec![entry]).await {
             Ok(_) | Err(PublishError::Taken) => {}
-            Err(PublishError::Unknown(reason)) => return Err(StoreError::Unreachable(reason)),
+            Err(error) => return Err(StoreError::Unreachable(error.to_string())),
         }
     }
     Ok(())

@@ -115,6 +115,18 @@ pub(super) async fn run(shared: Arc<Shared>, mut queue: mpsc::Receiver<Submissio
 }
 
 impl Shared {
+    /// Stores `entries` as one batch, and notes whether JetStream has room for any.
+    pub(super) async fn store(&self, entries: Vec<Entry>) -> Result<Vec<Seq>, PublishError> {
+        let stored = self.nats.publish(entries).await;
+        match &stored {
+            Ok(_) => self.refused(None),
+            Err(PublishError::Refused(reason)) => self.refused(Some(reason.clone())),
+            // Neither says anything of it.
+            Err(PublishError::Taken | PublishError::Unknown(_)) => {}
+        }
+        stored
+    }
+
     /// Gives `messages` their places, in order.
     async fn append(&self, messages: Vec<Waiting>) {
         let mut messages = messages;
@@ -155,7 +167,7 @@ impl Shared {
                 break;
             }
             let entries = fresh.iter().map(|one| said(&self.subjects, &one.message));
-            match self.nats.publish(entries.collect()).await {
+            match self.store(entries.collect()).await {
                 Ok(seqs) => {
                     self.count(fresh.len(), true);
                     let placed = std::mem::take(&mut fresh);
@@ -176,9 +188,9 @@ impl Shared {
                         pause *= 2;
                     }
                 }
-                Err(PublishError::Unknown(reason)) => {
+                Err(error) => {
                     self.count(0, false);
-                    return roll_back_all(fresh, again, &reason);
+                    return roll_back_all(fresh, again, &error.to_string());
                 }
             }
         }
@@ -573,7 +585,7 @@ impl Shared {
                 }
             }
         }
-        if let Err(error) = self.nats.publish(entries).await {
+        if let Err(error) = self.store(entries).await {
             return self.give_up(waiting, commands.len(), &error.to_string());
         }
         let mut answers = Vec::with_capacity(commands.len());
