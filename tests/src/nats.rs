@@ -1,7 +1,7 @@
 //! A real NATS server with JetStream, for servers whose log is there.
 
 use crate::{
-    process::{Place, Process},
+    process::{Place, Process, Signal},
     sandbox::Sandbox,
     server::free_loopback,
     wait::{eventually, limit},
@@ -68,9 +68,40 @@ impl NatsServer {
     /// The same, with further lines of configuration.
     #[must_use]
     pub fn start_with(sandbox: &Sandbox, more: &str) -> Self {
-        let mut server = Self::new(sandbox, free_loopback(), more);
+        Self::start_at(sandbox, free_loopback(), more)
+    }
+
+    /// The same, at an address that was known before.
+    #[must_use]
+    pub fn start_at(sandbox: &Sandbox, address: SocketAddr, more: &str) -> Self {
+        let mut server = Self::new(sandbox, address, "", more);
         server.restart();
         server
+    }
+
+    /// One that has room for `bytes` of everything it keeps.
+    #[must_use]
+    pub fn start_small(sandbox: &Sandbox, bytes: u64) -> Self {
+        let limit = room_for(bytes);
+        let mut server = Self::new(sandbox, free_loopback(), &limit, "");
+        server.restart();
+        server
+    }
+
+    /// Gives one that had room for `before` bytes room for `bytes`, while it runs.
+    pub fn make_room(&mut self, before: u64, bytes: u64) {
+        let text = fs::read_to_string(&self.configuration).expect("configuration of NATS");
+        let text = text.replace(&room_for(before), &room_for(bytes));
+        fs::write(&self.configuration, text).expect("configuration of NATS");
+        self.process().signal(Signal::HUP);
+        let process = self.process();
+        eventually("NATS has read its configuration anew", || {
+            let said = process.stderr();
+            match said.contains("Reloaded: JetStream max_file_store") {
+                true => Ok(()),
+                false => Err(said),
+            }
+        });
     }
 
     /// The `count` servers of one cluster, which has chosen its leader.
@@ -93,7 +124,7 @@ impl NatsServer {
                     at(address, MONITOR_PORT),
                     at(address, ROUTES_PORT),
                 );
-                let mut server = Self::new(sandbox, *address, &more);
+                let mut server = Self::new(sandbox, *address, "", &more);
                 server.monitor = Some(at(address, MONITOR_PORT));
                 server
             })
@@ -111,13 +142,13 @@ impl NatsServer {
         servers
     }
 
-    fn new(sandbox: &Sandbox, address: SocketAddr, more: &str) -> Self {
+    fn new(sandbox: &Sandbox, address: SocketAddr, limit: &str, more: &str) -> Self {
         let dir = sandbox.dir(&format!("nats-{}", address.ip()));
         let configuration = dir.join("nats.conf");
         let store = dir.join("store");
         let text = format!(
             "listen: \"{address}\"\n\
-             jetstream {{ store_dir: {store:?}, sync_interval: always }}\n{more}\n"
+             jetstream {{ store_dir: {store:?}, sync_interval: always{limit} }}\n{more}\n"
         );
         fs::write(&configuration, text).expect("configuration of NATS");
         Self {
@@ -203,6 +234,10 @@ impl NatsServer {
     pub fn kill(&mut self) {
         self.process = None;
     }
+}
+
+fn room_for(bytes: u64) -> String {
+    format!(", max_file_store: {bytes}")
 }
 
 /// Asks what listens on `monitor` how it is.

@@ -3,7 +3,7 @@
 //! SECURITY.md lists the attacks; each has its test here, against the real binaries.
 
 mod administration;
-mod authorities;
+pub(crate) mod authorities;
 mod between;
 mod crowd;
 mod door;

@@ -7,16 +7,16 @@ use tests::{Host, Keys, Sandbox, Server, Signal, eventually, process::run, serve
 use trust::Credentials;
 
 /// An authority, as `openssl` makes one.
-struct Authority<'a> {
+pub(crate) struct Authority<'a> {
     sandbox: &'a Sandbox,
     dir: PathBuf,
 }
 
 /// A certificate and the key for it.
 #[derive(Clone)]
-struct Issued {
-    certificate: String,
-    key: String,
+pub(crate) struct Issued {
+    pub(crate) certificate: String,
+    pub(crate) key: String,
 }
 
 impl Issued {
@@ -41,7 +41,7 @@ const KEY: [&str; 5] = [
 ];
 
 impl<'a> Authority<'a> {
-    fn new(sandbox: &'a Sandbox, name: &str) -> Self {
+    pub(crate) fn new(sandbox: &'a Sandbox, name: &str) -> Self {
         let dir = sandbox.dir(name);
         let authority = Self { sandbox, dir };
         let (key, certificate) = (authority.path("ca.key"), authority.path("ca.pem"));
@@ -64,7 +64,7 @@ impl<'a> Authority<'a> {
         path.to_str().expect("a plain path").to_owned()
     }
 
-    fn certificate(&self) -> String {
+    pub(crate) fn certificate(&self) -> String {
         self.path("ca.pem")
     }
 
@@ -74,7 +74,7 @@ impl<'a> Authority<'a> {
     }
 
     /// A certificate for `subject` (`DNS:ada`, `IP:127.0.0.1`), in files called `file`.
-    fn issue(&self, file: &str, subject: &str) -> Issued {
+    pub(crate) fn issue(&self, file: &str, subject: &str) -> Issued {
         let of = |end: &str| self.path(&format!("{file}.{end}"));
         let (key, request, certificate, wanted) = (of("key"), of("csr"), of("pem"), of("ext"));
         let words = [
