@@ -72,7 +72,7 @@ mod tests {
             id: MessageId::from_bytes([number; 16]),
             author: "alice@ada".parse().unwrap(),
             sent_at: Timestamp::from_micros(1),
-            body: Content::text("hello").encode().unwrap(),
+            body: Content::Text("hello".to_owned()).encode().unwrap(),
         }
     }
 
@@ -89,7 +89,7 @@ mod tests {
         assert_ne!(sum(&[two.clone(), one.clone()]), first);
         assert_ne!(sum(std::slice::from_ref(&one)), first);
         let mut other = two.clone();
-        other.body = Content::text("hullo").encode().unwrap();
+        other.body = Content::Text("hullo".to_owned()).encode().unwrap();
         assert_ne!(sum(&[one.clone(), other]), first);
         let mut elsewhere = two;
         elsewhere.seq = Seq::new(99);

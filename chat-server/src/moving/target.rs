@@ -8,8 +8,8 @@ use crate::{
 /// A log that is being written.
 #[derive(Debug)]
 pub(super) enum Target {
-    Sqlite(SqliteRestore),
-    JetStream(JetStreamRestore),
+    Sqlite(Box<SqliteRestore>),
+    JetStream(Box<JetStreamRestore>),
 }
 
 impl Target {
@@ -18,11 +18,11 @@ impl Target {
         match &config.jetstream.value {
             Some(settings) => {
                 let (restore, again) = JetStreamRestore::begin(settings).await?;
-                Ok((Self::JetStream(restore), again))
+                Ok((Self::JetStream(Box::new(restore)), again))
             }
             None => {
                 let (restore, again) = SqliteRestore::begin(&config.state_dir.value)?;
-                Ok((Self::Sqlite(restore), again))
+                Ok((Self::Sqlite(Box::new(restore)), again))
             }
         }
     }
@@ -54,7 +54,7 @@ impl Target {
 #[derive(Debug)]
 pub(super) enum Written {
     Sqlite,
-    JetStream(JetStreamRestore),
+    JetStream(Box<JetStreamRestore>),
 }
 
 impl Written {
