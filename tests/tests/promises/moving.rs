@@ -454,7 +454,7 @@ fn a_log_is_moved_only_while_nobody_serves_it_and_only_to_where_there_is_none() 
     distant.restart();
     let other = Store::on_nats(&sandbox, &two, &nats);
     refused(&other, "import", &file, "is there already");
-    refused(&other, "export", &new, "still follow");
+    refused(&other, "export", &new, "still followed");
     distant.terminate().expect_code(0);
     other.run("export", &new).expect_code(0);
     // Through a pipe as well.

@@ -139,8 +139,8 @@ impl Bar {
             _ => {
                 self.end();
                 let bar = ProgressBar::new(of);
-                let style = "{prefix} [{bar:30}] {human_pos} of about {human_len} messages, \
-                             {per_sec}, {eta} left";
+                let style =
+                    "{prefix} [{bar:30}] {human_pos} of about {human_len} messages, {eta} left";
                 if let Ok(style) = ProgressStyle::with_template(style) {
                     bar.set_style(style.progress_chars("=> "));
                 }

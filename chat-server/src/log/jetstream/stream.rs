@@ -75,9 +75,8 @@ pub enum StreamError {
     },
     /// Servers use it.
     #[error(
-        "{servers} of chat still follow the stream {stream}: end them first, so that nothing is \
-         written meanwhile",
-        servers = match servers { 1 => "1 server".to_owned(), servers => format!("{servers} servers") }
+        "the stream {stream} is still followed ({servers} running: 'chat server'): end every server \
+         that uses it first, so that nothing is written meanwhile"
     )]
     InUse {
         /// Its name.
