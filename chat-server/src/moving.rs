@@ -14,7 +14,9 @@ mod check;
 mod exporting;
 mod importing;
 mod line;
+mod lines;
 mod source;
+mod tally;
 mod target;
 
 use crate::{

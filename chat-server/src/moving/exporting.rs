@@ -2,10 +2,10 @@
 
 use super::{
     MoveError, Moved, Progress, Step, Watcher, begin,
-    check::Tally,
     line::{self, Line, VERSION},
     place,
     source::{After, Source},
+    tally::Tally,
 };
 use crate::{args::StoreArgs, log::RoomState, opening::SOFTWARE};
 use data_encoding::BASE64;

@@ -2,10 +2,12 @@
 
 use super::{
     MoveError, Moved, Progress, Step, Watcher, begin,
-    check::{Sum, Tally},
-    line::{self, Bad, Line, VERSION},
+    check::check,
+    line::{self, Bad, Line},
+    lines::Lines,
     place,
-    source::{After, Source},
+    source::Source,
+    tally::{Sum, Tally},
     target::Target,
 };
 use crate::{
@@ -20,9 +22,6 @@ use std::{collections::BTreeMap, fs, io::BufRead, path::Path, time::SystemTime};
 /// Messages, and bytes of them, that are written together.
 const BATCH_MESSAGES: usize = 500;
 const BATCH_BYTES: usize = 4 << 20;
-
-/// Longest line: the largest body as text, and all that stands around it, several times over.
-const MAX_LINE_BYTES: u64 = 4 << 20;
 
 /// Writes what `file` holds into the log of the server with these settings, which does not run and has none
 /// yet, and reads it back.
@@ -40,7 +39,7 @@ pub async fn import(
     watcher: &mut Watcher<'_>,
 ) -> Result<Moved, MoveError> {
     let (config, _lock) = begin(store)?;
-    let mut lines = Lines { file, number: 0 };
+    let mut lines = Lines::new(file);
     let of = lines.first()?;
     let (target, again) = Target::begin(&config).await?;
     let own = own_register(&config, again)?;
@@ -133,129 +132,6 @@ fn put_aside(path: &Path) -> Result<String, MoveError> {
         path.display(),
         aside.display()
     ))
-}
-
-/// Reads everything back.
-async fn check(
-    source: &Source,
-    sums: &BTreeMap<Room, Sum>,
-    gone: u64,
-    (of, watcher): (u64, &mut Watcher<'_>),
-) -> Result<(), MoveError> {
-    let mut messages = 0;
-    for (room, expected) in sums {
-        let mut tally = Tally::default();
-        let mut after = Seq::START;
-        loop {
-            let page = source.page(room, after).await?;
-            let Some(newest) = page.last() else {
-                break;
-            };
-            after = newest.seq;
-            page.iter().for_each(|message| tally.add(message));
-            messages += page.len() as u64;
-            watcher(Progress {
-                step: Step::Check,
-                messages,
-                of,
-            });
-        }
-        let found = tally.sum();
-        if found != *expected {
-            return Err(MoveError::Differs {
-                what: room.to_string(),
-                expected: expected.to_string(),
-                found: found.to_string(),
-            });
-        }
-    }
-    let (mut rooms, mut last) = (0, None);
-    loop {
-        let page = source.rooms(last.as_ref()).await?;
-        rooms += page.len();
-        match page.into_iter().next_back() {
-            Some(room) => last = Some(room),
-            None => break,
-        }
-    }
-    compare("the number of rooms", sums.len(), rooms)?;
-    let (mut found, mut after) = (0, After::default());
-    loop {
-        let (page, next) = source.gone(after).await?;
-        if page.is_empty() {
-            break;
-        }
-        after = next;
-        found += page.iter().map(|(_, ids)| ids.len() as u64).sum::<u64>();
-    }
-    compare("the number of ids of messages that are gone", gone, found)
-}
-
-fn compare<T: PartialEq + ToString>(what: &str, expected: T, found: T) -> Result<(), MoveError> {
-    if expected == found {
-        return Ok(());
-    }
-    Err(MoveError::Differs {
-        what: what.to_owned(),
-        expected: expected.to_string(),
-        found: found.to_string(),
-    })
-}
-
-/// The lines of the file, one at a time.
-struct Lines<'f> {
-    file: &'f mut (dyn BufRead + Send),
-    /// Of the last one that was read.
-    number: u64,
-}
-
-impl Lines<'_> {
-    fn next(&mut self) -> Result<Line, MoveError> {
-        let mut text = Vec::new();
-        let mut limited = std::io::Read::take(&mut *self.file, MAX_LINE_BYTES);
-        limited
-            .read_until(b'\n', &mut text)
-            .map_err(MoveError::Read)?;
-        if text.is_empty() {
-            return Err(MoveError::Cut { line: self.number });
-        }
-        self.number += 1;
-        if text.last() != Some(&b'\n') {
-            if text.len() as u64 == MAX_LINE_BYTES {
-                return Err(self.bad("it is too long"));
-            }
-            return Err(MoveError::Cut { line: self.number });
-        }
-        serde_json::from_slice(&text).map_err(|error| self.bad(&error.to_string()))
-    }
-
-    /// Whether nothing follows.
-    fn at_end(&mut self) -> Result<bool, MoveError> {
-        Ok(self.file.fill_buf().map_err(MoveError::Read)?.is_empty())
-    }
-
-    /// Reads the first one; returns how many messages there are, about.
-    fn first(&mut self) -> Result<u64, MoveError> {
-        match self.next()? {
-            Line::Export {
-                version: VERSION,
-                messages,
-                ..
-            } => Ok(messages),
-            Line::Export { version, .. } => Err(self.bad(&format!(
-                "the format is {version}, and this program knows {VERSION}: use the program that wrote \
-                 it, or a newer one"
-            ))),
-            _ => Err(self.bad("it is not the first line of an export")),
-        }
-    }
-
-    fn bad(&self, problem: &str) -> MoveError {
-        MoveError::BadLine {
-            line: self.number,
-            problem: problem.to_owned(),
-        }
-    }
 }
 
 /// The work in between.
