@@ -215,7 +215,7 @@ pub enum Verb {
     /// in the environment, then in the configuration file. At its first start it makes a key and
     /// prints the line that lets other hosts in (`chat join chat://…`); the words below say more
     /// to a server that runs.
-    Server(server::ServerVerb),
+    Server(Box<server::ServerVerb>),
     /// Watch a 30-second tour: a server, two hosts, a crash
     Demo,
     /// Show each setting and where it comes from

@@ -7,7 +7,8 @@ use crate::{
     paths::{Setting, Source},
 };
 use chat_agent::{AgentArgs, config, lock};
-use chat_server::ServerArgs;
+pub use chat_server::moving::{MoveError, Moved, Progress, Step, export, import};
+use chat_server::{ServerArgs, StoreArgs};
 use protocol::ServerAddress;
 use rustix::process::{Signal, set_parent_process_death_signal};
 use serde_json::Value;
@@ -218,8 +219,11 @@ pub fn server_settings() -> Result<Vec<Setting>, String> {
 /// What makes no sense in its settings.
 pub fn server_state_dir(place: &Place) -> Result<PathBuf, String> {
     let args = ServerArgs {
-        state_dir: place.state_dir.clone(),
-        config: place.config.clone(),
+        store: StoreArgs {
+            state_dir: place.state_dir.clone(),
+            config: place.config.clone(),
+            ..StoreArgs::default()
+        },
         ..ServerArgs::default()
     };
     let config = chat_server::Config::load(&args, &|name| env::var_os(name));

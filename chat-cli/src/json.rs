@@ -4,6 +4,7 @@
 //! compares what is printed with it, so a new type or field begins there.
 
 use crate::{
+    daemons::Moved,
     doctor::Finding,
     paths::{Setting, Source},
     render,
@@ -123,6 +124,14 @@ enum Line<'a> {
         draining: bool,
         connected: u32,
         sent: u32,
+    },
+    Moved {
+        log: &'a str,
+        rooms: u64,
+        messages: u64,
+        hosts: u64,
+        invitations: u64,
+        notes: &'a [String],
     },
     Check {
         check: &'static str,
@@ -593,6 +602,18 @@ pub fn drain(draining: bool, connected: u32, sent: u32) -> String {
         draining,
         connected,
         sent,
+    })
+}
+
+/// What was moved out of a log or into one.
+pub fn moved(moved: &Moved) -> String {
+    text(&Line::Moved {
+        log: &moved.log,
+        rooms: moved.rooms,
+        messages: moved.messages,
+        hosts: moved.hosts,
+        invitations: moved.invitations,
+        notes: &moved.notes,
     })
 }
 

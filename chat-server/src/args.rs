@@ -7,14 +7,14 @@ use std::path::PathBuf;
 /// What is not given here is looked up in the environment, then in the configuration file.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct ServerArgs {
+    /// Which log, and where.
+    #[command(flatten)]
+    pub store: StoreArgs,
+
     /// Address to accept agents on; port 0 takes any free one [env: CHAT_LISTEN] [default:
     /// 0.0.0.0:7667]
     #[arg(long, value_name = "ADDR")]
     pub listen: Option<String>,
-
-    /// Directory of the database [env: CHAT_STATE_DIR] [default: $XDG_STATE_HOME/chat]
-    #[arg(long, value_name = "DIR")]
-    pub state_dir: Option<PathBuf>,
 
     /// What agents are told to connect to in invitations, HOST or HOST:PORT; of several servers with one
     /// log and one key, HOST,HOST [env: CHAT_PUBLIC_ADDRESS] [default: the address, or the system's host
@@ -65,6 +65,22 @@ pub struct ServerArgs {
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
 
+    /// Say that the log was restored from a backup: its readers are told, and read it anew
+    #[arg(long)]
+    pub new_epoch: bool,
+
+    /// Print the configuration and where each value comes from, and exit
+    #[arg(long)]
+    pub print_config: bool,
+}
+
+/// Where a server keeps what it knows: whoever says which server is meant says this.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct StoreArgs {
+    /// Directory of the database [env: CHAT_STATE_DIR] [default: $XDG_STATE_HOME/chat]
+    #[arg(long, value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+
     /// Configuration file [env: CHAT_SERVER_CONFIG] [default: $XDG_CONFIG_HOME/chat/server.toml]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -106,12 +122,4 @@ pub struct ServerArgs {
     /// acknowledged survives a power cut [env: CHAT_NATS_SYNCED=true]
     #[arg(long)]
     pub nats_synced: bool,
-
-    /// Say that the log was restored from a backup: its readers are told, and read it anew
-    #[arg(long)]
-    pub new_epoch: bool,
-
-    /// Print the configuration and where each value comes from, and exit
-    #[arg(long)]
-    pub print_config: bool,
 }

@@ -189,6 +189,7 @@ impl RawConfig {
             }
         };
         let (urls, filters): (Vec<&String>, Vec<&String>) = args
+            .store
             .log
             .iter()
             .partition(|text| NatsServers::is_meant_by(text));
@@ -202,7 +203,7 @@ impl RawConfig {
                 (&path, file.listen),
             ),
             state_dir: first(
-                ("state-dir", args.state_dir.clone()),
+                ("state-dir", args.store.state_dir.clone()),
                 ("CHAT_STATE_DIR", directory("CHAT_STATE_DIR")),
                 (&path, file.state_dir),
             ),
@@ -222,37 +223,37 @@ impl RawConfig {
                 (&path, file.log_url),
             ),
             nats_stream: first(
-                ("nats-stream", args.nats_stream.clone()),
+                ("nats-stream", args.store.nats_stream.clone()),
                 ("CHAT_NATS_STREAM", text("CHAT_NATS_STREAM")),
                 (&path, file.nats_stream),
             ),
             nats_replicas: first(
-                ("nats-replicas", args.nats_replicas.map(u64::from)),
+                ("nats-replicas", args.store.nats_replicas.map(u64::from)),
                 ("CHAT_NATS_REPLICAS", nats_replicas),
                 (&path, file.nats_replicas.map(u64::from)),
             ),
             nats_credentials: first(
-                ("nats-credentials", args.nats_credentials.clone()),
+                ("nats-credentials", args.store.nats_credentials.clone()),
                 ("CHAT_NATS_CREDENTIALS", directory("CHAT_NATS_CREDENTIALS")),
                 (&path, file.nats_credentials),
             ),
             nats_ca: first(
-                ("nats-ca", args.nats_ca.clone()),
+                ("nats-ca", args.store.nats_ca.clone()),
                 ("CHAT_NATS_CA", directory("CHAT_NATS_CA")),
                 (&path, file.nats_ca),
             ),
             nats_cert: first(
-                ("nats-cert", args.nats_cert.clone()),
+                ("nats-cert", args.store.nats_cert.clone()),
                 ("CHAT_NATS_CERT", directory("CHAT_NATS_CERT")),
                 (&path, file.nats_cert),
             ),
             nats_key: first(
-                ("nats-key", args.nats_key.clone()),
+                ("nats-key", args.store.nats_key.clone()),
                 ("CHAT_NATS_KEY", directory("CHAT_NATS_KEY")),
                 (&path, file.nats_key),
             ),
             nats_synced: first(
-                ("nats-synced", args.nats_synced.then_some(true)),
+                ("nats-synced", args.store.nats_synced.then_some(true)),
                 ("CHAT_NATS_SYNCED", nats_synced),
                 (&path, file.nats_synced),
             ),
@@ -758,6 +759,7 @@ fn read_file(
     environment: Environment<'_>,
 ) -> Result<(File, PathBuf), ConfigError> {
     let named = args
+        .store
         .config
         .clone()
         .or_else(|| environment_value(environment, "CHAT_SERVER_CONFIG").map(PathBuf::from));
@@ -804,6 +806,7 @@ fn environment_text(environment: Environment<'_>, name: &str) -> Option<String> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::args::StoreArgs;
 
     fn load(args: &ServerArgs, variables: &[(&str, &str)]) -> Result<Config, ConfigError> {
         Config::load(args, &|name| {
@@ -818,7 +821,10 @@ mod tests {
         let file = dir.path().join("server.toml");
         fs::write(&file, "listen = \"127.0.0.1:1\"\nlog = \"warn\"\n").unwrap();
         let args = ServerArgs {
-            config: Some(file.clone()),
+            store: StoreArgs {
+                config: Some(file.clone()),
+                ..StoreArgs::default()
+            },
             listen: Some("127.0.0.1:3".to_owned()),
             ..ServerArgs::default()
         };
@@ -853,7 +859,10 @@ mod tests {
     fn all_problems_are_named_at_once() {
         let args = ServerArgs {
             listen: Some("nowhere:port".to_owned()),
-            log: vec!["chat=loud=er".to_owned()],
+            store: StoreArgs {
+                log: vec!["chat=loud=er".to_owned()],
+                ..StoreArgs::default()
+            },
             ..ServerArgs::default()
         };
         let error = load(&args, &[]).unwrap_err().to_string();
@@ -865,10 +874,13 @@ mod tests {
     #[test]
     fn a_log_on_nats_is_told_from_what_is_logged_and_its_password_is_never_shown() {
         let args = ServerArgs {
-            log: ["nats://chat:s3cret@one:4222", "debug"]
-                .map(str::to_owned)
-                .into(),
-            nats_synced: true,
+            store: StoreArgs {
+                log: ["nats://chat:s3cret@one:4222", "debug"]
+                    .map(str::to_owned)
+                    .into(),
+                nats_synced: true,
+                ..StoreArgs::default()
+            },
             ..ServerArgs::default()
         };
         let home = ("HOME", "/home/ada");
@@ -899,7 +911,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("other.toml");
         let args = ServerArgs {
-            config: Some(file.clone()),
+            store: StoreArgs {
+                config: Some(file.clone()),
+                ..StoreArgs::default()
+            },
             ..ServerArgs::default()
         };
         assert!(matches!(

@@ -19,7 +19,7 @@ use std::{
     io::{self, Write},
     net,
     num::NonZeroU32,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
     time::Duration,
@@ -212,10 +212,15 @@ impl Parts {
     }
 }
 
+/// Keeps other servers, and whoever moves the log, out of a state directory.
+pub(crate) fn lock_state(state_dir: &Path) -> Result<Lock, LockError> {
+    Lock::take(&state_dir.join(STATE_LOCK), HOLDER)
+}
+
 fn open(config: &Config, new_epoch: bool) -> Result<(Lock, Opened), DaemonError> {
     let state_dir = &config.state_dir.value;
     private_dir(state_dir)?;
-    let lock = Lock::take(&state_dir.join(STATE_LOCK), HOLDER)?;
+    let lock = lock_state(state_dir)?;
     let keys = keys(config)?;
     if let Some(settings) = &config.jetstream.value {
         if new_epoch {

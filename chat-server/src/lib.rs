@@ -30,6 +30,7 @@ mod keys;
 mod lane;
 mod listener;
 pub mod log;
+pub mod moving;
 mod nats;
 mod opening;
 mod presence;
@@ -43,7 +44,7 @@ mod router;
 mod rules;
 mod service;
 
-pub use args::ServerArgs;
+pub use args::{ServerArgs, StoreArgs};
 pub use cluster::{Cluster, ClusterError};
 pub use config::{Config, ConfigError, Environment, Origin, RawConfig, Setting};
 pub use daemon::run;

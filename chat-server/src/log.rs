@@ -17,13 +17,18 @@
 
 mod jetstream;
 mod judge;
+mod restoring;
 mod sqlite;
 mod store;
 
 pub use jetstream::{
     BadServers, DEFAULT_STREAM, JetStreamLog, JetStreamSettings, NatsServers, StreamError,
 };
+pub(crate) use jetstream::{JetStreamRestore, Purpose};
+pub use restoring::RestoreError;
+pub(crate) use restoring::{Encoded, Part, RoomState};
 pub use sqlite::SqliteLog;
+pub(crate) use sqlite::SqliteRestore;
 
 use crate::{
     lane::Lane,
@@ -64,6 +69,15 @@ pub enum OpenLogError {
     /// The stream is no log.
     #[error(transparent)]
     Stream(#[from] StreamError),
+    /// A log was to be moved here, and that did not come to its end.
+    #[error(
+        "{what} was restored in part only: run `chat server import` again, which begins anew, or \
+         remove it to begin with an empty log"
+    )]
+    HalfRestored {
+        /// What.
+        what: String,
+    },
 }
 
 /// Something being read from the log.

@@ -250,7 +250,13 @@ impl Nats {
         found(self.ask(&question, &json!({})).await)
     }
 
-    /// The same at the start of a server, which makes the stream as `config` says if there is none.
+    /// Whether there is a stream of this name.
+    pub(crate) async fn has_stream(&self, name: &str) -> Result<bool, NatsError> {
+        let question = format!("STREAM.INFO.{name}");
+        Ok(found(self.ask(&question, &json!({})).await)?.is_some())
+    }
+
+    /// What [`info`](Self::info) says at the start of a server, which makes the stream as `config` says if there is none.
     pub(crate) async fn open(&self, config: &Value) -> Result<Value, NatsError> {
         let question = format!("STREAM.INFO.{}", self.stream);
         if let Some(info) = found(self.ask_patiently(&question, &json!({})).await)? {

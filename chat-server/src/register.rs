@@ -7,6 +7,7 @@
 //! NATS JetStream (`follower.rs`), and the file is a cache of what came of that.
 
 mod follower;
+pub(crate) mod moving;
 mod operation;
 mod store;
 mod stream;
@@ -60,7 +61,8 @@ pub enum OpenRegisterError {
     /// Hosts were let in by this server alone, and the stream knows nothing of them.
     #[error(
         "{path} says whom this server let in before it had a log on NATS, and no other server knows \
-         of them: move the file away, start again, and invite those hosts anew",
+         of them: bring them there with `chat server export` and `chat server import`; or move the \
+         file away, start again, and invite those hosts anew",
         path = path.display()
     )]
     OwnHosts {

@@ -228,6 +228,16 @@ impl Database {
         Ok(connection)
     }
 
+    /// Moves all that `connection` has committed into the file: for whoever writes without a
+    /// [`Writer`](crate::Writer), which sees to it by itself.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`], also if somebody reads for too long.
+    pub fn settle(connection: &Connection) -> Result<(), StoreError> {
+        checkpoint::empty(connection)
+    }
+
     /// Where the file is.
     #[must_use]
     pub fn path(&self) -> &Path {

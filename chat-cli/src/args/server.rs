@@ -5,11 +5,11 @@ use clap::{Args, Subcommand};
 use protocol::HostName;
 use std::{path::PathBuf, time::Duration};
 
-/// `chat server`: runs one, or says something to the one that runs.
+/// `chat server`: runs one, says something to the one that runs, or moves the log of one that does not.
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]
 pub struct ServerVerb {
-    /// What to say to the server that runs.
+    /// What to do instead of running one.
     #[command(subcommand)]
     pub order: Option<Order>,
     /// How to run one.
@@ -17,7 +17,7 @@ pub struct ServerVerb {
     pub run: chat_server::ServerArgs,
 }
 
-/// What is said to a running server.
+/// What is said to a running server, or done with the log of one that is ended.
 #[derive(Debug, Subcommand)]
 pub enum Order {
     /// Make an invitation and print the line for the host that is invited
@@ -47,6 +47,32 @@ pub enum Order {
     /// goes on with it. A host that knows no other server comes back and is refused: what it says
     /// waits in its outbox until --undo, or until the server was started again. Nothing is lost.
     Drain(DrainArgs),
+    /// Write the log of a server that is ended into a file
+    ///
+    /// All rooms with who is in them and every message, and the hosts that are let in: to move them to
+    /// another place with `chat server import`, say from one server's database to NATS. It is one JSON
+    /// object a line, for nobody else to read. The server's own key (server.pem in its state directory)
+    /// is not in it: hosts know the server by that, so keep it.
+    Export(MoveArgs),
+    /// Write such a file into the log of a server that has none yet, and check it
+    ///
+    /// Reads everything back and compares every room's messages and their order; no server uses the
+    /// log before. If it is interrupted, run it again: it begins anew.
+    Import(MoveArgs),
+}
+
+/// `chat server export` and `chat server import`
+#[derive(Debug, Args)]
+pub struct MoveArgs {
+    /// The file; - for standard output or input
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Print what was moved as one JSON object
+    #[arg(long)]
+    pub json: bool,
+    /// Which log.
+    #[command(flatten)]
+    pub store: chat_server::StoreArgs,
 }
 
 /// Which server is meant: the one of this user, on this machine.

@@ -1,7 +1,8 @@
-//! `chat server invite`, `invitations`, `agents`, `revoke`, `rotate-key`: whom a server lets in; and
-//! `drain`, for whom it lets go.
+//! `chat server invite`, `invitations`, `agents`, `revoke`, `rotate-key`: whom a server lets in;
+//! `drain`, for whom it lets go; `export` and `import`, for what moves.
 
 mod drain;
+mod moving;
 
 use crate::{
     administration::Server,
@@ -18,7 +19,7 @@ use protocol::{
     admin::{AgentInfo, AgentState, InvitationInfo, InvitationState, Reply, Request},
 };
 
-/// Does what a running server is told.
+/// Has a running server do something, or moves the log of one that is ended.
 ///
 /// # Errors
 ///
@@ -31,6 +32,8 @@ pub async fn run(order: &Order) -> Result<(), Failure> {
         Order::Revoke(args) => revoke(args).await,
         Order::RotateKey(args) => rotate_key(args).await,
         Order::Drain(args) => drain::run(args).await,
+        Order::Export(args) => moving::export(args).await,
+        Order::Import(args) => moving::import(args).await,
     }
 }
 

@@ -290,6 +290,16 @@ fn administered(host: &Host) -> Vec<Value> {
     }
     server.kill().unwrap();
     server.wait().unwrap();
+    let file = dir.path().join("log.jsonl");
+    let elsewhere = dir.path().join("elsewhere");
+    for (order, state_dir) in [("export", dir.path()), ("import", elsewhere.as_path())] {
+        let mut command = chat();
+        command.args(["server", order, "--json"]).arg(&file);
+        let output = command.arg("--state-dir").arg(state_dir).output().unwrap();
+        let objects = json(&output);
+        assert_eq!(objects.len(), 1, "{order}: {}", stderr(&output));
+        printed.extend(objects);
+    }
     printed
 }
 

@@ -24,13 +24,16 @@ mod entry;
 mod erasing;
 mod live;
 mod reading;
+mod restoring;
 mod retiring;
 mod settings;
 mod stream;
 mod subject;
 mod writing;
 
+pub(crate) use restoring::JetStreamRestore;
 pub use settings::{BadServers, DEFAULT_STREAM, JetStreamSettings, NatsServers};
+pub(crate) use stream::Purpose;
 pub use stream::StreamError;
 
 use super::{
@@ -45,8 +48,10 @@ use protocol::{
     Committed, Epoch, FederatedRoom, HostName, MessageId, Room, Seq, UserName,
     federation::RoomInfo, governance::Charter, limits::MAX_PAGE_ENTRIES,
 };
+pub(crate) use reading::Gone;
 use reading::Limits;
 use room_log::{Head, StoreError, charters, roster};
+use rusqlite::Connection;
 use std::{
     collections::HashMap,
     future::Future,
@@ -79,6 +84,8 @@ struct Shared {
     subjects: Subjects,
     epoch: Epoch,
     replicas: usize,
+    /// How many entries the stream had when it was opened.
+    entries: u64,
     cache: Cache,
     tickets: Tickets,
     /// Up to where everything that came of the stream was handled.
@@ -223,6 +230,15 @@ impl JetStreamLog {
         state_dir: &Path,
         settings: &JetStreamSettings,
     ) -> Result<(Self, Commits), OpenLogError> {
+        Self::open_for(Purpose::Serve, state_dir, settings).await
+    }
+
+    /// The same for another purpose.
+    pub(crate) async fn open_for(
+        purpose: Purpose,
+        state_dir: &Path,
+        settings: &JetStreamSettings,
+    ) -> Result<(Self, Commits), OpenLogError> {
         let instance = Epoch::new().to_string();
         // Large, and waited for once.
         let connected = Box::pin(Nats::connect(settings, instance)).await;
@@ -230,7 +246,7 @@ impl JetStreamLog {
             servers: settings.servers.to_string(),
             reason,
         })?;
-        let facts = stream::open(&nats, settings).await?;
+        let facts = stream::open(&nats, settings, purpose).await?;
         let (dir, epoch, newest) = (state_dir.to_owned(), facts.epoch, facts.newest);
         let opening = spawn_blocking(move || Cache::open(&dir, epoch, newest));
         let (cache, position) = opening
@@ -245,6 +261,7 @@ impl JetStreamLog {
             subjects: Subjects::new(&settings.stream),
             epoch,
             replicas: facts.replicas,
+            entries: facts.entries,
             cache,
             tickets: Tickets::default(),
             applied: watch::Sender::new(position),
@@ -298,6 +315,27 @@ impl JetStreamLog {
             written.run_until_cancelled(retiring::run(&shared)).await;
         });
         Ok((log, commits))
+    }
+
+    /// How many entries the stream had when it was opened: at least as many as messages.
+    pub(crate) fn entries(&self) -> u64 {
+        self.shared.entries
+    }
+
+    /// Runs `query` on what all commands came to.
+    pub(crate) fn tables<T, F>(&self, query: F) -> Reading<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    {
+        let shared = Arc::clone(&self.shared);
+        Box::pin(async move { shared.cache.read(query).await })
+    }
+
+    /// Messages of which nothing remains but that they were, behind `after` of the stream: some, and
+    /// where to go on; none at the end.
+    pub(crate) async fn gone(&self, after: Seq) -> Result<(Vec<Gone>, Seq), StoreError> {
+        self.shared.gone(after).await
     }
 
     fn run(&self, work: impl Future<Output = ()> + Send + 'static) {

@@ -1,11 +1,11 @@
 //! What becomes of each change, by the rules of rooms: the same wherever the log is kept.
 
-use super::Commit;
+use super::{Commit, RoomState};
 use crate::reply::Answer;
 use protocol::{
     FederatedRoom, HostName, MessageId, Room, Seq, Timestamp, UserName,
     federation::{Refusal, Reply, TooMany},
-    governance::{Act, Denied},
+    governance::{Act, Charter, Denied},
     limits::{MAX_ROOMS, MAX_ROOMS_PER_HOST, MAX_ROOMS_PER_USER},
 };
 use room_log::{
@@ -87,6 +87,60 @@ impl Judge {
             Room::Federated(_) => charters::found(transaction, room, by),
             _ => Ok(()),
         }
+    }
+
+    /// Makes a room as it was where it comes from.
+    pub(super) fn restore(
+        &mut self,
+        transaction: &Connection,
+        room: &Room,
+        state: &RoomState,
+    ) -> Result<Result<(), Refusal>, StoreError> {
+        if self.log.ensure_room(transaction, room)?.is_none() {
+            return Ok(Err(too_many_rooms()));
+        }
+        self.introduce(transaction, room)?;
+        if let Some(founder) = &state.founder {
+            charters::found(transaction, room, founder)?;
+        }
+        if let Some(charter) = &state.charter {
+            let charter = Charter::from_bytes(&charter.0)
+                .map_err(|error| StoreError::bad("charter", error))?;
+            charters::store(transaction, room, &charter)?;
+        }
+        roster::set_topic(transaction, room, &state.topic)?;
+        self.governor.forget();
+        Ok(Ok(()))
+    }
+
+    /// Has people be in a room, or out of it, as they were where it comes from.
+    pub(super) fn restore_people(
+        &self,
+        transaction: &Connection,
+        room: &Room,
+        members: &[UserName],
+        kicked: &[UserName],
+    ) -> Result<(), StoreError> {
+        for user in members {
+            roster::join(transaction, room, user)?;
+        }
+        for user in kicked {
+            charters::note_kick(transaction, room, user)?;
+        }
+        Ok(())
+    }
+
+    /// The users of `host` made this many rooms.
+    pub(super) fn restore_made(
+        &self,
+        transaction: &Connection,
+        host: &HostName,
+        rooms: u32,
+    ) -> Result<(), StoreError> {
+        transaction
+            .prepare_cached("INSERT OR REPLACE INTO created (host, rooms) VALUES (?1, ?2)")?
+            .execute(params![host.as_str(), rooms])?;
+        Ok(())
     }
 
     /// Both hosts of a direct conversation find it from here on.

@@ -1,5 +1,9 @@
 //! The log in one SQLite file: the default.
 
+mod restoring;
+
+pub(crate) use restoring::SqliteRestore;
+
 use super::{
     Asker, Commits, Listing, Log, OpenLogError, Reading, Rejected, Stats, Submission, store,
 };
@@ -16,7 +20,7 @@ use room_log::{
 use rusqlite::{Connection, OptionalExtension, params};
 use std::{
     future::Future,
-    path::Path,
+    path::{Path, PathBuf},
     pin::Pin,
     sync::{Arc, Mutex, PoisonError, RwLock},
     time::Instant,
@@ -83,7 +87,17 @@ impl SqliteLog {
     ///
     /// [`OpenLogError`], saying what to do.
     pub fn open(state_dir: &Path) -> Result<(Self, Commits), OpenLogError> {
-        let (database, connection) = Database::open(state_dir, SERVER)?;
+        let opened = Database::open(state_dir, SERVER)?;
+        if restoring::is_half(&opened.1)? {
+            let what = format!("the log in {}", opened.0.path().display());
+            return Err(OpenLogError::HalfRestored { what });
+        }
+        Self::open_with(opened)
+    }
+
+    fn open_with(
+        (database, connection): (Database, Connection),
+    ) -> Result<(Self, Commits), OpenLogError> {
         let epoch = epoch(&connection)?;
         let (sender, commits) = Commits::channel();
         let stats = Arc::new(Mutex::new(Stats::default()));
@@ -126,7 +140,14 @@ impl SqliteLog {
         Ok(new)
     }
 
-    fn read<T, F>(&self, query: F) -> Reading<T>
+    /// Where the log of a server with this state directory is.
+    #[must_use]
+    pub(crate) fn path(state_dir: &Path) -> PathBuf {
+        state_dir.join(SERVER.name).with_extension("db")
+    }
+
+    /// Runs `query` on the tables.
+    pub(crate) fn read<T, F>(&self, query: F) -> Reading<T>
     where
         T: Send + 'static,
         F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,

@@ -3,7 +3,11 @@
 //!
 //! Nothing here asks a clock or chance: the time is in the operation.
 
-use super::{NewInvitation, store};
+use super::{
+    NewInvitation,
+    moving::{self, AgentRow, InvitationRow},
+    store,
+};
 use protocol::{HostName, KeyFingerprint, Timestamp, federation::Refusal};
 use room_log::StoreError;
 use rusqlite::Connection;
@@ -51,6 +55,10 @@ pub(super) enum Operation {
     },
     /// A host is let in no more.
     RevokeAgent { host: HostName, now: Timestamp },
+    /// A key was let in, or put out, by the register that was moved here.
+    RestoreAgent(AgentRow),
+    /// An invitation was made there.
+    RestoreInvitation(InvitationRow),
 }
 
 /// What came of an operation.
@@ -123,6 +131,14 @@ impl Operation {
             }
             Self::RevokeAgent { host, now } => {
                 store::revoke_agent(tables, host, *now).map(Outcome::found)
+            }
+            Self::RestoreAgent(agent) => {
+                moving::put_agent(tables, agent)?;
+                Ok(Outcome::Done)
+            }
+            Self::RestoreInvitation(invitation) => {
+                moving::put_invitation(tables, invitation)?;
+                Ok(Outcome::Done)
             }
         }
     }
@@ -214,6 +230,33 @@ mod tests {
             (
                 Operation::RevokeAgent { host, now },
                 r#"{"RevokeAgent":{"host":"ada","now":5}}"#.to_owned(),
+            ),
+            (
+                Operation::RestoreAgent(AgentRow {
+                    key,
+                    host: HostName::parse("ada").unwrap(),
+                    enrolled_at: now,
+                    invitation: Some(3),
+                    next_key: None,
+                    revoked_at: Some(now),
+                }),
+                format!(
+                    r#"{{"RestoreAgent":{{"key":{ones},"host":"ada","enrolled_at":5,"invitation":3,"next_key":null,"revoked_at":5}}}}"#
+                ),
+            ),
+            (
+                Operation::RestoreInvitation(InvitationRow {
+                    invitation: 3,
+                    digest: [1; 32],
+                    host: None,
+                    uses_left: 2,
+                    made_at: now,
+                    expires_at: now,
+                    revoked: false,
+                }),
+                format!(
+                    r#"{{"RestoreInvitation":{{"invitation":3,"digest":{ones},"host":null,"uses_left":2,"made_at":5,"expires_at":5,"revoked":false}}}}"#
+                ),
             ),
         ] {
             assert_eq!(serde_json::to_string(&operation).unwrap(), text);

@@ -362,8 +362,8 @@ pub(super) fn followed(tables: &Connection) -> Result<Option<(String, u64)>, Sto
     Ok(found)
 }
 
-/// Forgets everything, and follows `stream` from its beginning.
-pub(super) fn begin_anew(tables: &Connection, stream: &str) -> Result<(), StoreError> {
+/// Forgets everything.
+pub(super) fn forget_all(tables: &Connection) -> Result<(), StoreError> {
     for sql in [
         "DELETE FROM agents",
         "DELETE FROM invitations",
@@ -372,6 +372,12 @@ pub(super) fn begin_anew(tables: &Connection, stream: &str) -> Result<(), StoreE
     ] {
         tables.prepare_cached(sql)?.execute(())?;
     }
+    Ok(())
+}
+
+/// Forgets everything, and follows `stream` from its beginning.
+pub(super) fn begin_anew(tables: &Connection, stream: &str) -> Result<(), StoreError> {
+    forget_all(tables)?;
     tables
         .prepare_cached("INSERT OR REPLACE INTO followed (one, stream, applied) VALUES (1, ?1, 0)")?
         .execute([stream])?;
@@ -494,7 +500,7 @@ fn cut<T>(mut page: Vec<T>, limit: usize) -> (Vec<T>, bool) {
     (page, more)
 }
 
-fn parse_host(text: String) -> Result<HostName, StoreError> {
+pub(super) fn parse_host(text: String) -> Result<HostName, StoreError> {
     HostName::parse(&text).map_err(|_| StoreError::BadValue {
         what: "host",
         value: text,

@@ -96,10 +96,22 @@ pub(super) struct RegisterStream {
 }
 
 impl RegisterStream {
+    /// Whether there is one.
+    pub(super) async fn exists(settings: &JetStreamSettings) -> Result<bool, RegisterStreamError> {
+        Ok(Self::connect(settings).await?.facts().await?.is_some())
+    }
+
     /// Connects, and makes the stream if there is none.
     pub(super) async fn open(
         settings: &JetStreamSettings,
     ) -> Result<(Self, Facts), RegisterStreamError> {
+        let this = Self::connect(settings).await?;
+        let info = this.nats.open(&this.config(settings.replicas)).await?;
+        let facts = this.judge(&info)?;
+        Ok((this, facts))
+    }
+
+    async fn connect(settings: &JetStreamSettings) -> Result<Self, RegisterStreamError> {
         let own = JetStreamSettings {
             stream: format!("{}-register", settings.stream),
             ..settings.clone()
@@ -110,10 +122,7 @@ impl RegisterStream {
             servers: settings.servers.to_string(),
             reason,
         })?;
-        let this = Self { nats };
-        let info = this.nats.open(&this.config(settings.replicas)).await?;
-        let facts = this.judge(&info)?;
-        Ok((this, facts))
+        Ok(Self { nats })
     }
 
     /// What its leader says of it; `None` if there is none.

@@ -17,6 +17,7 @@ mod leaving;
 mod lifecycle;
 mod limits;
 mod log_on_nats;
+mod moving;
 mod network;
 mod offline;
 mod presence;

@@ -13,14 +13,14 @@ use crate::log::{
     sqlite::{CREATED_SCHEMA, SERVER_SCHEMA},
 };
 use protocol::{
-    EDIT_TAG, ERASED_TAG, Epoch, MessageId, Room, Seq, UserName,
+    Committed, EDIT_TAG, ERASED_TAG, EncodedBody, Epoch, MessageId, Room, Seq, UserName,
     federation::{Refusal, Reply},
     governance::Act,
     limits::MAX_ROOMS,
 };
 use room_log::{
-    Application, BASE_SCHEMA, Database, Deed, Durability, GOVERNANCE_SCHEMA, OpenError, Readers,
-    RoomLog, Store, StoreError, Writer, erasing,
+    Application, BASE_SCHEMA, Database, Deed, Durability, GOVERNANCE_SCHEMA, Ingested, OpenError,
+    Readers, RoomLog, Store, StoreError, Writer, erasing,
 };
 use rusqlite::{Connection, OptionalExtension, params};
 use std::{
@@ -230,7 +230,7 @@ pub(super) fn to_erase(
         let remains = Remains {
             seq: Seq::new(seq),
             id: MessageId::from_bytes(id),
-            author: UserName::parse(&author).map_err(|_| StoreError::bad("author", author))?,
+            author: Some(UserName::parse(&author).map_err(|_| StoreError::bad("author", author))?),
         };
         let room = Room::parse(&room).map_err(|_| StoreError::bad("room", room))?;
         found.push((room, remains));
@@ -334,6 +334,64 @@ impl CacheStore {
                         up_to.number(),
                         [ERASED_TAG]
                     ])?;
+                Ok(Outcome::quiet(Ok(Reply::Done)))
+            }
+            Command::Restored { room, state } => {
+                let restored = self.judge.restore(transaction, room, state)?;
+                Ok(Outcome::quiet(restored.map(|()| Reply::Done)))
+            }
+            Command::RestoredPeople {
+                room,
+                members,
+                kicked,
+            } => {
+                self.judge
+                    .restore_people(transaction, room, members, kicked)?;
+                Ok(Outcome::quiet(Ok(Reply::Done)))
+            }
+            Command::Record { .. } => self.record(transaction, *seq, command),
+            Command::Made { host, rooms } => {
+                self.judge.restore_made(transaction, host, *rooms)?;
+                Ok(Outcome::quiet(Ok(Reply::Done)))
+            }
+        }
+    }
+
+    /// Keeps an act, or what remains of a message, as it was in another log.
+    fn record(
+        &mut self,
+        transaction: &Connection,
+        seq: Seq,
+        command: &Command,
+    ) -> Result<Outcome, StoreError> {
+        let Command::Record {
+            room,
+            id,
+            author,
+            sent_at,
+            committed_at,
+            body,
+        } = command
+        else {
+            return Ok(Outcome::quiet(Ok(Reply::Done)));
+        };
+        let body = EncodedBody::from_bytes(body.0.clone())
+            .map_err(|error| StoreError::bad("body", error))?;
+        let message = Committed {
+            room: room.clone(),
+            seq,
+            prev_seq: Seq::START,
+            committed_at: *committed_at,
+            id: *id,
+            author: author.clone(),
+            sent_at: *sent_at,
+            body,
+        };
+        match self.judge.log.ingest(transaction, &message)? {
+            Ingested::New => Ok(Outcome::quiet(Ok(Reply::Done))),
+            // All servers find the same: it was written after something with its id.
+            other => {
+                warn!(%room, %seq, ?other, "a record has no place");
                 Ok(Outcome::quiet(Ok(Reply::Done)))
             }
         }

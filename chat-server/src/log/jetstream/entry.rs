@@ -5,12 +5,15 @@
 //! the stream can read them.
 
 use super::subject::{Subjects, hex};
-use crate::nats::{Entry, Stored, number, text};
+use crate::{
+    log::{Encoded, RoomState},
+    nats::{Entry, Stored, number, text},
+};
 use async_nats::HeaderMap;
 use bytes::Bytes;
 use protocol::{
-    Committed, EncodedBody, FederatedRoom, MessageId, Outgoing, Room, Seq, Timestamp, UserName,
-    governance::Act,
+    ACT_TAG, Committed, EncodedBody, FederatedRoom, HostName, MessageId, Outgoing, Room, Seq,
+    Timestamp, UserName, governance::Act,
 };
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +24,8 @@ const AUTHOR: &str = "Chat-Author";
 const SENT_AT: &str = "Chat-Sent-At";
 const ORIGIN: &str = "Chat-Origin";
 const TICKET: &str = "Chat-Ticket";
+/// When a message got its place in the log that it was moved here from.
+const COMMITTED_AT: &str = "Chat-Committed-At";
 const FIRST_SEQ: &str = "Chat-First-Seq";
 
 /// Something that all servers do, in the order of the stream. Variants are only ever added: a server
@@ -97,6 +102,44 @@ pub(super) enum Command {
         /// The last of them.
         up_to: Seq,
     },
+    /// A room was moved here from another log.
+    Restored {
+        /// Which.
+        room: Room,
+        /// What was known of it.
+        state: RoomState,
+    },
+    /// People of a room that was moved here.
+    RestoredPeople {
+        /// Which room.
+        room: Room,
+        /// Who is in it.
+        members: Vec<UserName>,
+        /// Who was kicked, and does not know yet.
+        kicked: Vec<UserName>,
+    },
+    /// An act, or what remains of an erased message, that was moved here. What it did is done.
+    Record {
+        /// Where.
+        room: Room,
+        /// Its id.
+        id: MessageId,
+        /// Whose it is.
+        author: UserName,
+        /// When it was sent.
+        sent_at: Timestamp,
+        /// When it got its place in the log that it comes from.
+        committed_at: Timestamp,
+        /// What it says.
+        body: Encoded,
+    },
+    /// How many rooms the users of a host made in the log that was moved here.
+    Made {
+        /// Which host.
+        host: HostName,
+        /// How many.
+        rooms: u32,
+    },
 }
 
 /// A message as far as it concerns whoever erases it.
@@ -120,17 +163,21 @@ pub(super) struct Ordered {
 }
 
 impl Command {
-    /// The room that this is about.
-    fn room(&self) -> Room {
+    /// The room that this is about, if it is about one.
+    fn room(&self) -> Option<Room> {
         match self {
             Self::Join { room, .. } | Self::Leave { room, .. } | Self::Topic { room, .. } => {
-                Room::Federated(room.clone())
+                Some(Room::Federated(room.clone()))
             }
             Self::Found { room, .. }
             | Self::Act { room, .. }
             | Self::Place { room }
             | Self::TakenBack { room, .. }
-            | Self::Retired { room, .. } => room.clone(),
+            | Self::Retired { room, .. }
+            | Self::Restored { room, .. }
+            | Self::RestoredPeople { room, .. }
+            | Self::Record { room, .. } => Some(room.clone()),
+            Self::Made { .. } => None,
         }
     }
 
@@ -138,6 +185,7 @@ impl Command {
         let word = match self {
             // Under its id, so that no message gets the same.
             Self::Act { id, .. } => return hex(*id),
+            Self::Record { id, body, .. } if body.0.first() == Some(&ACT_TAG) => return hex(*id),
             Self::Found { .. } => "found",
             Self::Join { .. } => "join",
             Self::Leave { .. } => "leave",
@@ -145,6 +193,9 @@ impl Command {
             Self::Place { .. } => "place",
             Self::TakenBack { .. } => "taken-back",
             Self::Retired { .. } => "retired",
+            Self::Restored { .. } | Self::RestoredPeople { .. } => "restored",
+            Self::Record { .. } => "record",
+            Self::Made { .. } => "made",
         };
         word.to_owned()
     }
@@ -159,7 +210,10 @@ impl Command {
         headers.insert(ORIGIN, instance);
         headers.insert(TICKET, ticket.to_string());
         Ok(Entry {
-            subject: subjects.command(&self.room(), &self.what()),
+            subject: match self.room() {
+                Some(room) => subjects.command(&room, &self.what()),
+                None => subjects.command_about_none(&self.what()),
+            },
             headers,
             payload: Bytes::from(serde_json::to_vec(self)?),
             unless: None,
@@ -190,10 +244,29 @@ pub(super) fn said(subjects: &Subjects, message: &Outgoing) -> Entry {
     }
 }
 
+/// The same of a message that another log had ordered.
+pub(super) fn restored(subjects: &Subjects, message: &Committed) -> Entry {
+    let said = said(
+        subjects,
+        &Outgoing {
+            id: message.id,
+            room: message.room.clone(),
+            author: message.author.clone(),
+            sent_at: message.sent_at,
+            body: message.body.clone(),
+        },
+    );
+    let mut headers = said.headers;
+    headers.insert(COMMITTED_AT, message.committed_at.micros().to_string());
+    Entry { headers, ..said }
+}
+
 /// What remains of a message that is erased: that its author said something at its place.
 pub(super) fn tombstone(subjects: &Subjects, room: &Room, found: &Remains) -> Entry {
     let mut headers = HeaderMap::new();
-    headers.insert(AUTHOR, found.author.to_string());
+    if let Some(author) = &found.author {
+        headers.insert(AUTHOR, author.to_string());
+    }
     headers.insert(FIRST_SEQ, found.seq.number().to_string());
     let subject = subjects.tombstone(room, found.id);
     Entry {
@@ -209,7 +282,8 @@ pub(super) fn tombstone(subjects: &Subjects, room: &Room, found: &Remains) -> En
 pub(super) struct Remains {
     pub(super) seq: Seq,
     pub(super) id: MessageId,
-    pub(super) author: UserName,
+    /// Nobody knows it of a message that was kept for long enough in the log that it was moved from.
+    pub(super) author: Option<UserName>,
 }
 
 /// Reads a message of `room`; it has no neighbour yet.
@@ -223,7 +297,7 @@ pub(super) fn read_said(
         room,
         seq,
         prev_seq: Seq::START,
-        committed_at: at,
+        committed_at: number(headers, COMMITTED_AT).map_or(at, Timestamp::from_micros),
         id,
         author: UserName::parse(text(headers, AUTHOR)?).ok()?,
         sent_at: Timestamp::from_micros(number(headers, SENT_AT)?),
@@ -236,7 +310,10 @@ pub(super) fn read_tombstone(id: MessageId, stored: &Stored) -> Option<Remains> 
     Some(Remains {
         seq: Seq::new(number(&stored.headers, FIRST_SEQ)?),
         id,
-        author: UserName::parse(text(&stored.headers, AUTHOR)?).ok()?,
+        author: match text(&stored.headers, AUTHOR) {
+            Some(author) => Some(UserName::parse(author).ok()?),
+            None => None,
+        },
     })
 }
 
@@ -310,6 +387,31 @@ mod tests {
             Command::Retired {
                 room: room.clone(),
                 up_to: Seq::new(7),
+            },
+            Command::Restored {
+                room: room.clone(),
+                state: RoomState {
+                    topic: "on call".to_owned(),
+                    founder: Some(user.clone()),
+                    charter: Some(Encoded(Bytes::from_static(b"\x00\xff"))),
+                },
+            },
+            Command::RestoredPeople {
+                room: room.clone(),
+                members: vec![user.clone()],
+                kicked: Vec::new(),
+            },
+            Command::Record {
+                room: room.clone(),
+                id: MessageId::new(),
+                author: user.clone(),
+                sent_at: Timestamp::from_micros(1),
+                committed_at: Timestamp::from_micros(2),
+                body: Encoded(Bytes::from_static(&[ACT_TAG])),
+            },
+            Command::Made {
+                host: user.host.clone(),
+                rooms: 7,
             },
             Command::TakenBack {
                 room,

@@ -332,6 +332,57 @@ impl Shared {
         }))
     }
 
+    /// Messages of which nothing remains but that they were, behind `after` of the stream: some, and
+    /// where to go on; none at the end.
+    pub(super) async fn gone(&self, mut after: Seq) -> Result<(Vec<Gone>, Seq), StoreError> {
+        let filter = self.subjects.tombstones();
+        let mut stale = 0;
+        loop {
+            let from = after.number() + 1;
+            let read = self
+                .nats
+                .read(&filter, from, Limits::WIDE.entries, Limits::WIDE.bytes);
+            let (stored, _) = read.await?;
+            let Some(last) = stored.last() else {
+                let newest = self.nats.last(&filter).await?;
+                if newest.is_none_or(|(newest, _)| newest <= after) {
+                    return Ok((Vec::new(), after));
+                }
+                stale += 1;
+                if stale > STALE_READS {
+                    return Err(behind());
+                }
+                sleep(STALE_PAUSE).await;
+                continue;
+            };
+            after = last.seq;
+            let mut gone = Vec::with_capacity(stored.len());
+            for one in &stored {
+                let Some(Place::Tombstone { room, id }) = self.subjects.parse(&one.subject) else {
+                    continue;
+                };
+                let remains = read_tombstone(id, one);
+                let seq = remains.map_or(Seq::START, |remains| remains.seq);
+                gone.push(Gone { room, id, seq });
+            }
+            let epoch = self.epoch;
+            // Of one that was erased it is known what remains at its place.
+            let gone = self.cache.read(move |connection| {
+                let mut rest = Vec::with_capacity(gone.len());
+                for one in gone {
+                    if kept_with_id(connection, epoch, &one.room, one.id)?.is_none() {
+                        rest.push(one);
+                    }
+                }
+                Ok(rest)
+            });
+            let gone = gone.await?;
+            if !gone.is_empty() {
+                return Ok((gone, after));
+            }
+        }
+    }
+
     /// What has one of `ids` in `room`: 500 at most.
     pub(super) async fn known(
         &self,
@@ -400,6 +451,15 @@ impl Shared {
 
 fn behind() -> StoreError {
     StoreError::Unreachable("the replicas of the log are behind".to_owned())
+}
+
+/// A message that was kept for long enough.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Gone {
+    pub(crate) room: Room,
+    pub(crate) id: MessageId,
+    /// Where it was.
+    pub(crate) seq: Seq,
 }
 
 /// What has an id already.

@@ -65,10 +65,11 @@ async fn end_some(shared: &Shared, kept: &Kept) -> Result<bool, StoreError> {
     let mut newest = None;
     let last = stored.len() - usize::from(!stored.is_empty());
     for (index, one) in stored.into_iter().enumerate() {
-        if index as u64 >= too_many && one.at.micros() >= oldest {
+        // When it was committed: in the log that it was moved from, if it was.
+        let message = shared.committed(one)?;
+        if index as u64 >= too_many && message.committed_at.micros() >= oldest {
             break;
         }
-        let message = shared.committed(one)?;
         if index == last && all {
             newest = Some(message);
         } else if due.len() < BATCH_MESSAGES {
@@ -97,7 +98,7 @@ async fn remember(shared: &Shared, room: &Room, due: &[Committed]) -> Result<(),
             let remains = Remains {
                 seq: message.seq,
                 id: message.id,
-                author: message.author.clone(),
+                author: Some(message.author.clone()),
             };
             tombstone(&shared.subjects, room, &remains)
         })

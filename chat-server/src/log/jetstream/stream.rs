@@ -1,7 +1,10 @@
 //! The stream itself: made by the first server, and looked at by every one before it uses it.
 
 use super::{entry::FORMAT, settings::JetStreamSettings, subject::Subjects};
-use crate::nats::{Nats, NatsError};
+use crate::{
+    log::RestoreError,
+    nats::{Nats, NatsError},
+};
 use protocol::{Epoch, Seq};
 use serde_json::{Value, json};
 use thiserror::Error;
@@ -12,6 +15,8 @@ const OLDEST_SERVER: (u64, u64) = (2, 12);
 /// What the stream says of itself.
 const EPOCH: &str = "chat.epoch";
 const FORMAT_KEY: &str = "chat.format";
+/// There while a log is moved here that is not whole yet.
+const RESTORING: &str = "chat.restoring";
 
 /// Why a stream is no log. The message says what to do.
 #[derive(Debug, Error)]
@@ -51,6 +56,34 @@ pub enum StreamError {
         /// Its format.
         found: String,
     },
+    /// There is none, where one is to be read.
+    #[error("there is no stream {stream} on {servers}: name another with --nats-stream")]
+    Missing {
+        /// Its name.
+        stream: String,
+        /// Where it was looked for.
+        servers: String,
+    },
+    /// A log was to be moved here, and that did not come to its end.
+    #[error(
+        "the stream {stream} was restored in part only: run `chat server import` again, which begins \
+         anew, or delete the stream to begin with an empty log"
+    )]
+    HalfRestored {
+        /// Its name.
+        stream: String,
+    },
+    /// Servers use it.
+    #[error(
+        "the stream {stream} is still followed ({servers} running: 'chat server'): end every server \
+         that uses it first, so that nothing is written meanwhile"
+    )]
+    InUse {
+        /// Its name.
+        stream: String,
+        /// How many.
+        servers: usize,
+    },
     /// NATS does not do as it is asked.
     #[error("{0}")]
     Nats(String),
@@ -70,13 +103,56 @@ pub(super) struct StreamFacts {
     pub(super) newest: Seq,
     /// On how many servers it is stored.
     pub(super) replicas: usize,
+    /// How many entries it has.
+    pub(super) entries: u64,
+    /// A log is moved here and is not whole yet.
+    restoring: bool,
 }
 
-/// Looks at the server and the stream, and makes the stream if there is none.
+/// What for a stream is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// To serve it; it is made if there is none.
+    Serve,
+    /// To read all of it, while nobody writes.
+    Read,
+    /// To read back what was restored.
+    Check,
+}
+
+/// Looks at the server and the stream, and makes the stream if there is none and it is to be served.
 pub(super) async fn open(
     nats: &Nats,
     settings: &JetStreamSettings,
+    purpose: Purpose,
 ) -> Result<StreamFacts, StreamError> {
+    check_server(nats)?;
+    let info = match purpose {
+        Purpose::Serve => nats.open(&config(settings)).await?,
+        Purpose::Read | Purpose::Check => {
+            let info = nats.info().await?;
+            info.ok_or_else(|| StreamError::Missing {
+                stream: settings.stream.clone(),
+                servers: settings.servers.to_string(),
+            })?
+        }
+    };
+    let facts = facts(&settings.stream, &info)?;
+    let stream = || settings.stream.clone();
+    if facts.restoring && purpose != Purpose::Check {
+        return Err(StreamError::HalfRestored { stream: stream() });
+    }
+    if purpose == Purpose::Read {
+        let servers = followers(nats).await?;
+        if servers > 0 {
+            let stream = stream();
+            return Err(StreamError::InUse { stream, servers });
+        }
+    }
+    Ok(facts)
+}
+
+fn check_server(nats: &Nats) -> Result<(), StreamError> {
     let (version, jetstream) = nats.server();
     if !is_new_enough(&version) {
         return Err(StreamError::TooOld { version });
@@ -84,8 +160,70 @@ pub(super) async fn open(
     if !jetstream {
         return Err(StreamError::NoJetStream);
     }
-    let info = nats.open(&config(settings)).await?;
-    facts(&settings.stream, &info)
+    Ok(())
+}
+
+/// How many servers wait for what comes into the stream.
+async fn followers(nats: &Nats) -> Result<usize, StreamError> {
+    let question = format!("CONSUMER.LIST.{}", nats.stream());
+    let list = nats.ask(&question, &json!({})).await?;
+    let consumers = list["consumers"].as_array();
+    // One whose server has ended is forgotten a little later, and nobody asks it for anything.
+    let waits = |consumer: &&Value| consumer["num_waiting"].as_u64().unwrap_or(0) > 0;
+    Ok(consumers.map_or(0, |all| all.iter().filter(waits).count()))
+}
+
+/// Makes the stream for a log that is moved here. What an earlier attempt left is removed; returns whether
+/// there was something.
+pub(super) async fn make_to_restore(
+    nats: &Nats,
+    settings: &JetStreamSettings,
+) -> Result<bool, RestoreError> {
+    check_server(nats)?;
+    let stream = &settings.stream;
+    let register = format!("{stream}-register");
+    let unreachable = |error: NatsError| RestoreError::Nats(error.to_string());
+    let has_register = nats.has_stream(&register).await.map_err(unreachable)?;
+    let exists = |name: &str| RestoreError::Exists {
+        what: format!("the stream {name}"),
+        instead: "with --nats-stream",
+    };
+    let info = nats.info().await.map_err(unreachable)?;
+    if let Some(info) = &info {
+        if info["config"]["metadata"][RESTORING].is_null() {
+            return Err(exists(stream));
+        }
+        // Both are of the earlier attempt; what says so goes last.
+        let of_register = has_register.then_some(register.as_str());
+        for name in of_register.into_iter().chain([stream.as_str()]) {
+            let question = format!("STREAM.DELETE.{name}");
+            let deleted = nats.ask(&question, &json!({})).await;
+            deleted.map_err(unreachable)?;
+        }
+    } else if has_register {
+        return Err(exists(&register));
+    }
+    let mut config = config(settings);
+    config["metadata"][RESTORING] = json!("true");
+    let question = format!("STREAM.CREATE.{stream}");
+    let made = nats.ask(&question, &config).await;
+    made.map_err(unreachable)?;
+    Ok(info.is_some())
+}
+
+/// What was restored is whole.
+pub(super) async fn end_restoring(nats: &Nats) -> Result<(), StreamError> {
+    let info = nats.info().await?.ok_or_else(|| StreamError::Unfit {
+        stream: nats.stream().to_owned(),
+        problems: "it was deleted".to_owned(),
+    })?;
+    let mut config = info["config"].clone();
+    if let Some(metadata) = config["metadata"].as_object_mut() {
+        metadata.remove(RESTORING);
+    }
+    let question = format!("STREAM.UPDATE.{}", nats.stream());
+    nats.ask(&question, &config).await?;
+    Ok(())
 }
 
 /// Which life of the log the stream is now.
@@ -140,6 +278,8 @@ fn facts(stream: &str, info: &Value) -> Result<StreamFacts, StreamError> {
             epoch,
             newest: Seq::new(info["state"]["last_seq"].as_u64().unwrap_or_default()),
             replicas: usize::try_from(config["num_replicas"].as_u64().unwrap_or(1)).unwrap_or(1),
+            entries: info["state"]["messages"].as_u64().unwrap_or_default(),
+            restoring: !metadata[RESTORING].is_null(),
         }),
         _ => Err(StreamError::Unfit {
             stream: stream.to_owned(),

@@ -69,6 +69,16 @@ impl Subjects {
         format!("{}.c.{what}", self.of(room))
     }
 
+    /// A command that is about no room.
+    pub(super) fn command_about_none(&self, what: &str) -> String {
+        format!("{}.-.-.c.{what}", self.root)
+    }
+
+    /// What remains of all messages of all rooms.
+    pub(super) fn tombstones(&self) -> String {
+        format!("{}.*.*.t.>", self.root)
+    }
+
     /// All that was said in `room`.
     pub(super) fn said(&self, room: &Room) -> String {
         format!("{}.m.>", self.of(room))

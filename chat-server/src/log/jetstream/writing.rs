@@ -675,7 +675,11 @@ fn known_as(message: &Outgoing, other: &Known) -> Answer {
             known(message, same, first.seq)
         }
         // What it said nobody knows any more.
-        Known::Remains(_, remains) => known(message, remains.author == message.author, remains.seq),
+        Known::Remains(_, remains) => {
+            let author = remains.author.as_ref();
+            let same = author.is_none_or(|author| *author == message.author);
+            known(message, same, remains.seq)
+        }
         Known::Act(_) => known(message, false, Seq::START),
     }
 }
