@@ -1,7 +1,8 @@
 //! `chat server invite`, `invitations`, `agents`, `revoke`, `rotate-key`: whom a server lets in; and
-//! `drain`, for whom it lets go.
+//! `drain`, for whom it lets go; `status`, how it is.
 
 mod drain;
+mod status;
 
 use crate::{
     administration::Server,
@@ -31,6 +32,7 @@ pub async fn run(order: &Order) -> Result<(), Failure> {
         Order::Revoke(args) => revoke(args).await,
         Order::RotateKey(args) => rotate_key(args).await,
         Order::Drain(args) => drain::run(args).await,
+        Order::Status(args) => status::run(args).await,
     }
 }
 

@@ -17,11 +17,12 @@
 //! An acknowledgement means what one of JetStream means: on disk if NATS syncs before it answers
 //! (`sync_interval: always`), on one server or on most of its replicas. NATS does not tell its clients
 //! whether it does, so whoever runs it has to ([`JetStreamSettings::synced`]); without that
-//! [`Log::condition`] says that the promise is a weaker one.
+//! [`Log::status`] says that the promise is a weaker one.
 
 mod cache;
 mod entry;
 mod erasing;
+mod health;
 mod live;
 mod reading;
 mod retiring;
@@ -37,13 +38,14 @@ use super::{
     Asker, Commits, Listing, Log, OpenLogError, Reading, Rejected, Stats, Submission,
     sqlite::{self, cut},
 };
-use crate::nats::Nats;
+use crate::nats::{Entry, Nats, PublishError};
 use cache::Cache;
 use futures_util::future::join_all;
+use health::Health;
 use live::{Follow, Live};
 use protocol::{
-    Committed, Epoch, FederatedRoom, HostName, MessageId, Room, Seq, UserName,
-    federation::RoomInfo, governance::Charter, limits::MAX_PAGE_ENTRIES,
+    Committed, Durability, Epoch, FederatedRoom, HostName, LogKeeper, LogStatus, MessageId, Room,
+    Seq, UserName, federation::RoomInfo, governance::Charter, limits::MAX_PAGE_ENTRIES,
 };
 use reading::Limits;
 use room_log::{Head, StoreError, charters, roster};
@@ -56,6 +58,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock,
         atomic::{AtomicBool, Ordering},
     },
+    time::Instant,
 };
 use subject::Subjects;
 use tokio::{
@@ -89,8 +92,8 @@ struct Shared {
     retire: Notify,
     followers: Followers,
     stats: Mutex<Stats>,
-    /// What is wrong now.
-    trouble: Mutex<Option<String>>,
+    health: Health,
+    durability: Durability,
     /// What is promised less than usual.
     weaker: Option<String>,
     failed: watch::Sender<Option<Arc<StoreError>>>,
@@ -99,7 +102,15 @@ struct Shared {
 impl Shared {
     /// Notes what is wrong, or that nothing is.
     fn trouble(&self, reason: Option<String>) {
-        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = reason;
+        self.health.note_coming(reason);
+    }
+
+    /// Stores `entries`, as [`Nats::publish`] does, and notes how that went.
+    async fn publish(&self, entries: Vec<Entry>) -> Result<Vec<Seq>, PublishError> {
+        self.health.note_writing(Instant::now());
+        let published = self.nats.publish(entries).await;
+        self.health.note_written(&published, Instant::now());
+        published
     }
 
     /// The server must end.
@@ -230,7 +241,11 @@ impl JetStreamLog {
             retire: Notify::new(),
             followers: Followers::default(),
             stats: Mutex::default(),
-            trouble: Mutex::default(),
+            health: Health::default(),
+            durability: match settings.synced {
+                true => Durability::Synced,
+                false => Durability::Unknown,
+            },
             weaker,
             failed: watch::Sender::new(None),
         });
@@ -308,7 +323,8 @@ fn weaker(settings: &JetStreamSettings, replicas: usize) -> Option<String> {
         reasons.push(
             "nobody has vouched that NATS syncs before it answers: if it does not, what was \
              acknowledged survives crashes of processes, but not a power cut \
-             (set `sync_interval: always` there, and --nats-synced here)"
+             (set `sync_interval: always` in its configuration, and start chat server with \
+             --nats-synced)"
                 .to_owned(),
         );
     }
@@ -521,11 +537,13 @@ impl Log for JetStreamLog {
         *self.shared.lock_stats()
     }
 
-    fn condition(&self) -> Option<String> {
-        let trouble = self.shared.trouble.lock();
-        let trouble = trouble.unwrap_or_else(PoisonError::into_inner).clone();
-        let known = [trouble, self.shared.weaker.clone()];
-        let known: Vec<String> = known.into_iter().flatten().collect();
-        (!known.is_empty()).then(|| known.join("; "))
+    fn status(&self) -> LogStatus {
+        let Shared { nats, health, .. } = &*self.shared;
+        LogStatus {
+            keeper: LogKeeper::JetStream,
+            durability: self.shared.durability,
+            weaker: self.shared.weaker.clone(),
+            health: health.judge(nats.is_connected(), Instant::now()),
+        }
     }
 }

@@ -51,7 +51,9 @@ async fn erase_some(shared: &Shared) -> Result<bool, StoreError> {
         match shared.nats.publish(vec![entry]).await {
             // Somebody else was quicker.
             Ok(_) | Err(PublishError::Taken) => {}
-            Err(PublishError::Unknown(reason)) => return Err(StoreError::Unreachable(reason)),
+            Err(PublishError::Unknown(reason) | PublishError::Full(reason)) => {
+                return Err(StoreError::Unreachable(reason));
+            }
         }
         shared.nats.erase(remains.seq).await?;
         gone.push(remains.seq);

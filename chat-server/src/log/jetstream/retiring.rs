@@ -105,13 +105,17 @@ async fn remember(shared: &Shared, room: &Room, due: &[Committed]) -> Result<(),
     match shared.nats.publish(entries.clone()).await {
         Ok(_) => return Ok(()),
         Err(PublishError::Taken) => {}
-        Err(PublishError::Unknown(reason)) => return Err(StoreError::Unreachable(reason)),
+        Err(PublishError::Unknown(reason) | PublishError::Full(reason)) => {
+            return Err(StoreError::Unreachable(reason));
+        }
     }
     // Of some it is there already: another server is at it, or a crash came between.
     for entry in entries {
         match shared.nats.publish(vec![entry]).await {
             Ok(_) | Err(PublishError::Taken) => {}
-            Err(PublishError::Unknown(reason)) => return Err(StoreError::Unreachable(reason)),
+            Err(PublishError::Unknown(reason) | PublishError::Full(reason)) => {
+                return Err(StoreError::Unreachable(reason));
+            }
         }
     }
     Ok(())

@@ -150,7 +150,7 @@ impl Shared {
                 break;
             }
             let entries = fresh.iter().map(|one| said(&self.subjects, &one.message));
-            match self.nats.publish(entries.collect()).await {
+            match self.publish(entries.collect()).await {
                 Ok(seqs) => {
                     self.count(fresh.len(), true);
                     let placed = std::mem::take(&mut fresh);
@@ -167,7 +167,7 @@ impl Shared {
                     debug!(known, "ids are known already");
                     fresh = rest;
                 }
-                Err(PublishError::Unknown(reason)) => {
+                Err(PublishError::Unknown(reason) | PublishError::Full(reason)) => {
                     self.count(0, false);
                     return roll_back_all(fresh, again, &reason);
                 }
@@ -564,7 +564,7 @@ impl Shared {
                 }
             }
         }
-        if let Err(error) = self.nats.publish(entries).await {
+        if let Err(error) = self.publish(entries).await {
             return self.give_up(waiting, commands.len(), &error.to_string());
         }
         let mut answers = Vec::with_capacity(commands.len());
