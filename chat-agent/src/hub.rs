@@ -239,7 +239,8 @@ impl Hub {
         self.link.send_replace(status);
     }
 
-    /// How the server's log is; `None` if none is connected, or it does not tell.
+    /// How the server's log is, and when that changes from now on; `None` if none is connected, or
+    /// it does not tell.
     #[must_use]
     pub fn server_log(&self) -> watch::Receiver<Option<LogStatus>> {
         self.server_log.subscribe()

@@ -280,13 +280,7 @@ impl<W: AsyncWrite + Unpin> Session<W> {
             outbound.push_soft(answer::event(event));
         }
         let link = hub.link();
-        let mut server_log = features.has(Features::LOG_STATUS).then(|| hub.server_log());
-        if let Some(server_log) = server_log.as_mut().filter(|_| interactive) {
-            let status = server_log.borrow_and_update().clone();
-            if status.is_some() {
-                outbound.push_soft(answer::event(Event::Log { status }));
-            }
-        }
+        let server_log = features.has(Features::LOG_STATUS).then(|| hub.server_log());
         Self {
             user,
             uid,

@@ -550,8 +550,7 @@ pub enum Event {
         /// In how many milliseconds the next try is due.
         retry_in_ms: u32,
     },
-    /// How the server's log is: after the welcome of a person's session if it is known, and when it
-    /// changes. Soft, as `Presence`. Only for who has
+    /// The server's log is in another state now. Soft, as `Presence`. Only for who has
     /// [`Features::LOG_STATUS`](crate::Features::LOG_STATUS).
     Log {
         /// As in [`Reply::Log`].

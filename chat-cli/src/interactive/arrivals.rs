@@ -235,7 +235,8 @@ impl Desk {
                 }
             }
             (Question::Known, Some(Ok(Reply::Rooms { rooms, .. }))) => self.note_rooms(&rooms),
-            (Question::Link | Question::Waiting | Question::Known, _)
+            (Question::Log, Some(Ok(Reply::Log { status }))) => self.on_log(status),
+            (Question::Link | Question::Log | Question::Waiting | Question::Known, _)
             | (Question::Do(_), Some(Ok(_))) => {}
             (Question::Do(what), Some(Err(refusal))) => self.note(&format!("{what}: {refusal}")),
             (_, None) => self.note("no answer: the agent was lost, ask again"),

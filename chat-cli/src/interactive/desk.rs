@@ -17,7 +17,7 @@ use crate::{
     render::{self, Style},
 };
 use protocol::{
-    Content, Cursor, LogStatus, MessageId, Nick, Room, Timestamp, UserName,
+    Content, Cursor, Features, LogStatus, MessageId, Nick, Room, Timestamp, UserName,
     local::{LinkStatus, Request, SearchQuery},
 };
 use std::{
@@ -41,6 +41,8 @@ pub(super) enum Question {
     Status,
     /// The state of the link at the beginning.
     Link,
+    /// The state of the server's log at the beginning.
+    Log,
     /// What was said before this terminal was there, and waits for the server.
     Waiting,
     /// Which rooms there are, to know them when they are named.
@@ -163,6 +165,10 @@ impl Desk {
 
     /// Asks what this terminal is to know of what was before it.
     pub(super) fn ask_how_it_is(&self, talk: &mut Talk) {
+        if talk.features().has(Features::LOG_STATUS) {
+            // Before the link: what is wrong with it is among the problems there.
+            talk.ask(Question::Log, Request::Log);
+        }
         talk.ask(Question::Link, Request::Status);
         let (query, after) = (SearchQuery::default(), None);
         talk.ask(Question::Waiting, Request::Pending { query, after });

@@ -102,14 +102,17 @@ struct Shared {
 impl Shared {
     /// Notes what is wrong, or that nothing is.
     fn trouble(&self, reason: Option<String>) {
-        self.health.note_coming(reason);
+        let is_connected = self.nats.is_connected();
+        self.health.note_coming(reason.as_deref(), is_connected);
     }
 
     /// Stores `entries`, as [`Nats::publish`] does, and notes how that went.
     async fn publish(&self, entries: Vec<Entry>) -> Result<Vec<Seq>, PublishError> {
         self.health.note_writing(Instant::now());
         let published = self.nats.publish(entries).await;
-        self.health.note_written(&published, Instant::now());
+        let is_connected = self.nats.is_connected();
+        self.health
+            .note_written(&published, is_connected, Instant::now());
         published
     }
 

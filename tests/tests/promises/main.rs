@@ -16,6 +16,7 @@ mod kill_rounds;
 mod leaving;
 mod lifecycle;
 mod limits;
+mod log_status;
 mod network;
 mod offline;
 mod presence;

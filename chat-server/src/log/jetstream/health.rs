@@ -23,7 +23,7 @@ pub(super) struct Health {
 #[derive(Debug, Default)]
 struct Noted {
     /// Why what is new in the log does not come.
-    not_coming: Option<String>,
+    not_coming: Option<Trouble>,
     /// Since when a batch is on its way.
     writing_since: Option<Instant>,
     /// The last batch was not stored.
@@ -33,14 +33,43 @@ struct Noted {
 #[derive(Debug)]
 struct Failed {
     at: Instant,
-    reason: String,
-    is_full: bool,
+    trouble: Trouble,
+}
+
+#[derive(Debug, Clone)]
+enum Trouble {
+    /// There was no connection.
+    Away,
+    /// There was one, and no answer, or another one.
+    Slow(String),
+    Full(String),
+}
+
+impl Trouble {
+    fn new(reason: &str, is_connected: bool) -> Self {
+        match is_connected {
+            true => Self::Slow(reason.to_owned()),
+            false => Self::Away,
+        }
+    }
+}
+
+impl From<Trouble> for LogHealth {
+    fn from(trouble: Trouble) -> Self {
+        match trouble {
+            Trouble::Away => Self::Away {
+                reason: "NATS: not connected".to_owned(),
+            },
+            Trouble::Slow(reason) => Self::Slow { reason },
+            Trouble::Full(reason) => Self::Full { reason },
+        }
+    }
 }
 
 impl Health {
     /// What is new in the log does not come for this reason, or does again.
-    pub(super) fn note_coming(&self, trouble: Option<String>) {
-        self.lock().not_coming = trouble;
+    pub(super) fn note_coming(&self, trouble: Option<&str>, is_connected: bool) {
+        self.lock().not_coming = trouble.map(|reason| Trouble::new(reason, is_connected));
     }
 
     /// A batch is on its way.
@@ -49,20 +78,20 @@ impl Health {
     }
 
     /// It was answered, or given up.
-    pub(super) fn note_written<T>(&self, outcome: &Result<T, PublishError>, now: Instant) {
-        let failed = |reason: &str, is_full| Failed {
-            at: now,
-            reason: reason.to_owned(),
-            is_full,
-        };
-        let failed = match outcome {
+    pub(super) fn note_written<T>(
+        &self,
+        outcome: &Result<T, PublishError>,
+        is_connected: bool,
+        now: Instant,
+    ) {
+        let trouble = match outcome {
             Ok(_) | Err(PublishError::Taken) => None,
-            Err(PublishError::Full(reason)) => Some(failed(reason, true)),
-            Err(PublishError::Unknown(reason)) => Some(failed(reason, false)),
+            Err(PublishError::Full(reason)) => Some(Trouble::Full(reason.clone())),
+            Err(PublishError::Unknown(reason)) => Some(Trouble::new(reason, is_connected)),
         };
         let mut noted = self.lock();
         noted.writing_since = None;
-        noted.failed = failed;
+        noted.failed = trouble.map(|trouble| Failed { at: now, trouble });
     }
 
     /// How the log is, given whether there is a connection to NATS.
@@ -70,18 +99,17 @@ impl Health {
         let noted = self.lock();
         let failed = noted.failed.as_ref();
         let failed = failed.filter(|one| now.duration_since(one.at) < FAILURE_COUNTS_FOR);
-        if let Some(Failed { reason, .. }) = failed.filter(|one| one.is_full) {
-            let reason = reason.clone();
-            return LogHealth::Full { reason };
+        let failed = failed.map(|one| &one.trouble);
+        if let Some(full @ Trouble::Full(_)) = failed {
+            return full.clone().into();
         }
         if !is_connected {
-            let reason = "NATS: not connected".to_owned();
-            return LogHealth::Away { reason };
+            return Trouble::Away.into();
         }
-        let trouble = noted.not_coming.as_ref();
-        if let Some(reason) = trouble.or(failed.map(|one| &one.reason)) {
-            let reason = reason.clone();
-            return LogHealth::Slow { reason };
+        // That a batch failed for want of a connection says nothing once there is one.
+        let failed = failed.filter(|trouble| !matches!(trouble, Trouble::Away));
+        if let Some(trouble) = noted.not_coming.as_ref().or(failed) {
+            return trouble.clone().into();
         }
         let writing = noted.writing_since;
         if writing.is_some_and(|since| now.duration_since(since) >= SLOW_AFTER) {
@@ -110,7 +138,7 @@ mod tests {
         assert_eq!(health.judge(true, begun), LogHealth::Well);
         let later = begun + SLOW_AFTER;
         assert_eq!(health.judge(true, later).word(), "slow");
-        health.note_written(&NOTHING, later);
+        health.note_written(&NOTHING, true, later);
         assert_eq!(health.judge(true, later), LogHealth::Well);
     }
 
@@ -119,22 +147,25 @@ mod tests {
         let (health, now) = (Health::default(), Instant::now());
         assert_eq!(health.judge(false, now).word(), "away");
         let full = PublishError::Full("maximum bytes exceeded".to_owned());
-        health.note_written::<()>(&Err(full), now);
+        health.note_written::<()>(&Err(full), true, now);
         let judged = health.judge(true, now);
         assert_eq!(judged.word(), "full");
         assert_eq!(judged.reason(), Some("maximum bytes exceeded"));
         let later = now + FAILURE_COUNTS_FOR;
         assert_eq!(health.judge(true, later), LogHealth::Well);
-        health.note_written(&NOTHING, now);
+        health.note_written(&NOTHING, true, now);
         assert_eq!(health.judge(true, now), LogHealth::Well);
     }
 
     #[test]
     fn what_does_not_come_is_said_until_it_comes() {
         let (health, now) = (Health::default(), Instant::now());
-        health.note_coming(Some("nothing heard".to_owned()));
+        health.note_coming(Some("nothing heard"), true);
         assert_eq!(health.judge(true, now).reason(), Some("nothing heard"));
-        health.note_coming(None);
+        // It is connected again, and what came meanwhile has not been asked for yet.
+        health.note_coming(Some("not connected"), false);
+        assert_eq!(health.judge(true, now).word(), "away");
+        health.note_coming(None, true);
         assert_eq!(health.judge(true, now), LogHealth::Well);
     }
 }
