@@ -2,8 +2,7 @@
 //! told both, and a log that comes back is used again without anybody's doing.
 
 use protocol::{
-    AgentId, Durability, Features, FrameCodec, LogHealth, LogKeeper, LogStatus, Preface, RequestId,
-    Vocabulary,
+    AgentId, Durability, Features, LogHealth, LogKeeper, LogStatus, Preface, RequestId, Vocabulary,
     federation::{AgentFrame, Event, Reply, Request, ServerFrame},
     local::{self, From},
 };
@@ -101,7 +100,7 @@ fn status_has_no_word_for_a_log_that_keeps_the_promise() {
     );
     let told = scene.alice().run(["doctor"]).ok();
     assert!(
-        told.lines().any(|line| line.starts_with("ok    log ")),
+        told.lines().any(|line| line.starts_with("ok  log ")),
         "{told}"
     );
     let told = scene.server.order(&["status"]).ok();
@@ -208,7 +207,7 @@ fn an_agent_of_an_earlier_build_is_not_told_what_it_does_not_understand() {
     let server = Server::start_plaintext(&sandbox);
     for (features, host) in [(Features::NONE, "ada"), (Features::OURS, "bee")] {
         let stream = Stream::tcp(server.address()).expect("connected");
-        let mut wire: Wire<AgentFrame, ServerFrame> = Wire::silent(stream);
+        let mut wire: Wire<ServerFrame, AgentFrame> = Wire::silent(stream);
         let ours = Preface::ours(Vocabulary::Federation);
         let preface = Preface { features, ..ours };
         wire.send_bytes(&preface.to_bytes()).expect("sent");
