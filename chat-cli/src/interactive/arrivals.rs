@@ -438,15 +438,11 @@ impl Desk {
                 self.topics.insert(room, topic);
             }
             Event::Link(link) => self.on_link(talk, link),
+            // A log that takes nothing holds up everybody: that was said.
             Event::HeldUp {
                 reason,
                 retry_in_ms,
-            } => {
-                // A log that takes nothing holds up everybody: that was said.
-                if self.log_trouble().is_none() {
-                    self.note(&news::held_up(&reason, retry_in_ms));
-                }
-            }
+            } if self.log_trouble().is_none() => self.note(&news::held_up(&reason, retry_in_ms)),
             Event::Log { status } => self.on_log(status),
             Event::Outcome { id, result, .. } => match result {
                 Ok(Delivery::Queued) => {}

@@ -224,7 +224,10 @@ fn an_agent_of_an_earlier_build_is_not_told_what_it_does_not_understand() {
         let mut told = Vec::new();
         loop {
             match wire.receive().expect("a frame").expect("no end") {
-                ServerFrame::Reply { result, .. } if result == Ok(Reply::Pong) => break,
+                ServerFrame::Reply {
+                    result: Ok(Reply::Pong),
+                    ..
+                } => break,
                 ServerFrame::Reply { .. } => {}
                 ServerFrame::Event(event) => told.push(event),
             }
