@@ -20,8 +20,8 @@ use following::Directs;
 use problems::Problems;
 pub(crate) use problems::RefusedErrand;
 use protocol::{
-    AgentId, Availability, Committed, Epoch, FederatedRoom, HostName, Member, Nick, Room, Seq,
-    ServerAddress, UserName,
+    AgentId, Availability, Committed, Epoch, FederatedRoom, HostName, LogHealth, LogStatus, Member,
+    Nick, Room, Seq, ServerAddress, UserName,
     local::{AgentFrame, Event, LinkStatus, Refusal},
 };
 use room_log::{Feed, Outbound, ReaderId};
@@ -35,6 +35,9 @@ use std::{
 };
 use tokio::sync::{Notify, watch};
 use topics::OwnTopics;
+
+/// Characters of each of a server's texts about its log that are kept for people.
+const MAX_LOG_TEXT_CHARS: usize = 512;
 
 /// What the parts of an agent share.
 #[derive(Debug)]
@@ -53,6 +56,8 @@ pub struct Hub {
     /// Whether the settings name somebody who vouches for servers.
     authorities: AtomicBool,
     link: watch::Sender<LinkStatus>,
+    /// How the log of the server is that is connected, if that tells.
+    server_log: watch::Sender<Option<LogStatus>>,
     problems: Mutex<Problems>,
     /// Up to where in its log the server has let somebody of this host into a room.
     vouched: Mutex<HashMap<(Room, Nick), Seq>>,
@@ -156,6 +161,7 @@ impl Hub {
             servers: watch::Sender::new(identity.servers.clone()),
             authorities: AtomicBool::new(false),
             link: watch::Sender::new(LinkStatus::LocalOnly),
+            server_log: watch::Sender::new(None),
             problems: Mutex::default(),
             vouched: Mutex::default(),
             topics: Mutex::default(),
@@ -231,6 +237,26 @@ impl Hub {
 
     pub(crate) fn set_link(&self, status: LinkStatus) {
         self.link.send_replace(status);
+    }
+
+    /// How the server's log is, and when that changes from now on; `None` if none is connected, or
+    /// it does not tell.
+    #[must_use]
+    pub fn server_log(&self) -> watch::Receiver<Option<LogStatus>> {
+        self.server_log.subscribe()
+    }
+
+    /// The log of the server at `place` is so. Its words are kept short.
+    pub(crate) fn set_server_log(&self, place: &str, status: LogStatus) {
+        let status = status.clipped(MAX_LOG_TEXT_CHARS);
+        lock(&self.problems).set_log(place, &status.health);
+        self.server_log.send_replace(Some(status));
+    }
+
+    /// No server is connected whose log could be told of.
+    pub(crate) fn forget_server_log(&self) {
+        lock(&self.problems).set_log("", &LogHealth::Well);
+        self.server_log.send_replace(None);
     }
 
     pub(crate) fn set_servers(&self, servers: Vec<ServerAddress>) {

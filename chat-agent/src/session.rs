@@ -22,8 +22,8 @@ pub(crate) use greeting::MAX_LOOKUPS;
 use greeting::introduce;
 use pages::Pages;
 use protocol::{
-    CodecError, FrameCodec, HandshakeError, Nick, Preface, RequestId, Room, UserName, Vocabulary,
-    handshake,
+    CodecError, Features, FrameCodec, HandshakeError, LogStatus, Nick, Preface, RequestId, Room,
+    UserName, Vocabulary, handshake,
     limits::{
         HANDSHAKE_TIMEOUT, MAX_IN_FLIGHT, MAX_PAGE_BYTES, MAX_PAGE_ENTRIES, SESSION_QUEUE_BYTES,
         SHUTDOWN_DEADLINE,
@@ -115,17 +115,17 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
     let greeting = timeout(HANDSHAKE_TIMEOUT, async {
-        handshake(&mut stream, Vocabulary::Local).await?;
+        let agreed = handshake(&mut stream, Vocabulary::Local).await?;
         let mut frames = FramedRead::new(&mut stream, FrameCodec::<TerminalFrame, ()>::new());
         let hello = frames.next().await.transpose()?;
         let rest = frames.read_buffer().clone();
-        Ok::<_, SessionError>(hello.map(|hello| (hello, rest)))
+        Ok::<_, SessionError>(hello.map(|hello| (hello, agreed.features, rest)))
     });
     let greeted = tokio::select! {
         () = stop.cancelled() => return Ok(Closed::ShuttingDown),
         greeted = greeting => greeted,
     };
-    let (hello, rest) = match greeted {
+    let (hello, features, rest) = match greeted {
         Ok(Ok(Some(greeting))) => greeting,
         Ok(Ok(None)) => return Ok(Closed::ByPeer),
         Ok(Err(SessionError::Codec(error))) => {
@@ -162,7 +162,12 @@ where
     // What came behind the hello is read again: a buffer that is put in place is only looked at
     // when more comes.
     let frames = FramedRead::new(Cursor::new(rest).chain(read), FrameCodec::new());
-    Session::begin((nick, uid), services, write, interactive, hello.id)
+    let greeted = Greeted {
+        hello: hello.id,
+        features,
+        interactive,
+    };
+    Session::begin((nick, uid), services, write, greeted)
         .run(frames, stop)
         .await
 }
@@ -190,6 +195,15 @@ async fn say<S: AsyncWrite + Unpin>(stream: &mut S, words: &[u8]) -> io::Result<
     timeout(FAREWELL_TIMEOUT, saying).await.unwrap_or(Ok(()))
 }
 
+/// What is known of a session from its first words.
+struct Greeted {
+    /// The request to be answered by the welcome.
+    hello: RequestId,
+    features: Features,
+    /// Whether somebody reads there.
+    interactive: bool,
+}
+
 /// A session after its `Hello`.
 struct Session<W> {
     user: UserName,
@@ -209,6 +223,8 @@ struct Session<W> {
     /// Rooms that were opened by name, until they are closed.
     open: HashMap<Room, Opening>,
     link: watch::Receiver<LinkStatus>,
+    /// `None` for a terminal that does not understand it.
+    server_log: Option<watch::Receiver<Option<LogStatus>>>,
 }
 
 /// How far an opened room has come.
@@ -231,13 +247,12 @@ impl<W> Drop for Session<W> {
 }
 
 impl<W: AsyncWrite + Unpin> Session<W> {
-    fn begin(
-        (nick, uid): (Nick, u32),
-        services: Services,
-        write: W,
-        interactive: bool,
-        hello: RequestId,
-    ) -> Self {
+    fn begin((nick, uid): (Nick, u32), services: Services, write: W, greeted: Greeted) -> Self {
+        let Greeted {
+            hello,
+            features,
+            interactive,
+        } = greeted;
         let hub = &services.hub;
         let user = UserName::new(nick, hub.host().clone());
         let reader = hub.feed().reader();
@@ -265,6 +280,7 @@ impl<W: AsyncWrite + Unpin> Session<W> {
             outbound.push_soft(answer::event(event));
         }
         let link = hub.link();
+        let server_log = features.has(Features::LOG_STATUS).then(|| hub.server_log());
         Self {
             user,
             uid,
@@ -278,6 +294,7 @@ impl<W: AsyncWrite + Unpin> Session<W> {
             pages: Pages::default(),
             open: HashMap::new(),
             link,
+            server_log,
         }
     }
 
@@ -335,6 +352,9 @@ impl<W: AsyncWrite + Unpin> Session<W> {
                 Ok(()) = self.link.changed() => {
                     let status = self.link.borrow_and_update().clone();
                     self.outbound.push_soft(answer::event(Event::Link(status)));
+                }
+                status = changed(&mut self.server_log) => {
+                    self.outbound.push_soft(answer::event(Event::Log { status }));
                 }
             }
         }
@@ -445,6 +465,18 @@ enum Next {
     Frame(OwnedSemaphorePermit, Result<TerminalFrame, CodecError>),
     /// There are no more requests.
     End,
+}
+
+/// Waits for news of the server's log; forever for who does not understand them.
+///
+/// Cancel safe.
+async fn changed(server_log: &mut Option<watch::Receiver<Option<LogStatus>>>) -> Option<LogStatus> {
+    if let Some(server_log) = server_log
+        && server_log.changed().await.is_ok()
+    {
+        return server_log.borrow_and_update().clone();
+    }
+    std::future::pending().await
 }
 
 /// Waits for room in the queue; then for a page that waits, or for a place among the requests in

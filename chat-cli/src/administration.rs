@@ -3,7 +3,7 @@
 use crate::{args::server::Place, daemons, exit::Failure, trust};
 use futures_util::{SinkExt, StreamExt};
 use protocol::{
-    FrameCodec, RequestId, Vocabulary,
+    Features, FrameCodec, RequestId, Vocabulary,
     admin::{CommandFrame, Refusal, Reply, Request, ServerFrame},
     handshake,
     limits::HANDSHAKE_TIMEOUT,
@@ -17,6 +17,7 @@ pub struct Server {
     frames: Framed<UnixStream, FrameCodec<ServerFrame, CommandFrame>>,
     state_dir: PathBuf,
     next_id: u32,
+    features: Features,
 }
 
 impl fmt::Debug for Server {
@@ -61,16 +62,24 @@ impl Server {
                 ),
             ));
         }
-        match timeout(HANDSHAKE_TIMEOUT, handshake(&mut stream, Vocabulary::Admin)).await {
-            Ok(Ok(_)) => {}
+        let greeting = handshake(&mut stream, Vocabulary::Admin);
+        let features = match timeout(HANDSHAKE_TIMEOUT, greeting).await {
+            Ok(Ok(agreed)) => agreed.features,
             Ok(Err(error)) => return Err(silent(&error)),
             Err(_) => return Err(silent(&"it does not answer")),
-        }
+        };
         Ok(Self {
+            features,
             frames: Framed::new(stream, FrameCodec::new()),
             state_dir,
             next_id: 1,
         })
+    }
+
+    /// What this program and the server both understand beside what every one does.
+    #[must_use]
+    pub const fn features(&self) -> Features {
+        self.features
     }
 
     /// Asks, and waits for the answer.

@@ -9,8 +9,8 @@ use crate::{exit::Exit, exit::Failure, trust};
 use bytes::BytesMut;
 use futures_util::StreamExt;
 use protocol::{
-    CodecError, FrameCodec, HandshakeError, Nick, PrefaceError, RequestId, UserName, Vocabulary,
-    encode_frame, handshake,
+    CodecError, Features, FrameCodec, HandshakeError, Nick, PrefaceError, RequestId, UserName,
+    Vocabulary, encode_frame, handshake,
     limits::HANDSHAKE_TIMEOUT,
     local::{AgentFrame, Event, Refusal, Reply, Request, TerminalFrame},
 };
@@ -278,6 +278,7 @@ pub struct Session<S = UnixStream> {
     outgoing: BytesMut,
     last_id: u32,
     user: UserName,
+    features: Features,
 }
 
 /// Connects to the agent at `path` and says hello as `nick`.
@@ -389,7 +390,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     ///
     /// [`OpenError`].
     pub async fn open(mut stream: S, nick: &Nick, interactive: bool) -> Result<Self, OpenError> {
-        handshake(&mut stream, Vocabulary::Local).await?;
+        let agreed = handshake(&mut stream, Vocabulary::Local).await?;
         let (reader, mut writer) = tokio::io::split(stream);
         let mut reader = FramedRead::with_capacity(reader, FrameCodec::new(), READ_BYTES);
         let hello = TerminalFrame {
@@ -420,7 +421,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             outgoing: BytesMut::new(),
             last_id: HELLO.0,
             user,
+            features: agreed.features,
         })
+    }
+
+    /// What this program and the agent both understand beside what every one does.
+    #[must_use]
+    pub const fn features(&self) -> Features {
+        self.features
     }
 
     /// Who this session speaks as.

@@ -25,7 +25,7 @@ use crate::{
 };
 use link::{Link, News};
 use protocol::{
-    Committed, Content, MessageId, Nick, RequestId, Room, Seq, UserName,
+    Committed, Content, Features, MessageId, Nick, RequestId, Room, Seq, UserName,
     local::{Event, From, Refusal, Reply, Request},
 };
 use std::{
@@ -136,6 +136,12 @@ impl<Q> Conversation<Q> {
     #[must_use]
     pub const fn me(&self) -> &UserName {
         &self.me
+    }
+
+    /// What the agent that is there understands beside what every one does.
+    pub fn features(&mut self) -> Features {
+        let session = self.link.session();
+        session.map_or(Features::NONE, |session| session.features())
     }
 
     /// Which rooms are read and how far.

@@ -11,7 +11,8 @@ use crate::{
     verbs::server,
 };
 use protocol::{
-    Committed, Content, Epoch, KeyFingerprint, MessageId, Outgoing, Room, Seq, Timestamp, UserName,
+    Committed, Content, Epoch, KeyFingerprint, LogStatus, MessageId, Outgoing, Room, Seq,
+    Timestamp, UserName,
     admin::{AgentInfo, InvitationInfo, InvitationState},
     governance::{Act, Charter, Mode, Rank},
     local::{Delivery, LinkStatus, RoomInfo, Status},
@@ -83,7 +84,15 @@ enum Line<'a> {
         sessions: u32,
         outbox: Outbox,
         link: Link<'a>,
+        log: Option<Log<'a>>,
         problems: &'a [String],
+    },
+    Server {
+        software: &'a str,
+        connected: u32,
+        users: u32,
+        draining: bool,
+        log: Log<'a>,
     },
     Setting {
         of: &'static str,
@@ -189,6 +198,27 @@ struct Deed {
     max_messages: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     erased: Option<Vec<String>>,
+}
+
+#[derive(Serialize)]
+struct Log<'a> {
+    keeper: &'static str,
+    durability: &'static str,
+    state: &'static str,
+    reason: Option<&'a str>,
+    weaker: Option<&'a str>,
+}
+
+impl<'a> Log<'a> {
+    fn new(status: &'a LogStatus) -> Self {
+        Self {
+            keeper: status.keeper.word(),
+            durability: status.durability.word(),
+            state: status.health.word(),
+            reason: status.health.reason(),
+            weaker: status.weaker.as_deref(),
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -465,9 +495,9 @@ pub fn member(room: &Room, member: &protocol::Member, me: &UserName) -> String {
     })
 }
 
-/// How things are.
+/// How things are, with the server's log if that is known.
 #[must_use]
-pub fn status(status: &Status) -> String {
+pub fn status(status: &Status, log: Option<&LogStatus>) -> String {
     let link = match &status.link {
         LinkStatus::LocalOnly => Link::LocalOnly,
         LinkStatus::Connecting { server } => Link::Connecting { server },
@@ -506,7 +536,26 @@ pub fn status(status: &Status) -> String {
             limit_bytes: status.outbox_limit_bytes,
         },
         link,
+        log: log.map(Log::new),
         problems: &status.problems,
+    })
+}
+
+/// How a server is, to whoever runs it.
+#[must_use]
+pub fn server(
+    software: &str,
+    connected: u32,
+    users: u32,
+    draining: bool,
+    log: &LogStatus,
+) -> String {
+    text(&Line::Server {
+        software,
+        connected,
+        users,
+        draining,
+        log: Log::new(log),
     })
 }
 
@@ -773,11 +822,14 @@ mod tests {
 
     #[test]
     fn status_names_the_state_of_the_link() {
-        let value: serde_json::Value = serde_json::from_str(&status(&sample::status())).unwrap();
+        let value: serde_json::Value =
+            serde_json::from_str(&status(&sample::status(), Some(&sample::weaker_log()))).unwrap();
         assert_eq!(value["type"], "status");
         assert_eq!(value["outbox"]["messages"], 3);
         assert_eq!(value["link"]["state"], "waiting");
         assert_eq!(value["link"]["until"], "2024-03-01T12:00:00.000042Z");
+        assert_eq!(value["log"]["durability"], "unknown");
+        assert_eq!(value["log"]["state"], "away");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use crate::{
     table,
 };
 use protocol::{
-    Member, Room, UserName,
+    Durability, LogStatus, Member, Room, UserName,
     local::{RoomInfo, Status},
 };
 
@@ -57,9 +57,15 @@ pub fn members(
     table::lines(&rows, columns)
 }
 
-/// How agent, outbox and link are; lines no wider than `columns`.
+/// How agent, outbox and link are, and the server's log if it promises less than it should; lines
+/// no wider than `columns`.
 #[must_use]
-pub fn status(status: &Status, style: &Style, columns: Option<usize>) -> Vec<String> {
+pub fn status(
+    status: &Status,
+    server_log: Option<&LogStatus>,
+    style: &Style,
+    columns: Option<usize>,
+) -> Vec<String> {
     let agent = format!(
         "{}, pid {}, {}, state in {}",
         status.software,
@@ -83,6 +89,12 @@ pub fn status(status: &Status, style: &Style, columns: Option<usize>) -> Vec<Str
         row("server", style.link(&status.link)),
         row("outbox", outbox),
     ];
+    if let Some(server_log) = server_log.filter(|log| is_weaker(log)) {
+        rows.insert(3, row("log", log(server_log)));
+        if let Some(weaker) = &server_log.weaker {
+            rows.push(row("warning", format!("the server's log: {weaker}")));
+        }
+    }
     rows.extend(
         status
             .problems
@@ -90,6 +102,18 @@ pub fn status(status: &Status, style: &Style, columns: Option<usize>) -> Vec<Str
             .map(|one| row("problem", one.clone())),
     );
     table::lines(&rows, columns)
+}
+
+/// What keeps a log, and what its acknowledgements promise, in one line.
+#[must_use]
+pub fn log(log: &LogStatus) -> String {
+    format!("on {}; {}", log.keeper, log.durability)
+}
+
+/// Whether a log promises less than could be.
+#[must_use]
+pub const fn is_weaker(log: &LogStatus) -> bool {
+    !matches!(log.durability, Durability::Synced) || log.weaker.is_some()
 }
 
 #[cfg(test)]
@@ -191,14 +215,39 @@ mod tests {
             ..sample::status()
         };
         for columns in [40, 80] {
-            let lines = status(&told, &style, Some(columns));
+            let lines = status(&told, None, &style, Some(columns));
             assert!(
                 lines.iter().all(|line| line.width() <= columns),
                 "{lines:#?}"
             );
         }
-        let text = status(&told, &style, None).join("\n");
+        let text = status(&told, None, &style, None).join("\n");
         assert!(text.contains("problem  disk\\x1b[1m full"), "{text}");
         assert!(text.contains("outbox   3 messages"), "{text}");
+    }
+
+    #[test]
+    fn a_log_is_worth_a_line_only_if_it_promises_less_than_it_should() {
+        let style = Style {
+            colour: false,
+            ground: render::Ground::Unknown,
+            links: false,
+            zone: TimeZone::UTC,
+        };
+        let told = |log: &LogStatus| status(&sample::status(), Some(log), &style, None).join("\n");
+        let good = told(&LogStatus::database());
+        assert!(
+            !good.contains("log ") && !good.contains("warning"),
+            "{good}"
+        );
+        let weaker = told(&sample::weaker_log());
+        assert!(
+            weaker.contains("log      on NATS JetStream; whether"),
+            "{weaker}"
+        );
+        assert!(
+            weaker.contains("warning  the server's log: nobody has vouched"),
+            "{weaker}"
+        );
     }
 }

@@ -1,7 +1,8 @@
 //! Values for unit tests.
 
 use protocol::{
-    Committed, Content, Cursor, Epoch, MessageId, Room, Seq, Timestamp,
+    Committed, Content, Cursor, Durability, Epoch, LogHealth, LogKeeper, LogStatus, MessageId,
+    Room, Seq, Timestamp,
     local::{LinkStatus, Status},
 };
 
@@ -35,6 +36,18 @@ pub(crate) fn message(room: &str, seq: u64, author: &str, text: &str) -> Committ
         author: author.parse().unwrap(),
         sent_at: NOON,
         body: Content::Text(text.to_owned()).encode().unwrap(),
+    }
+}
+
+/// A log of which nobody says whether it is synced, away.
+pub(crate) fn weaker_log() -> LogStatus {
+    LogStatus {
+        keeper: LogKeeper::JetStream,
+        durability: Durability::Unknown,
+        weaker: Some("nobody has vouched".to_owned()),
+        health: LogHealth::Away {
+            reason: "NATS: not connected".to_owned(),
+        },
     }
 }
 

@@ -33,7 +33,7 @@ use crate::{
     search::find,
 };
 use protocol::{
-    Room, UserName,
+    Features, LogStatus, Room, UserName,
     limits::MAX_KEY_BYTES,
     local::{LinkStatus, Reply, Request},
 };
@@ -57,6 +57,17 @@ async fn session_or_start(settings: &Settings) -> Result<Session, Failure> {
 /// a socket means the agent there, and should notice that it is gone.
 const fn may_start(settings: &Settings) -> bool {
     !settings.socket_given
+}
+
+/// How the server's log is, if the agent and its server tell.
+pub(crate) async fn server_log(session: &mut Session) -> Result<Option<LogStatus>, CallError> {
+    if !session.features().has(Features::LOG_STATUS) {
+        return Ok(None);
+    }
+    match session.call(Request::Log).await? {
+        Reply::Log { status } => Ok(status),
+        _ => Err(CallError::Misfit),
+    }
 }
 
 /// Checks a key that a message is to be sent under.

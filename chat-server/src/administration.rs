@@ -7,6 +7,7 @@ use crate::{
     drain::Pace,
     identity::Door,
     keys::{Keys, KeysError},
+    opening::SOFTWARE,
     register::{NewInvitation, Register, RegisterError},
     service::Service,
 };
@@ -242,6 +243,16 @@ impl Administration {
                 Ok(self.drained())
             }
             Request::DrainProgress => Ok(self.drained()),
+            Request::Status => {
+                let (agents, users) = self.service.router().snapshot();
+                Ok(Reply::Status {
+                    software: SOFTWARE.to_owned(),
+                    connected: u32::try_from(agents.len()).unwrap_or(u32::MAX),
+                    users: u32::try_from(users).unwrap_or(u32::MAX),
+                    draining: self.service.drain().is_on(),
+                    log: self.service.look_at_log(),
+                })
+            }
             Request::Undrain => {
                 self.service.drain().end();
                 Ok(self.drained())

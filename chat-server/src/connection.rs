@@ -1,5 +1,6 @@
 //! One agent's connection: the task that owns the socket, and all that can happen to it.
 
+mod log_news;
 mod requests;
 
 use crate::{
@@ -14,8 +15,9 @@ use crate::{
     service::Service,
 };
 use futures_util::FutureExt;
+use log_news::LogNews;
 use protocol::{
-    CodecError, HandshakeError, Room, Seq,
+    CodecError, Features, HandshakeError, Room, Seq,
     federation::{Event, Refusal, Reply},
     limits::{PEER_TIMEOUT, SHUTDOWN_DEADLINE},
 };
@@ -75,7 +77,11 @@ pub(crate) async fn run<S>(
         opened = opening::open(stream, &identity, deadline, &service) => opened,
         () = stop.cancelled() => return,
     };
-    let Opened { line, handle } = match opened {
+    let Opened {
+        line,
+        handle,
+        features,
+    } = match opened {
         Ok(opened) => opened,
         Err(
             error @ (OpenError::Closed
@@ -100,7 +106,7 @@ pub(crate) async fn run<S>(
         line.outbound
             .push_reply(event_frame(Event::NextKey { key }));
     }
-    let mut connection = Connection::new(line, handle, identity, service);
+    let mut connection = Connection::new(line, handle, identity, features, service);
     let outcome = connection.serve().await;
     match &outcome {
         Ok(Closed::ByPeer) => info!("agent disconnected"),
@@ -129,6 +135,7 @@ struct Connection<S> {
     seat: Seat,
     identity: Identity,
     lane: Arc<Lane>,
+    log_news: LogNews,
     /// At most one; no further request is read meanwhile.
     query: Option<Query>,
     silence: Pin<Box<Sleep>>,
@@ -156,7 +163,13 @@ impl Drop for Seat {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
-    fn new(line: Line<S>, handle: Arc<Handle>, identity: Identity, service: Service) -> Self {
+    fn new(
+        line: Line<S>,
+        handle: Arc<Handle>,
+        identity: Identity,
+        features: Features,
+        service: Service,
+    ) -> Self {
         // Set once: each connection has a line and a handle of its own.
         let _ = line.host.set(handle.host.clone());
         let _ = handle.reader.set(line.reader);
@@ -166,12 +179,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             rooms: HashMap::new(),
             service: service.clone(),
         };
+        let mut log_news = LogNews::new(&service, features);
+        log_news.tell(&line.outbound);
         Self {
             silence: Box::pin(sleep_until(line.inbound.last_heard() + PEER_TIMEOUT)),
             line,
             seat,
             identity,
             lane: Arc::new(Lane::new()),
+            log_news,
             query: None,
             stop: service.stop_token(),
             service,
@@ -186,6 +202,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 reason = self.seat.handle.closed() => return Ok(Closed::Told(reason)),
                 progress = self.line.delivery.run() => self.delivered(progress?),
                 found = found(&mut self.query) => self.take(found),
+                () = self.log_news.changed() => self.log_news.tell(&self.line.outbound),
                 received = self.line.inbound.next(), if self.query.is_none() => {
                     if let Some(closed) = self.received(received?) {
                         return Ok(closed);

@@ -1,7 +1,7 @@
 //! What the server is doing, for whoever sends SIGUSR1, and in a line for the service manager.
 
 use crate::{router::Handle, service::Service};
-use protocol::limits::MAX_IN_FLIGHT;
+use protocol::{LogStatus, limits::MAX_IN_FLIGHT};
 use std::{sync::atomic::Ordering, time::Instant};
 use tracing::info;
 
@@ -23,7 +23,7 @@ impl Service {
             rolled_back = stats.rolled_back,
             draining = self.drain().is_on(),
             sent_elsewhere = self.drain().sent(),
-            log = self.log().condition().as_deref().unwrap_or("well"),
+            log = self.log_condition().as_deref().unwrap_or("well"),
             "state"
         );
         for (server, hosts) in self.router().servers().unwrap_or_default() {
@@ -57,11 +57,21 @@ impl Service {
             line += ", other servers: ";
             line += &names;
         }
-        if let Some(condition) = self.log().condition() {
+        if let Some(condition) = self.log_condition() {
             line += ", log: ";
             line += &condition;
         }
         line
+    }
+
+    /// What is wrong with the log now, or promised less of it than could be.
+    fn log_condition(&self) -> Option<String> {
+        let LogStatus { weaker, health, .. } = self.look_at_log();
+        let trouble = health
+            .reason()
+            .map(|reason| format!("{} ({reason})", health.word()));
+        let known: Vec<String> = [trouble, weaker].into_iter().flatten().collect();
+        (!known.is_empty()).then(|| known.join("; "))
     }
 
     /// Since when the log has been at one transaction.

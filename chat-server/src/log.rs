@@ -35,7 +35,8 @@ use crate::{
     reply::{Answer, Ticket},
 };
 use protocol::{
-    Committed, Direct, Epoch, FederatedRoom, HostName, MessageId, Outgoing, Room, Seq, UserName,
+    Committed, Direct, Epoch, FederatedRoom, HostName, LogStatus, MessageId, Outgoing, Room, Seq,
+    UserName,
     federation::RoomInfo,
     governance::{Act, Charter},
 };
@@ -364,11 +365,8 @@ pub trait Log: fmt::Debug + Send + Sync + 'static {
     /// What it has done so far.
     fn stats(&self) -> Stats;
 
-    /// What whoever runs the server should know of the log: what is wrong with it now, or promised
-    /// less of it than usual; `None` if all is well.
-    fn condition(&self) -> Option<String> {
-        None
-    }
+    /// What its acknowledgements promise, and whether it takes anything now.
+    fn status(&self) -> LogStatus;
 
     /// Since when it has been at one transaction; `None` if it is idle, or does not know. A disk
     /// that hangs is told by a time long ago.

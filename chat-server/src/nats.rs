@@ -62,6 +62,16 @@ const WRONG_LAST_SEQUENCE: u64 = 10_071;
 /// "sequence not found" and "no message found": there is nothing to delete.
 const NOT_THERE: [u64; 2] = [10_043, 10_037];
 
+/// "insufficient resources" and "insufficient storage resources available": the account or the
+/// server may not store more.
+const NO_RESOURCES: [u64; 2] = [10_023, 10_047];
+
+/// "store failed", with the store's own words behind it.
+const STORE_FAILED: u64 = 10_077;
+
+/// What a store says that is at its limit, or whose disk is full.
+const STORE_FULL: [&str; 2] = ["maximum bytes exceeded", "no space left"];
+
 /// "stream not found".
 const NO_SUCH_STREAM: u64 = 10_059;
 
@@ -100,6 +110,20 @@ impl From<Silence> for NatsError {
     }
 }
 
+impl NatsError {
+    /// Whether there is no room for more.
+    fn is_full(&self) -> bool {
+        match self {
+            Self::Unreachable(_) => false,
+            Self::Refused { code, description } => {
+                NO_RESOURCES.contains(code)
+                    || *code == STORE_FAILED
+                        && STORE_FULL.iter().any(|words| description.contains(words))
+            }
+        }
+    }
+}
+
 impl From<NatsError> for StoreError {
     fn from(error: NatsError) -> Self {
         Self::Unreachable(error.to_string())
@@ -112,12 +136,12 @@ pub(crate) enum PublishError {
     /// Something has one of the ids already. Nothing was stored.
     #[error("an id is known already")]
     Taken,
-    /// JetStream says why it takes nothing now: it has no room, say.
-    #[error("{0}")]
-    Refused(String),
     /// Nothing was stored, or nothing yet: it may be later.
     #[error("{0}")]
     Unknown(String),
+    /// Nothing was stored: there is no room.
+    #[error("{0}")]
+    Full(String),
 }
 
 /// Something to store.
@@ -298,9 +322,7 @@ impl Nats {
                 code: WRONG_LAST_SEQUENCE,
                 ..
             }) => return Err(PublishError::Taken),
-            Err(error @ NatsError::Refused { .. }) => {
-                return Err(PublishError::Refused(error.to_string()));
-            }
+            Err(error) if error.is_full() => return Err(PublishError::Full(error.to_string())),
             Err(error) => return Err(unknown(error)),
         };
         let stored = answer["count"].as_u64().unwrap_or(1);

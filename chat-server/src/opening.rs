@@ -11,7 +11,7 @@ use crate::{
     service::Service,
 };
 use protocol::{
-    CodecError, HandshakeError, HostName, Vocabulary,
+    CodecError, Features, HandshakeError, HostName, Vocabulary,
     federation::{AgentFrame, Event, Refusal, Reply, Request},
     handshake,
     limits::{AGENT_QUEUE_BYTES, HANDSHAKE_TIMEOUT, MAX_WAITING_BYTES},
@@ -69,6 +69,8 @@ pub(crate) struct Line<S> {
 pub(crate) struct Opened<S> {
     pub(crate) line: Line<S>,
     pub(crate) handle: Arc<Handle>,
+    /// What the agent understands beside what every one does.
+    pub(crate) features: Features,
 }
 
 /// Exchanges prefaces, waits for `Hello` (and `Enrol` before it) until `deadline`, and answers it.
@@ -85,12 +87,15 @@ pub(crate) async fn open<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    timeout_at(deadline, handshake(&mut stream, Vocabulary::Federation))
-        .await
-        .map_err(|_| OpenError::TimedOut)??;
+    let agreed = timeout_at(deadline, handshake(&mut stream, Vocabulary::Federation));
+    let features = agreed.await.map_err(|_| OpenError::TimedOut)??.features;
     let mut line = Line::new(stream, service);
     match timeout_at(deadline, introduced(&mut line, identity, service)).await {
-        Ok(Ok(handle)) => Ok(Opened { line, handle }),
+        Ok(Ok(handle)) => Ok(Opened {
+            line,
+            handle,
+            features,
+        }),
         Ok(Err(error)) => {
             match &error {
                 OpenError::Refused(refusal) => line.close(refusal.clone()).await,

@@ -16,7 +16,7 @@ use crate::{
     router::Router,
 };
 use protocol::{
-    KeyFingerprint,
+    KeyFingerprint, LogHealth, LogStatus,
     federation::{Refusal, TooMany},
     limits::{HANDSHAKE_TIMEOUT, MAX_AGENTS, SHUTDOWN_DEADLINE},
 };
@@ -44,6 +44,9 @@ const MAX_TURNED_AWAY: usize = 64;
 
 /// How often it is looked whether there is room again in a log at its quota.
 const QUOTA_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How often it is looked how the log is, which agents are told when it changes.
+const LOG_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Why the server had to stop.
 #[derive(Debug, Error)]
@@ -101,6 +104,8 @@ pub struct Service {
 #[derive(Debug)]
 struct Shared {
     log: Arc<dyn Log>,
+    /// How that was when it was looked at last.
+    log_status: watch::Sender<LogStatus>,
     door: Door,
     doorway: Doorway,
     rates: Rates,
@@ -154,6 +159,32 @@ impl Shared {
 }
 
 impl Shared {
+    /// How the log is now. One at its quota is full, although it would take more.
+    fn look_at_log(&self) -> LogStatus {
+        let mut status = self.log.status();
+        if status.health.is_well() && self.quota.check().is_err() {
+            status.health = LogHealth::Full {
+                reason: "it is at its log_limit".to_owned(),
+            };
+        }
+        status
+    }
+
+    /// Looks how the log is, again and again. Never returns.
+    async fn watch_log(&self) {
+        let mut times = interval(LOG_INTERVAL);
+        times.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            times.tick().await;
+            let found = self.look_at_log();
+            self.log_status.send_if_modified(|known| {
+                let changed = *known != found;
+                *known = found;
+                changed
+            });
+        }
+    }
+
     fn take_part(&self, membership: Membership) {
         let Membership { cluster, follower } = membership;
         if let Some(follower) = follower {
@@ -202,6 +233,7 @@ impl Service {
         let name = membership.as_ref();
         let name = name.map(|membership| membership.cluster.name().to_owned());
         let shared = Arc::new(Shared {
+            log_status: watch::Sender::new(log.status()),
             log,
             door,
             doorway: Doorway::default(),
@@ -240,6 +272,8 @@ impl Service {
         shared.run("quota", async move {
             watch_quota(&*this.log, &this.quota).await;
         });
+        let this = Arc::clone(&shared);
+        shared.run("look at the log", async move { this.watch_log().await });
         if let Some(membership) = membership {
             shared.take_part(membership);
         }
@@ -436,6 +470,16 @@ impl Service {
 
     pub(crate) fn log(&self) -> &Arc<dyn Log> {
         &self.shared.log
+    }
+
+    /// How the log is now.
+    pub(crate) fn look_at_log(&self) -> LogStatus {
+        self.shared.look_at_log()
+    }
+
+    /// How the log is, and when that changes.
+    pub(crate) fn log_status(&self) -> watch::Receiver<LogStatus> {
+        self.shared.log_status.subscribe()
     }
 
     pub(crate) fn feed(&self) -> &Arc<Feed> {

@@ -6,7 +6,7 @@
 //! **The order of variants and fields is the wire format.** Append variants; never insert,
 //! reorder or change one. Golden-byte tests hold the encoding still.
 
-use crate::{HostName, KeyFingerprint, RequestId, Timestamp, list::deserialize_page};
+use crate::{HostName, KeyFingerprint, LogStatus, RequestId, Timestamp, list::deserialize_page};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -77,6 +77,9 @@ pub enum Request {
     DrainProgress,
     /// Take agents again. Answered by [`Reply::Drain`], also if the server does.
     Undrain,
+    /// Ask how things are. Answered by [`Reply::Status`]. Only for a server that has
+    /// [`Features::LOG_STATUS`](crate::Features::LOG_STATUS).
+    Status,
 }
 
 /// What a server answers.
@@ -126,6 +129,19 @@ pub enum Reply {
         connected: u32,
         /// Agents that were sent elsewhere since it was first told so.
         sent: u32,
+    },
+    /// To `Status`.
+    Status {
+        /// Program and version.
+        software: String,
+        /// Agents that are connected.
+        connected: u32,
+        /// Users who are there, on the hosts of these.
+        users: u32,
+        /// Whether the server takes no agents.
+        draining: bool,
+        /// How its log is.
+        log: LogStatus,
     },
 }
 

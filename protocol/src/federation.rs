@@ -18,7 +18,7 @@
 
 use crate::{
     AgentId, Availability, Committed, Epoch, FederatedRoom, HostName, Invitation, KeyFingerprint,
-    Member, MessageId, Nick, Outgoing, RequestId, Room, Seq, UserName,
+    LogStatus, Member, MessageId, Nick, Outgoing, RequestId, Room, Seq, UserName,
     governance::{Act, Denied},
     list::deserialize_page,
 };
@@ -313,6 +313,12 @@ pub enum Event {
     NextKey {
         /// The key.
         key: KeyFingerprint,
+    },
+    /// How the server's log is: after the welcome, and when it changes. Only for who has
+    /// [`Features::LOG_STATUS`](crate::Features::LOG_STATUS).
+    Log {
+        /// How it is.
+        status: LogStatus,
     },
 }
 

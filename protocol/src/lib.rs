@@ -27,6 +27,7 @@ pub mod likeness;
 pub mod limits;
 mod list;
 pub mod local;
+mod log_status;
 mod message;
 mod name;
 mod preface;
@@ -41,10 +42,12 @@ pub use codec::{CodecError, FrameCodec, encode_frame};
 pub use cursor::{Cursor, CursorError, ResumePoint};
 pub use id::{AgentId, Epoch, IdError, MessageId, RequestId, Seq};
 pub use key::{Invitation, KeyError, KeyFingerprint};
+pub use log_status::{Durability, LogHealth, LogKeeper, LogStatus};
 pub use message::{Committed, Outgoing};
 pub use name::{ConsumerName, HostName, NameError, Nick, UserName};
 pub use preface::{
-    HandshakeError, Preface, PrefaceError, ProtocolVersion, Vocabulary, handshake, negotiate,
+    Agreed, Features, HandshakeError, Preface, PrefaceError, ProtocolVersion, Vocabulary,
+    handshake, negotiate,
 };
 pub use presence::{Availability, Member};
 pub use room::{Direct, FederatedRoom, LocalRoom, Room, RoomError, Target};

@@ -7,8 +7,8 @@
 //! reorder or change one. Golden-byte tests hold the encoding still.
 
 use crate::{
-    Availability, Committed, ConsumerName, Content, Cursor, Epoch, Member, MessageId, Nick,
-    Outgoing, RequestId, Room, Seq, Timestamp, UserName, federation,
+    Availability, Committed, ConsumerName, Content, Cursor, Epoch, LogStatus, Member, MessageId,
+    Nick, Outgoing, RequestId, Room, Seq, Timestamp, UserName, federation,
     governance::{Act, Charter, Denied},
     list::deserialize_page,
 };
@@ -198,6 +198,9 @@ pub enum Request {
         /// Which room.
         room: Room,
     },
+    /// Ask how the server's log is. Answered by [`Reply::Log`]. Only for an agent that has
+    /// [`Features::LOG_STATUS`](crate::Features::LOG_STATUS).
+    Log,
 }
 
 /// What a search looks for. Everything given must hold.
@@ -338,6 +341,11 @@ pub enum Reply {
     Charter {
         /// As known here; `None` for a room that is open to all and nobody's.
         charter: Option<Box<Charter>>,
+    },
+    /// To `Log`.
+    Log {
+        /// As the server told; `None` if none is connected, or it is of a build that does not tell.
+        status: Option<LogStatus>,
     },
 }
 
@@ -541,6 +549,12 @@ pub enum Event {
         reason: String,
         /// In how many milliseconds the next try is due.
         retry_in_ms: u32,
+    },
+    /// The server's log is in another state now. Soft, as `Presence`. Only for who has
+    /// [`Features::LOG_STATUS`](crate::Features::LOG_STATUS).
+    Log {
+        /// As in [`Reply::Log`].
+        status: Option<LogStatus>,
     },
 }
 

@@ -55,6 +55,57 @@ impl ProtocolVersion {
     const NEWEST: Self = Self::V1;
 }
 
+/// Optional parts of a vocabulary. A message that belongs to one is only sent to a peer that has it,
+/// so that one of an earlier build is not told what it cannot read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Features(u32);
+
+impl Features {
+    /// None.
+    pub const NONE: Self = Self(0);
+
+    /// How the server's log is: [`federation::Event::Log`](crate::federation::Event::Log),
+    /// [`local::Request::Log`](crate::local::Request::Log) and
+    /// [`local::Event::Log`](crate::local::Event::Log), and
+    /// [`admin::Request::Status`](crate::admin::Request::Status).
+    pub const LOG_STATUS: Self = Self(1);
+
+    /// All that this build has.
+    pub const OURS: Self = Self::LOG_STATUS;
+
+    /// Those that a peer names; bits that mean nothing here are kept.
+    #[must_use]
+    pub const fn from_bits(bits: u32) -> Self {
+        Self(bits)
+    }
+
+    /// As they stand in the preface.
+    #[must_use]
+    pub const fn bits(self) -> u32 {
+        self.0
+    }
+
+    /// Whether all of `others` are among these.
+    #[must_use]
+    pub const fn has(self, others: Self) -> bool {
+        self.0 & others.0 == others.0
+    }
+
+    /// Those that are here and there.
+    const fn shared(self, theirs: Self) -> Self {
+        Self(self.0 & theirs.0)
+    }
+}
+
+/// What both sides of a connection speak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Agreed {
+    /// The version.
+    pub version: ProtocolVersion,
+    /// The features that both have.
+    pub features: Features,
+}
+
 /// What one side says of itself before any frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Preface {
@@ -64,8 +115,8 @@ pub struct Preface {
     pub newest: u16,
     /// The oldest version it speaks.
     pub oldest: u16,
-    /// Optional features it has; none are defined yet.
-    pub features: u32,
+    /// Optional features it has.
+    pub features: Features,
 }
 
 /// Why the two sides cannot talk.
@@ -143,7 +194,7 @@ impl Preface {
             vocabulary,
             newest: ProtocolVersion::NEWEST as u16,
             oldest: ProtocolVersion::OLDEST as u16,
-            features: 0,
+            features: Features::OURS,
         }
     }
 
@@ -159,7 +210,7 @@ impl Preface {
         };
         bytes[6..8].copy_from_slice(&self.newest.to_be_bytes());
         bytes[8..10].copy_from_slice(&self.oldest.to_be_bytes());
-        bytes[12..].copy_from_slice(&self.features.to_be_bytes());
+        bytes[12..].copy_from_slice(&self.features.bits().to_be_bytes());
         bytes
     }
 
@@ -204,17 +255,17 @@ impl Preface {
             vocabulary,
             newest: u16::from_be_bytes([n0, n1]),
             oldest: u16::from_be_bytes([o0, o1]),
-            features: u32::from_be_bytes([f0, f1, f2, f3]),
+            features: Features::from_bits(u32::from_be_bytes([f0, f1, f2, f3])),
         })
     }
 }
 
-/// The version both sides speak; the newest if there are several.
+/// What both sides speak; the newest version if there are several.
 ///
 /// # Errors
 ///
 /// [`PrefaceError::WrongVocabulary`] or [`PrefaceError::NoCommonVersion`].
-pub fn negotiate(ours: Preface, theirs: Preface) -> Result<ProtocolVersion, PrefaceError> {
+pub fn negotiate(ours: Preface, theirs: Preface) -> Result<Agreed, PrefaceError> {
     if ours.vocabulary != theirs.vocabulary {
         return Err(PrefaceError::WrongVocabulary {
             ours: ours.vocabulary,
@@ -230,11 +281,14 @@ pub fn negotiate(ours: Preface, theirs: Preface) -> Result<ProtocolVersion, Pref
             their_newest: theirs.newest,
         });
     }
-    // There is one version so far, and it is in both ranges.
-    Ok(ProtocolVersion::V1)
+    Ok(Agreed {
+        // There is one version so far, and it is in both ranges.
+        version: ProtocolVersion::V1,
+        features: ours.features.shared(theirs.features),
+    })
 }
 
-/// Sends this side's preface, reads the other's, and agrees on a version.
+/// Sends this side's preface, reads the other's, and agrees on what to speak.
 ///
 /// The caller sets the deadline; [`crate::limits::HANDSHAKE_TIMEOUT`] covers this and the `Hello`.
 ///
@@ -245,10 +299,7 @@ pub fn negotiate(ours: Preface, theirs: Preface) -> Result<ProtocolVersion, Pref
 /// # Cancel safety
 ///
 /// Not cancel safe: drop the stream with it.
-pub async fn handshake<S>(
-    stream: &mut S,
-    vocabulary: Vocabulary,
-) -> Result<ProtocolVersion, HandshakeError>
+pub async fn handshake<S>(stream: &mut S, vocabulary: Vocabulary) -> Result<Agreed, HandshakeError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -300,7 +351,7 @@ mod tests {
     #[test]
     fn the_layout_is_fixed() {
         let bytes = Preface::ours(Vocabulary::Federation).to_bytes();
-        assert_eq!(&bytes, b"chatF\0\0\x01\0\x01\0\0\0\0\0\0");
+        assert_eq!(&bytes, b"chatF\0\0\x01\0\x01\0\0\0\0\0\x01");
         assert_eq!(
             Preface::from_bytes(bytes),
             Ok(Preface::ours(Vocabulary::Federation))
@@ -323,10 +374,27 @@ mod tests {
         let both = Preface {
             newest: 5,
             oldest: 1,
-            features: u32::MAX,
+            features: Features::from_bits(u32::MAX),
             ..ours
         };
-        assert_eq!(negotiate(ours, both), Ok(ProtocolVersion::V1));
+        let agreed = Agreed {
+            version: ProtocolVersion::V1,
+            features: Features::OURS,
+        };
+        assert_eq!(negotiate(ours, both), Ok(agreed));
+    }
+
+    #[test]
+    fn a_peer_of_an_earlier_build_shares_no_feature() {
+        let ours = Preface::ours(Vocabulary::Federation);
+        let earlier = Preface {
+            features: Features::NONE,
+            ..ours
+        };
+        let agreed = negotiate(ours, earlier).unwrap();
+        assert!(!agreed.features.has(Features::LOG_STATUS));
+        let agreed = negotiate(ours, ours).unwrap();
+        assert!(agreed.features.has(Features::LOG_STATUS));
     }
 
     #[test]
@@ -353,7 +421,7 @@ mod tests {
         let theirs = Preface::ours(Vocabulary::Local).to_bytes();
         there.write_all(&theirs).await.unwrap();
         drop(there);
-        let agreed = handshake(&mut here, Vocabulary::Local).await;
-        assert_eq!(agreed.unwrap(), ProtocolVersion::V1);
+        let agreed = handshake(&mut here, Vocabulary::Local).await.unwrap();
+        assert_eq!(agreed.version, ProtocolVersion::V1);
     }
 }

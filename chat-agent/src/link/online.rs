@@ -163,6 +163,7 @@ impl<'l> Online<'l> {
         // What this connection was refused says nothing about the next one.
         self.link.hub.free_all();
         self.link.hub.set_refused(Vec::new());
+        self.link.hub.forget_server_log();
         ended
     }
 
@@ -366,6 +367,7 @@ impl<'l> Online<'l> {
                 return Ok(Some(Closed::GoingAway { reconnect_in }));
             }
             Event::NextKey { key } => self.learn_next_key(key),
+            Event::Log { status } => hub.set_server_log(self.server.place(), status),
             Event::Closing { reason } => return Err(LinkError::Refused(reason)),
             Event::Unsubscribed { room, reason } => {
                 self.intake.give_up_on(&room);

@@ -221,6 +221,10 @@ impl<W: AsyncWrite + Unpin> Session<W> {
                     })),
                 }
             }
+            Request::Log => {
+                let status = hub.server_log().borrow().clone();
+                answer.give(Ok(Reply::Log { status }));
+            }
             Request::Charter { room } => match may_use(&room, &user) {
                 Err(refusal) => answer.give(Err(refusal)),
                 Ok(()) => self.work.push(Box::pin(async move {

@@ -47,6 +47,11 @@ pub enum Order {
     /// goes on with it. A host that knows no other server comes back and is refused: what it says
     /// waits in its outbox until --undo, or until the server was started again. Nothing is lost.
     Drain(DrainArgs),
+    /// Show how the server and its log are
+    ///
+    /// What an acknowledgement of the log promises, whether the log takes anything now, and who is
+    /// connected.
+    Status(StatusArgs),
     /// Write the log of a server that is ended into a file
     ///
     /// All rooms with who is in them and every message, and the hosts that are let in: to move them to
@@ -137,6 +142,17 @@ pub struct RotateKeyArgs {
     /// Take the key that was prepared into use
     #[arg(long)]
     pub now: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+    /// Which server.
+    #[command(flatten)]
+    pub place: Place,
+}
+
+/// `chat server status`
+#[derive(Debug, Args)]
+pub struct StatusArgs {
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,

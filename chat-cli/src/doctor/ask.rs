@@ -7,10 +7,10 @@ use super::{
 use crate::{
     client::{CallError, ConnectError, Session, connect},
     paths::Settings,
-    refused,
+    refused, verbs,
 };
 use protocol::{
-    Committed, Room, Vocabulary, handshake,
+    Committed, LogStatus, Room, Vocabulary, handshake,
     limits::{CONNECT_TIMEOUT, HANDSHAKE_TIMEOUT},
     local::{LinkStatus, Reply, Request, RoomInfo, Status},
 };
@@ -32,6 +32,8 @@ pub struct Heard {
     pub contact: Contact,
     /// How it is, if it does.
     pub status: Option<Box<Status>>,
+    /// How the server's log is, if that is told.
+    pub log: Option<LogStatus>,
     /// For recent messages of this host: microseconds from writing to commit, by two clocks.
     pub delays: Vec<i64>,
 }
@@ -41,6 +43,7 @@ pub async fn agent(settings: &Settings) -> Heard {
     let useless = |reason: String| Heard {
         contact: Contact::Useless(reason),
         status: None,
+        log: None,
         delays: Vec::new(),
     };
     let mut session = match connect(&settings.socket, &settings.nick, false).await {
@@ -70,9 +73,11 @@ pub async fn agent(settings: &Settings) -> Heard {
         LinkStatus::Online { .. } => delays(&mut session).await.unwrap_or_default(),
         _ => Vec::new(),
     };
+    let log = verbs::server_log(&mut session).await.unwrap_or_default();
     Heard {
         contact,
         status: Some(status),
+        log,
         delays,
     }
 }

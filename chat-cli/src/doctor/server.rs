@@ -1,6 +1,8 @@
 //! What is thought of the server and the way there.
 
 use super::Finding;
+use crate::listing;
+use protocol::LogStatus;
 
 /// How far one gets with a server, without joining it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,6 +64,20 @@ pub fn link(link: &Link) -> Finding {
     }
 }
 
+/// What the server's log promises. That it takes nothing now is a problem that the agent tells of.
+pub fn log(log: &LogStatus) -> Finding {
+    const CHECK: &str = "log";
+    let found = listing::log(log);
+    if !listing::is_weaker(log) {
+        return Finding::ok(CHECK, found);
+    }
+    let advice = match &log.weaker {
+        Some(weaker) => format!("tell whoever runs the server: {weaker}"),
+        None => "ask whoever runs the server".to_owned(),
+    };
+    Finding::warn(CHECK, found, advice)
+}
+
 /// Whether the server can be reached from here, and speaks with us.
 pub fn server(address: &str, reach: &Reach) -> Finding {
     const CHECK: &str = "server";
@@ -102,6 +118,14 @@ mod tests {
         let refused = link(&trying(Some("another host is connected")));
         assert_eq!(refused.level, Fail);
         assert_eq!(refused.advice.as_deref(), Some("another host is connected"));
+    }
+
+    #[test]
+    fn a_log_that_may_lose_what_it_acknowledged_is_worth_a_warning() {
+        assert_eq!(log(&LogStatus::database()).level, Ok);
+        let weaker = log(&crate::sample::weaker_log());
+        assert_eq!(weaker.level, Warn);
+        assert!(weaker.advice.unwrap().contains("nobody has vouched"));
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::{
     verbs::pending,
 };
 use protocol::{
-    Availability, Committed, Cursor, MessageId, Outgoing, Room, UserName,
+    Availability, Committed, Cursor, LogStatus, MessageId, Outgoing, Room, UserName,
     local::{Delivery, Event, From, LinkStatus, Refusal, Reply, RoomInfo},
 };
 use std::time::Duration;
@@ -78,6 +78,7 @@ impl Desk {
             }
             Happening::Disconnected(reason) => {
                 self.agent_lost = true;
+                self.server_log = None;
                 // Without it nothing comes from the server either.
                 if matches!(self.link, Some(LinkStatus::Online { .. })) {
                     self.absence.begin(now());
@@ -234,7 +235,8 @@ impl Desk {
                 }
             }
             (Question::Known, Some(Ok(Reply::Rooms { rooms, .. }))) => self.note_rooms(&rooms),
-            (Question::Link | Question::Waiting | Question::Known, _)
+            (Question::Log, Some(Ok(Reply::Log { status }))) => self.on_log(status),
+            (Question::Link | Question::Log | Question::Waiting | Question::Known, _)
             | (Question::Do(_), Some(Ok(_))) => {}
             (Question::Do(what), Some(Err(refusal))) => self.note(&format!("{what}: {refusal}")),
             (_, None) => self.note("no answer: the agent was lost, ask again"),
@@ -298,7 +300,12 @@ impl Desk {
                 self.and_more(next.is_some(), "chat search");
             }
             (Question::Status, Some(Ok(Reply::Status(status)))) => {
-                let lines = listing::status(&status, self.style(), table_columns());
+                let lines = listing::status(
+                    &status,
+                    self.server_log.as_ref(),
+                    self.style(),
+                    table_columns(),
+                );
                 self.table(&lines);
             }
             (_, Some(Ok(_))) => self.note("the agent gave an answer that does not fit"),
@@ -431,10 +438,12 @@ impl Desk {
                 self.topics.insert(room, topic);
             }
             Event::Link(link) => self.on_link(talk, link),
+            // A log that takes nothing holds up everybody: that was said.
             Event::HeldUp {
                 reason,
                 retry_in_ms,
-            } => self.note(&news::held_up(&reason, retry_in_ms)),
+            } if self.log_trouble().is_none() => self.note(&news::held_up(&reason, retry_in_ms)),
+            Event::Log { status } => self.on_log(status),
             Event::Outcome { id, result, .. } => match result {
                 Ok(Delivery::Queued) => {}
                 Ok(Delivery::Committed { .. }) => self.on_outcome(talk, id, None),
@@ -443,6 +452,21 @@ impl Desk {
                     self.on_outcome(talk, id, Some(&reason));
                 }
             },
+            _ => {}
+        }
+    }
+
+    /// Says when the server's log takes nothing any more, and when it does again.
+    fn on_log(&mut self, log: Option<LogStatus>) {
+        let before = self.log_trouble();
+        self.server_log = log;
+        match (before, self.log_trouble()) {
+            (None, Some(trouble)) => self.note(&format!(
+                "{trouble}: what you say in #rooms is kept here meanwhile"
+            )),
+            (Some(_), None) if self.server_log.is_some() => {
+                self.note("the server's log takes messages again");
+            }
             _ => {}
         }
     }

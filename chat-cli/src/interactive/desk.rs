@@ -17,7 +17,7 @@ use crate::{
     render::{self, Style},
 };
 use protocol::{
-    Content, Cursor, MessageId, Nick, Room, Timestamp, UserName,
+    Content, Cursor, Features, LogStatus, MessageId, Nick, Room, Timestamp, UserName,
     local::{LinkStatus, Request, SearchQuery},
 };
 use std::{
@@ -41,6 +41,8 @@ pub(super) enum Question {
     Status,
     /// The state of the link at the beginning.
     Link,
+    /// The state of the server's log at the beginning.
+    Log,
     /// What was said before this terminal was there, and waits for the server.
     Waiting,
     /// Which rooms there are, to know them when they are named.
@@ -78,6 +80,8 @@ pub(super) struct Desk {
     /// Conversations of which the newest messages were asked for here.
     pub(super) visited: HashSet<Room>,
     pub(super) link: Option<LinkStatus>,
+    /// How the server's log is, if that is told.
+    pub(super) server_log: Option<LogStatus>,
     pub(super) absence: Absence,
     pub(super) calls: Calls,
     pub(super) noise: Noise,
@@ -124,6 +128,7 @@ impl Desk {
             known: HashMap::new(),
             visited: HashSet::new(),
             link: None,
+            server_log: None,
             absence: Absence::default(),
             calls: Calls::default(),
             noise: Noise::default(),
@@ -160,6 +165,10 @@ impl Desk {
 
     /// Asks what this terminal is to know of what was before it.
     pub(super) fn ask_how_it_is(&self, talk: &mut Talk) {
+        if talk.features().has(Features::LOG_STATUS) {
+            // Before the link: what is wrong with it is among the problems there.
+            talk.ask(Question::Log, Request::Log);
+        }
         talk.ask(Question::Link, Request::Status);
         let (query, after) = (SearchQuery::default(), None);
         talk.ask(Question::Waiting, Request::Pending { query, after });
@@ -200,10 +209,17 @@ impl Desk {
         }
     }
 
+    /// What is wrong with the server's log, if it is known.
+    pub(super) fn log_trouble(&self) -> Option<String> {
+        let server = self.link.as_ref()?.server()?;
+        self.server_log.as_ref()?.health.trouble_of(server)
+    }
+
     /// What the prompt's marker shows: how far messages get, and how many are known to wait.
     pub(super) fn state(&self) -> (State, u32) {
         let state = match &self.link {
             _ if self.agent_lost => State::Looking,
+            Some(LinkStatus::Online { .. }) if self.log_trouble().is_some() => State::Looking,
             Some(LinkStatus::Online { .. }) => State::Connected,
             Some(LinkStatus::LocalOnly) => State::Local,
             Some(LinkStatus::Waiting { .. } | LinkStatus::Connecting { .. }) | None => {

@@ -80,6 +80,7 @@ async fn examine(settings: &Settings) -> Vec<Finding> {
         findings.push(server::link(&ask::link(&status.link)));
         if let Some(address) = status.link.server() {
             findings.push(server::server(address, &ask::reach(address).await));
+            findings.extend(heard.log.as_ref().map(server::log));
             findings.push(agent::clock(&heard.delays));
         }
     }

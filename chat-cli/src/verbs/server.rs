@@ -1,8 +1,9 @@
 //! `chat server invite`, `invitations`, `agents`, `revoke`, `rotate-key`: whom a server lets in;
-//! `drain`, for whom it lets go; `export` and `import`, for what moves.
+//! `drain`, for whom it lets go; `status`, how it is; `export` and `import`, for what moves.
 
 mod drain;
 mod moving;
+mod status;
 
 use crate::{
     administration::Server,
@@ -32,6 +33,7 @@ pub async fn run(order: &Order) -> Result<(), Failure> {
         Order::Revoke(args) => revoke(args).await,
         Order::RotateKey(args) => rotate_key(args).await,
         Order::Drain(args) => drain::run(args).await,
+        Order::Status(args) => status::run(args).await,
         Order::Export(args) => moving::export(args).await,
         Order::Import(args) => moving::import(args).await,
     }

@@ -22,11 +22,12 @@ pub async fn run(settings: &Settings, args: &StatusArgs) -> Result<(), Failure> 
     let Reply::Status(status) = session.call(Request::Status).await? else {
         return Err(CallError::Misfit.into());
     };
+    let log = super::server_log(&mut session).await?;
     let lines = if args.json {
-        vec![json::status(&status)]
+        vec![json::status(&status, log.as_ref())]
     } else {
         let style = Style::detect(std::io::stdout().is_terminal());
-        listing::status(&status, &style, render::columns())
+        listing::status(&status, log.as_ref(), &style, render::columns())
     };
     let mut output = Output::default();
     let printed = output.print_all(&lines).await;

@@ -279,6 +279,7 @@ fn administered(host: &Host) -> Vec<Value> {
         &["invitations", "--json"],
         &["agents", "--json"],
         &["rotate-key", "--json"],
+        &["status", "--json"],
         &["drain", "--json"],
     ] {
         let mut command = chat();

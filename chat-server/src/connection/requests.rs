@@ -143,7 +143,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     noted.map(|()| Reply::Done)
                 });
             }
-            Request::Ping => reply.answer(Ok(Reply::Pong)),
+            Request::Ping => {
+                reply.answer(Ok(Reply::Pong));
+                // If there was no room for it when it was news.
+                self.log_news.tell(&self.line.outbound);
+            }
         }
         Ok(())
     }

@@ -17,11 +17,12 @@
 //! An acknowledgement means what one of JetStream means: on disk if NATS syncs before it answers
 //! (`sync_interval: always`), on one server or on most of its replicas. NATS does not tell its clients
 //! whether it does, so whoever runs it has to ([`JetStreamSettings::synced`]); without that
-//! [`Log::condition`] says that the promise is a weaker one.
+//! [`Log::status`] says that the promise is a weaker one.
 
 mod cache;
 mod entry;
 mod erasing;
+mod health;
 mod live;
 mod reading;
 mod restoring;
@@ -40,13 +41,14 @@ use super::{
     Asker, Commits, Listing, Log, OpenLogError, Reading, Rejected, Stats, Submission,
     sqlite::{self, cut},
 };
-use crate::nats::Nats;
+use crate::nats::{Entry, Nats, PublishError};
 use cache::Cache;
 use futures_util::future::join_all;
+use health::Health;
 use live::{Follow, Live};
 use protocol::{
-    Committed, Epoch, FederatedRoom, HostName, MessageId, Room, Seq, UserName,
-    federation::RoomInfo, governance::Charter, limits::MAX_PAGE_ENTRIES,
+    Committed, Durability, Epoch, FederatedRoom, HostName, LogKeeper, LogStatus, MessageId, Room,
+    Seq, UserName, federation::RoomInfo, governance::Charter, limits::MAX_PAGE_ENTRIES,
 };
 pub(crate) use reading::Gone;
 use reading::Limits;
@@ -61,6 +63,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock,
         atomic::{AtomicBool, Ordering},
     },
+    time::Instant,
 };
 use subject::Subjects;
 use tokio::{
@@ -68,7 +71,7 @@ use tokio::{
     task::spawn_blocking,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::{info, warn};
+use tracing::warn;
 use writing::Tickets;
 
 /// Rooms that wait to be followed; whoever wants another one waits.
@@ -96,7 +99,8 @@ struct Shared {
     retire: Notify,
     followers: Followers,
     stats: Mutex<Stats>,
-    trouble: Mutex<Trouble>,
+    health: Health,
+    durability: Durability,
     /// What is promised less than usual.
     weaker: Option<String>,
     failed: watch::Sender<Option<Arc<StoreError>>>,
@@ -105,21 +109,18 @@ struct Shared {
 impl Shared {
     /// Notes why nothing new comes, or that it does.
     fn trouble(&self, reason: Option<String>) {
-        self.lock_trouble().coming = reason;
+        let is_connected = self.nats.is_connected();
+        self.health.note_coming(reason.as_deref(), is_connected);
     }
 
-    /// Notes why JetStream stores nothing, or that it does.
-    fn refused(&self, reason: Option<String>) {
-        let before = std::mem::replace(&mut self.lock_trouble().storing, reason.clone());
-        match (before, reason) {
-            (None, Some(reason)) => warn!("the log takes nothing: {reason}"),
-            (Some(_), None) => info!("the log takes messages again"),
-            _ => {}
-        }
-    }
-
-    fn lock_trouble(&self) -> MutexGuard<'_, Trouble> {
-        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Stores `entries`, as [`Nats::publish`] does, and notes how that went.
+    async fn store(&self, entries: Vec<Entry>) -> Result<Vec<Seq>, PublishError> {
+        self.health.note_writing(Instant::now());
+        let published = self.nats.publish(entries).await;
+        let is_connected = self.nats.is_connected();
+        self.health
+            .note_written(&published, is_connected, Instant::now());
+        published
     }
 
     /// The server must end.
@@ -150,15 +151,6 @@ impl Shared {
             Err(error) => Err(StoreError::Replaced(error.to_string())),
         }
     }
-}
-
-/// What is wrong now, if it is.
-#[derive(Debug, Clone, Default)]
-struct Trouble {
-    /// Why nothing new comes.
-    coming: Option<String>,
-    /// Why nothing is stored.
-    storing: Option<String>,
 }
 
 /// Who follows which rooms here: how many of each.
@@ -269,7 +261,11 @@ impl JetStreamLog {
             retire: Notify::new(),
             followers: Followers::default(),
             stats: Mutex::default(),
-            trouble: Mutex::default(),
+            health: Health::default(),
+            durability: match settings.synced {
+                true => Durability::Synced,
+                false => Durability::Unknown,
+            },
             weaker,
             failed: watch::Sender::new(None),
         });
@@ -368,7 +364,8 @@ fn weaker(settings: &JetStreamSettings, replicas: usize) -> Option<String> {
         reasons.push(
             "nobody has vouched that NATS syncs before it answers: if it does not, what was \
              acknowledged survives crashes of processes, but not a power cut \
-             (set `sync_interval: always` there, and --nats-synced here)"
+             (set `sync_interval: always` in its configuration, and start chat server with \
+             --nats-synced)"
                 .to_owned(),
         );
     }
@@ -581,10 +578,13 @@ impl Log for JetStreamLog {
         *self.shared.lock_stats()
     }
 
-    fn condition(&self) -> Option<String> {
-        let Trouble { coming, storing } = self.shared.lock_trouble().clone();
-        let known = [coming, storing, self.shared.weaker.clone()];
-        let known: Vec<String> = known.into_iter().flatten().collect();
-        (!known.is_empty()).then(|| known.join("; "))
+    fn status(&self) -> LogStatus {
+        let Shared { nats, health, .. } = &*self.shared;
+        LogStatus {
+            keeper: LogKeeper::JetStream,
+            durability: self.shared.durability,
+            weaker: self.shared.weaker.clone(),
+            health: health.judge(nats.is_connected(), Instant::now()),
+        }
     }
 }

@@ -8,7 +8,8 @@ use super::{
     Asker, Commits, Listing, Log, OpenLogError, Reading, Rejected, Stats, Submission, store,
 };
 use protocol::{
-    Committed, Epoch, FederatedRoom, HostName, MessageId, Room, RoomError, Seq, UserName,
+    Committed, Epoch, FederatedRoom, HostName, LogHealth, LogStatus, MessageId, Room, RoomError,
+    Seq, UserName,
     federation::RoomInfo,
     governance::Charter,
     limits::{MAX_PAGE_ENTRIES, MAX_ROOMS},
@@ -23,7 +24,7 @@ use std::{
     path::{Path, PathBuf},
     pin::Pin,
     sync::{Arc, Mutex, PoisonError, RwLock},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 /// Tables that only a server has.
@@ -69,6 +70,9 @@ const SERVER: Application = Application {
 /// Bytes of names and topics after which a page of a list ends, so that it stays well under
 /// [`MAX_FRAME_BYTES`](protocol::limits::MAX_FRAME_BYTES).
 const LIST_PAGE_BYTES: usize = 384 * 1024;
+
+/// From here on a transaction is worth a word: one takes milliseconds.
+const SLOW_AFTER: Duration = Duration::from_secs(2);
 
 /// A log in `<state dir>/server.db`. See [`room_log`].
 #[derive(Debug)]
@@ -305,6 +309,20 @@ impl Log for SqliteLog {
     fn busy_since(&self) -> Option<Instant> {
         let writer = self.writer.read().unwrap_or_else(PoisonError::into_inner);
         writer.as_ref().and_then(Writer::busy_since)
+    }
+
+    fn status(&self) -> LogStatus {
+        let hangs = self.busy_since();
+        let health = match hangs.is_some_and(|since| since.elapsed() >= SLOW_AFTER) {
+            true => LogHealth::Slow {
+                reason: "its disk takes long to answer".to_owned(),
+            },
+            false => LogHealth::Well,
+        };
+        LogStatus {
+            health,
+            ..LogStatus::database()
+        }
     }
 
     fn stats(&self) -> Stats {

@@ -108,7 +108,7 @@ impl Source {
 
     /// What is promised less of it than usual.
     pub(super) fn condition(&self) -> Option<String> {
-        self.log().condition()
+        self.log().status().weaker
     }
 
     async fn tables<T, F>(&self, query: F) -> Result<T, StoreError>

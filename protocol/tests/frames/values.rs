@@ -5,9 +5,9 @@ pub(crate) mod local;
 
 use proptest::{collection::vec, option, prelude::*};
 use protocol::{
-    Availability, Committed, ConsumerName, Content, Cursor, Direct, EncodedBody, Epoch,
-    FederatedRoom, HostName, LocalRoom, Member, MessageId, Nick, Outgoing, RequestId, Room, Seq,
-    Timestamp, UserName,
+    Availability, Committed, ConsumerName, Content, Cursor, Direct, Durability, EncodedBody, Epoch,
+    FederatedRoom, HostName, LocalRoom, LogHealth, LogKeeper, LogStatus, Member, MessageId, Nick,
+    Outgoing, RequestId, Room, Seq, Timestamp, UserName,
     governance::{Act, Denied, Keep, Mode, Rank, Subject},
 };
 use tokio_util::bytes::Bytes;
@@ -88,6 +88,29 @@ pub(crate) fn text() -> impl Strategy<Value = String> {
         4 => vec(any::<char>(), 0..40).prop_map(|chars| chars.into_iter().collect()),
         1 => Just(String::new()),
     ]
+}
+
+pub(crate) fn log_status() -> impl Strategy<Value = LogStatus> {
+    let keeper = prop_oneof![Just(LogKeeper::Database), Just(LogKeeper::JetStream)];
+    let durability = prop_oneof![
+        Just(Durability::Synced),
+        Just(Durability::NotSynced),
+        Just(Durability::Unknown)
+    ];
+    let health = prop_oneof![
+        Just(LogHealth::Well),
+        text().prop_map(|reason| LogHealth::Away { reason }),
+        text().prop_map(|reason| LogHealth::Slow { reason }),
+        text().prop_map(|reason| LogHealth::Full { reason }),
+    ];
+    (keeper, durability, maybe(text()), health).prop_map(|(keeper, durability, weaker, health)| {
+        LogStatus {
+            keeper,
+            durability,
+            weaker,
+            health,
+        }
+    })
 }
 
 pub(crate) fn content() -> impl Strategy<Value = Content> {

@@ -37,6 +37,9 @@ fn add_shared(table: &mut Table) {
     table.variants("Availability", samples::availabilities(), identity);
     table.variants("Act", samples::acts(), identity);
     table.variants("Denied", samples::denials(), identity);
+    table.variants("LogKeeper", samples::log_keepers(), identity);
+    table.variants("Durability", samples::durabilities(), identity);
+    table.variants("LogHealth", samples::log_healths(), identity);
 }
 
 fn add_federation(table: &mut Table) {

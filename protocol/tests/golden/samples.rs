@@ -1,9 +1,9 @@
 //! One value of every variant, with numbers of every width that varints distinguish.
 
 use protocol::{
-    AgentId, Availability, Committed, ConsumerName, Content, Cursor, Direct, Epoch, FederatedRoom,
-    HostName, Invitation, KeyFingerprint, Member, MessageId, Nick, Outgoing, RequestId, Room, Seq,
-    Timestamp, UserName, admin, federation,
+    AgentId, Availability, Committed, ConsumerName, Content, Cursor, Direct, Durability, Epoch,
+    FederatedRoom, HostName, Invitation, KeyFingerprint, LogHealth, LogKeeper, LogStatus, Member,
+    MessageId, Nick, Outgoing, RequestId, Room, Seq, Timestamp, UserName, admin, federation,
     governance::{Act, Charter, Denied, Keep, Mode, Rank, Subject},
     local,
 };
@@ -198,6 +198,44 @@ pub(crate) fn availabilities() -> [Availability; 4] {
     ]
 }
 
+fn log_status() -> LogStatus {
+    LogStatus {
+        keeper: LogKeeper::JetStream,
+        durability: Durability::Unknown,
+        weaker: Some("nobody has vouched".to_owned()),
+        health: LogHealth::Away {
+            reason: "NATS: not connected".to_owned(),
+        },
+    }
+}
+
+pub(crate) fn log_keepers() -> [LogKeeper; 2] {
+    [LogKeeper::Database, LogKeeper::JetStream]
+}
+
+pub(crate) fn durabilities() -> [Durability; 3] {
+    [
+        Durability::Synced,
+        Durability::NotSynced,
+        Durability::Unknown,
+    ]
+}
+
+pub(crate) fn log_healths() -> [LogHealth; 4] {
+    [
+        LogHealth::Well,
+        LogHealth::Away {
+            reason: "not connected".to_owned(),
+        },
+        LogHealth::Slow {
+            reason: "no answer".to_owned(),
+        },
+        LogHealth::Full {
+            reason: "maximum bytes exceeded".to_owned(),
+        },
+    ]
+}
+
 pub(crate) fn limited_texts() -> [federation::LimitedText; 3] {
     use federation::LimitedText;
     [LimitedText::Body, LimitedText::Topic, LimitedText::Software]
@@ -370,6 +408,9 @@ pub(crate) fn federation_events() -> Vec<federation::Event> {
             reason: Refusal::Replaced,
         },
         Event::NextKey { key: key() },
+        Event::Log {
+            status: log_status(),
+        },
     ]
 }
 
@@ -587,6 +628,7 @@ pub(crate) fn local_requests() -> Vec<local::Request> {
             act: Act::Left,
         },
         Request::Charter { room: room("#ops") },
+        Request::Log,
     ]
 }
 
@@ -663,6 +705,9 @@ pub(crate) fn local_replies() -> Vec<local::Reply> {
         Reply::Charter {
             charter: Some(Box::new(charter())),
         },
+        Reply::Log {
+            status: Some(log_status()),
+        },
     ]
 }
 
@@ -722,6 +767,7 @@ pub(crate) fn local_events() -> Vec<local::Event> {
             reason: "alice@ada sends more than 20 messages a second".to_owned(),
             retry_in_ms: 3_000,
         },
+        Event::Log { status: None },
     ]
 }
 
@@ -849,6 +895,7 @@ pub(crate) fn admin_requests() -> Vec<admin::Request> {
         },
         Request::DrainProgress,
         Request::Undrain,
+        Request::Status,
     ]
 }
 
@@ -890,6 +937,13 @@ pub(crate) fn admin_replies() -> Vec<admin::Reply> {
             draining: true,
             connected: 2,
             sent: 3,
+        },
+        Reply::Status {
+            software: "chat 0.1.0".to_owned(),
+            connected: 2,
+            users: 3,
+            draining: false,
+            log: log_status(),
         },
     ]
 }

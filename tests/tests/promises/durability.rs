@@ -2,6 +2,7 @@
 //! before the acknowledgement is written.
 
 mod failing;
+mod nats;
 mod trace;
 
 use protocol::{

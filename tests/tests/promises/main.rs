@@ -17,6 +17,7 @@ mod leaving;
 mod lifecycle;
 mod limits;
 mod log_on_nats;
+mod log_status;
 mod moving;
 mod network;
 mod offline;

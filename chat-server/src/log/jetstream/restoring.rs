@@ -165,7 +165,7 @@ impl JetStreamRestore {
         match self.nats.publish(entries).await {
             Ok(seqs) => Ok(seqs),
             Err(PublishError::Taken) => self.taken(&subjects).await,
-            Err(PublishError::Refused(reason) | PublishError::Unknown(reason)) => {
+            Err(PublishError::Full(reason) | PublishError::Unknown(reason)) => {
                 Err(RestoreError::Nats(reason))
             }
         }

@@ -115,18 +115,6 @@ pub(super) async fn run(shared: Arc<Shared>, mut queue: mpsc::Receiver<Submissio
 }
 
 impl Shared {
-    /// Stores `entries` as one batch, and notes whether JetStream has room for any.
-    pub(super) async fn store(&self, entries: Vec<Entry>) -> Result<Vec<Seq>, PublishError> {
-        let stored = self.nats.publish(entries).await;
-        match &stored {
-            Ok(_) => self.refused(None),
-            Err(PublishError::Refused(reason)) => self.refused(Some(reason.clone())),
-            // Neither says anything of it.
-            Err(PublishError::Taken | PublishError::Unknown(_)) => {}
-        }
-        stored
-    }
-
     /// Gives `messages` their places, in order.
     async fn append(&self, messages: Vec<Waiting>) {
         let mut messages = messages;

@@ -1,8 +1,8 @@
 //! Random values of the vocabulary of agents and servers.
 
 use super::{
-    act, availability, committed, denied, direct, epoch, federated_room, host, maybe, members,
-    message_id, nick, outgoing, request_id, room, seq, text, user,
+    act, availability, committed, denied, direct, epoch, federated_room, host, log_status, maybe,
+    members, message_id, nick, outgoing, request_id, room, seq, text, user,
 };
 use proptest::{collection::vec, prelude::*, result::maybe_ok};
 use protocol::{
@@ -122,6 +122,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => refusal().prop_map(|reason| Event::Closing { reason }),
         1 => (room(), refusal()).prop_map(|(room, reason)| Event::Unsubscribed { room, reason }),
         1 => key().prop_map(|key| Event::NextKey { key }),
+        1 => log_status().prop_map(|status| Event::Log { status }),
     ]
 }
 

@@ -1,8 +1,8 @@
 //! Random values of the vocabulary of terminals and agents.
 
 use super::{
-    act, availability, committed, consumer, content, cursor, denied, epoch, federation, maybe,
-    members, message_id, nick, outgoing, request_id, room, seq, text, time, user,
+    act, availability, committed, consumer, content, cursor, denied, epoch, federation, log_status,
+    maybe, members, message_id, nick, outgoing, request_id, room, seq, text, time, user,
 };
 use proptest::{collection::vec, prelude::*, result::maybe_ok};
 use protocol::governance::{Charter, Mode};
@@ -84,6 +84,7 @@ fn position() -> impl Strategy<Value = Request> {
         }),
         (room(), message_id(), act()).prop_map(|(room, id, act)| Request::Govern { room, id, act }),
         room().prop_map(|room| Request::Charter { room }),
+        Just(Request::Log),
     ]
 }
 
@@ -160,6 +161,7 @@ fn reply() -> impl Strategy<Value = Reply> {
                 Box::new(Charter::open(&owner, Mode::InviteOnly, &members).unwrap())
             }),
         }),
+        maybe(log_status()).prop_map(|status| Reply::Log { status }),
     ]
 }
 
@@ -254,6 +256,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => (room(), refusal()).prop_map(|(room, reason)| Event::Closed { room, reason }),
         1 => (text(), any::<u32>())
             .prop_map(|(reason, retry_in_ms)| Event::HeldUp { reason, retry_in_ms }),
+        1 => maybe(log_status()).prop_map(|status| Event::Log { status }),
     ]
 }
 

@@ -347,14 +347,20 @@ async fn while_nats_is_away_agents_are_told_not_yet_and_nothing_ends() {
         );
         let page = running.log.page(&ops, Seq::START, 9, 1 << 20).await;
         assert!(matches!(page, Err(StoreError::Unreachable(_))), "{page:?}");
-        eventually_async("it is said", async || running.log.condition().is_some()).await;
+        eventually_async("it is said", async || {
+            !running.log.status().health.is_well()
+        })
+        .await;
         running.backing_mut().nats.restart();
         eventually_async("it is taken", async || {
             let answers = running.append_all(std::slice::from_ref(&message)).await;
             matches!(answers[0], Ok(Reply::Appended { .. }))
         })
         .await;
-        eventually_async("all is well", async || running.log.condition().is_none()).await;
+        eventually_async("all is well", async || {
+            running.log.status().health.is_well()
+        })
+        .await;
         let came = running.commits(2).await;
         assert_eq!(messages_of(&came), running.read(&ops).await);
         running.close().await;

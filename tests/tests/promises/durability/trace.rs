@@ -83,6 +83,70 @@ impl Trace {
     }
 }
 
+impl Trace {
+    /// Reads what was traced of a NATS server, once it has the acknowledgements of all that was
+    /// `stored`: texts, and the seqs that they were answered with.
+    pub(super) fn of_nats(path: PathBuf, stored: &[(String, u64)]) -> Self {
+        let lines = eventually("the trace is complete", || {
+            let text = std::fs::read_to_string(&path).unwrap_or_default();
+            let lines: Vec<String> = text.lines().map(str::to_owned).collect();
+            let is_there = |seq| position(&lines, 0, |line| acknowledges(line, seq)).is_some();
+            match stored.iter().all(|(_, seq)| is_there(*seq)) {
+                true => Ok(lines),
+                false => Err(format!("{} lines", lines.len())),
+            }
+        });
+        Self {
+            path,
+            database: "/streams/chat/msgs/",
+            lines,
+        }
+    }
+
+    /// Finds, for everything that was `stored`, the write of it to a block of the stream, then the
+    /// end of a synchronisation of that block, and only then an acknowledgement that covers it, and
+    /// the text on its way to whoever consumes the stream.
+    pub(super) fn assert_synchronised_before_acknowledged(&self, stored: &[(String, u64)]) {
+        let Self { lines, path, .. } = self;
+        for (text, seq) in stored {
+            let hexed = hex(text);
+            let written = position(lines, 0, |line| writes(line, self.database, &hexed))
+                .unwrap_or_else(|| panic!("{text} was never written to a block"));
+            let synchronised =
+                position(lines, written, |line| ends_sync(line, lines, self.database))
+                    .unwrap_or_else(|| panic!("{text} was never synchronised"));
+            let told = position(lines, 0, |line| acknowledges(line, *seq));
+            let read = position(lines, 0, |line| publishes(line, &hexed));
+            for (what, line) in [("acknowledged", told), ("delivered", read)] {
+                assert!(
+                    line.is_none_or(|line| synchronised < line),
+                    "{text}: written in line {written}, {what} in line {line:?}, synchronised in \
+                     line {synchronised} of {}",
+                    path.display()
+                );
+            }
+        }
+    }
+}
+
+/// Whether a NATS server acknowledges in this line what the stream has at `seq`: by itself, or in a
+/// batch that ends there or behind it.
+fn acknowledges(line: &str, seq: u64) -> bool {
+    const BEFORE_SEQ: &str = "{\"stream\":\"chat\",\"seq\":";
+    let Some(data) = socket_data(line) else {
+        return false;
+    };
+    let bytes = unhex(data);
+    // What is all printable is printed as it is, between quotation marks that are not its own.
+    let plain = data.replace("\\\"", "\"");
+    let said = format!("{plain}{}", String::from_utf8_lossy(&bytes));
+    said.split(BEFORE_SEQ).skip(1).any(|rest| {
+        let digits = rest.split(|c: char| !c.is_ascii_digit()).next();
+        let last = digits.and_then(|digits| digits.parse::<u64>().ok());
+        last.is_some_and(|last| last >= seq)
+    })
+}
+
 fn writes(line: &str, database: &str, hexed: &str) -> bool {
     line.contains("pwrite64(") && line.contains(database) && line.contains(hexed)
 }
