@@ -28,7 +28,7 @@ pub(crate) use jetstream::{JetStreamRestore, Purpose};
 pub use restoring::RestoreError;
 pub(crate) use restoring::{Encoded, Part, RoomState};
 pub use sqlite::SqliteLog;
-pub(crate) use sqlite::SqliteRestore;
+pub(crate) use sqlite::{SqliteRestore, newest};
 
 use crate::{
     lane::Lane,
@@ -41,7 +41,7 @@ use protocol::{
     governance::{Act, Charter},
 };
 use room_log::{Head, OpenError, StoreError};
-use std::{fmt, future::Future, io, pin::Pin, sync::Arc, time::Instant};
+use std::{fmt, future::Future, io, path::PathBuf, pin::Pin, sync::Arc, time::Instant};
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 
@@ -72,12 +72,13 @@ pub enum OpenLogError {
     Stream(#[from] StreamError),
     /// A log was to be moved here, and that did not come to its end.
     #[error(
-        "{what} was restored in part only: run `chat server import` again, which begins anew, or \
-         remove it to begin with an empty log"
+        "the log in {path} was restored in part only: run `chat server import` again, which begins \
+         anew, or remove it and {marker} to begin with an empty log",
+        path = path.display(), marker = path.with_extension("exists").display()
     )]
     HalfRestored {
-        /// What.
-        what: String,
+        /// The file.
+        path: PathBuf,
     },
 }
 

@@ -139,6 +139,34 @@ pub enum MoveError {
         /// As what it was read.
         found: String,
     },
+    /// Somebody wrote while the log was read.
+    #[error(
+        "a server has written into {log} meanwhile, and the file may not have all of it: end every server \
+         that uses it, and export it again"
+    )]
+    Written {
+        /// Which log.
+        log: String,
+    },
+    /// The log that was exported is still here, and has gone on since.
+    #[error(
+        "{path} has gone on since the file was written, and what was said since would be lost: end its server, \
+         and export it again",
+        path = path.display()
+    )]
+    GoneOn {
+        /// The log here.
+        path: PathBuf,
+    },
+    /// There is a log here that is not the one in the file.
+    #[error(
+        "{path} is another log than the file holds: name another --state-dir, or move it and {marker} away",
+        path = path.display(), marker = path.with_extension("exists").display()
+    )]
+    OtherLog {
+        /// The log here.
+        path: PathBuf,
+    },
     /// The register here is not the one in the file.
     #[error(
         "{path} lets in hosts that the file says nothing of ({host}): export from this state \
@@ -153,15 +181,15 @@ pub enum MoveError {
     },
     /// There is a register where one is to be restored.
     #[error(
-        "{path} says already who is let in: name another --state-dir, or move it away if nobody needs \
-         it",
-        path = path.display()
+        "{path} says already who is let in: name another --state-dir, or move it and {marker} away if nobody \
+         needs them",
+        path = path.display(), marker = path.with_extension("exists").display()
     )]
     HasRegister {
         /// The register here.
         path: PathBuf,
     },
-    /// The register that was moved cannot be put aside.
+    /// What was moved cannot be put aside.
     #[error("cannot rename {path}: {reason}", path = path.display())]
     PutAside {
         /// Which file.
@@ -174,17 +202,20 @@ pub enum MoveError {
 /// Who is told how far it is.
 pub type Watcher<'w> = dyn FnMut(Progress) + Send + 'w;
 
-/// What the flags of `chat server` mean for whoever moves its log, and the lock that keeps the server out.
-fn begin(store: &StoreArgs) -> Result<(Config, Lock), MoveError> {
+/// What the flags of `chat server` mean for whoever moves its log.
+fn settings(store: &StoreArgs) -> Result<Config, MoveError> {
     let args = ServerArgs {
         store: store.clone(),
         ..ServerArgs::default()
     };
-    let config = Config::load(&args, &|name| env::var_os(name))?;
+    Ok(Config::load(&args, &|name| env::var_os(name))?)
+}
+
+/// Keeps servers out of the state directory.
+fn lock(config: &Config) -> Result<Lock, MoveError> {
     let state_dir = &config.state_dir.value;
     room_log::private_dir(state_dir)?;
-    let lock = lock_state(state_dir)?;
-    Ok((config, lock))
+    Ok(lock_state(state_dir)?)
 }
 
 /// How it is told where a log is.

@@ -72,10 +72,15 @@ pub(crate) async fn start(
 
 /// Whether somebody of `host` is in `room`, also if they were made a member by what this agent asked
 /// for just before.
+///
+/// Of a room with a charter this is known behind the answers to all that: an agent that reads its acts
+/// anew must have heard who is in the room now before it hears who was let in or put out once.
 pub(crate) async fn admit(log: &dyn Log, room: &Room, host: &HostName) -> Result<(), Refusal> {
-    if !matches!(room, Room::Federated(_))
-        || log.has_reader(room, host).await.map_err(unavailable)?
-    {
+    if !matches!(room, Room::Federated(_)) {
+        return Ok(());
+    }
+    let charter = log.charter(room).await.map_err(unavailable)?;
+    if charter.is_none() && log.has_reader(room, host).await.map_err(unavailable)? {
         return Ok(());
     }
     let (room, host) = (room.clone(), host.clone());

@@ -147,6 +147,7 @@ impl Register {
         let (database, connection) = Database::open(state_dir, store::REGISTER)?;
         // If it was a cache, it will not be what the stream says for long.
         store::follow_nothing(&connection)?;
+        moving::unmark(&connection)?;
         let writer = Writer::spawn(connection, RegisterStore).map_err(OpenRegisterError::Thread)?;
         Ok(Self {
             readers: Readers::new(database),

@@ -203,6 +203,31 @@ pub fn note_kick(transaction: &Connection, room: &Room, user: &UserName) -> Resu
     Ok(())
 }
 
+/// Up to `limit` users in order of name, after `after`, who were kicked out of `room` and whose hosts do not
+/// know yet.
+///
+/// # Errors
+///
+/// [`StoreError`].
+pub fn kicked(
+    connection: &Connection,
+    room: &Room,
+    after: &str,
+    limit: usize,
+) -> Result<Vec<UserName>, StoreError> {
+    let mut statement = connection.prepare_cached(
+        "SELECT user FROM kicked WHERE room = ?1 AND user > ?2 ORDER BY user LIMIT ?3",
+    )?;
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let mut rows = statement.query(params![room.as_str(), after, limit])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        let name: String = row.get(0)?;
+        found.push(UserName::parse(&name).map_err(|_| StoreError::bad("user", name))?);
+    }
+    Ok(found)
+}
+
 /// The host of `user` knows that they are out.
 ///
 /// # Errors

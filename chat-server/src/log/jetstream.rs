@@ -301,6 +301,18 @@ impl JetStreamLog {
             let _written = written.drop_guard();
             writing::run(writer, submitted).await;
         });
+        if purpose != Purpose::Serve {
+            // Nothing is written, and the cache is to know all that is there, whoever brought it.
+            if let Some((seq, _)) = shared
+                .nats
+                .last(&shared.subjects.commands())
+                .await
+                .map_err(StoreError::from)?
+            {
+                shared.applied_up_to(seq).await?;
+            }
+            return Ok((log, commits));
+        }
         let (stop, eraser) = (log.stop.clone(), Arc::clone(&shared));
         log.run(async move {
             stop.run_until_cancelled(erasing::run(&eraser)).await;
@@ -316,6 +328,15 @@ impl JetStreamLog {
     /// How many entries the stream had when it was opened: at least as many as messages.
     pub(crate) fn entries(&self) -> u64 {
         self.shared.entries
+    }
+
+    /// The newest entry of the stream, as its leader knows.
+    pub(crate) async fn newest(&self) -> Result<Seq, StoreError> {
+        match stream::look(&self.shared.nats).await {
+            Ok(facts) if facts.epoch == self.shared.epoch => Ok(facts.newest),
+            Ok(_) => Err(StoreError::Replaced("another one stands there".to_owned())),
+            Err(error) => Err(StoreError::Unreachable(error.to_string())),
+        }
     }
 
     /// Runs `query` on what all commands came to.

@@ -80,14 +80,16 @@ impl<'de> Deserialize<'de> for Encoded {
 pub enum RestoreError {
     /// There is a log already.
     #[error(
-        "{what} is there already, and a log is only restored where there is none: name another \
-         {instead}, or move it away if nobody needs it"
+        "{what} is there already, and a log is only restored where there is none: name another place \
+         with {flag}, or {otherwise}"
     )]
     Exists {
         /// What is there.
         what: String,
-        /// What else can be named.
-        instead: &'static str,
+        /// What names another.
+        flag: &'static str,
+        /// What else can be done.
+        otherwise: String,
     },
     /// What was half restored before cannot be removed.
     #[error("cannot remove what an earlier import left at {path}: {reason}", path = path.display())]
@@ -104,7 +106,7 @@ pub enum RestoreError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// NATS does not do as it is asked.
-    #[error("{0}")]
+    #[error("{0}; run the import again, it begins anew")]
     Nats(String),
     /// A part is not what a log holds.
     #[error("{0}")]

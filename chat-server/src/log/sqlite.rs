@@ -93,8 +93,8 @@ impl SqliteLog {
     pub fn open(state_dir: &Path) -> Result<(Self, Commits), OpenLogError> {
         let opened = Database::open(state_dir, SERVER)?;
         if restoring::is_half(&opened.1)? {
-            let what = format!("the log in {}", opened.0.path().display());
-            return Err(OpenLogError::HalfRestored { what });
+            let path = opened.0.path().to_owned();
+            return Err(OpenLogError::HalfRestored { path });
         }
         Self::open_with(opened)
     }
@@ -148,6 +148,18 @@ impl SqliteLog {
     #[must_use]
     pub(crate) fn path(state_dir: &Path) -> PathBuf {
         state_dir.join(SERVER.name).with_extension("db")
+    }
+
+    /// Which log is in `state_dir`, and the newest place that it has given; `None` if there is none.
+    pub(crate) fn look(state_dir: &Path) -> Result<Option<(Epoch, Seq)>, OpenLogError> {
+        let path = Self::path(state_dir);
+        let there = path.try_exists();
+        let there = there.map_err(|reason| room_log::OpenError::Io { path, reason })?;
+        if !there {
+            return Ok(None);
+        }
+        let (_, connection) = Database::open(state_dir, SERVER)?;
+        Ok(Some((epoch(&connection)?, newest(&connection)?)))
     }
 
     /// Runs `query` on the tables.
@@ -328,6 +340,14 @@ impl Log for SqliteLog {
     fn stats(&self) -> Stats {
         *self.stats.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The newest place that the log has given.
+pub(crate) fn newest(connection: &Connection) -> Result<Seq, StoreError> {
+    let newest = "SELECT coalesce(max(head), 0) FROM rooms";
+    Ok(Seq::new(
+        connection.query_row(newest, (), |row| row.get(0))?,
+    ))
 }
 
 /// Which life this is: drawn when the file is new, kept from then on.

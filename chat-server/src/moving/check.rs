@@ -5,19 +5,21 @@ use super::{
     source::{After, Source},
     tally::{Sum, Tally},
 };
-use protocol::{Room, Seq};
+use protocol::{HostName, Room, Seq, UserName};
 use std::collections::BTreeMap;
 
 /// Reads everything back.
 pub(super) async fn check(
     source: &Source,
     sums: &BTreeMap<Room, Sum>,
+    made: &BTreeMap<HostName, u32>,
     gone: u64,
     (of, watcher): (u64, &mut Watcher<'_>),
 ) -> Result<(), MoveError> {
     let mut messages = 0;
     for (room, expected) in sums {
-        let mut tally = Tally::default();
+        let mut tally = Tally::new(&source.state(room).await?);
+        people(source, room, &mut tally).await?;
         let mut after = Seq::START;
         loop {
             let page = source.page(room, after).await?;
@@ -52,6 +54,15 @@ pub(super) async fn check(
         }
     }
     compare("the number of rooms", sums.len(), rooms)?;
+    let found: BTreeMap<HostName, u32> = source.made().await?.into_iter().collect();
+    if found != *made {
+        let text = |made: &BTreeMap<HostName, u32>| format!("{made:?}");
+        return Err(MoveError::Differs {
+            what: "how many rooms each host made".to_owned(),
+            expected: text(made),
+            found: text(&found),
+        });
+    }
     let (mut found, mut after) = (0, After::default());
     loop {
         let (page, next) = source.gone(after).await?;
@@ -62,6 +73,28 @@ pub(super) async fn check(
         found += page.iter().map(|(_, ids)| ids.len() as u64).sum::<u64>();
     }
     compare("the number of ids of messages that are gone", gone, found)
+}
+
+/// Adds everybody of a room.
+async fn people(source: &Source, room: &Room, tally: &mut Tally) -> Result<(), MoveError> {
+    let mut last: Option<UserName> = None;
+    loop {
+        let members = source.members(room, last.as_ref()).await?;
+        tally.add_people(&members, &[]);
+        match members.into_iter().next_back() {
+            Some(member) => last = Some(member),
+            None => break,
+        }
+    }
+    let mut last: Option<UserName> = None;
+    loop {
+        let kicked = source.kicked(room, last.as_ref()).await?;
+        tally.add_people(&[], &kicked);
+        match kicked.into_iter().next_back() {
+            Some(one) => last = Some(one),
+            None => return Ok(()),
+        }
+    }
 }
 
 fn compare<T: PartialEq + ToString>(what: &str, expected: T, found: T) -> Result<(), MoveError> {

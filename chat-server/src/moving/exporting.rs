@@ -1,15 +1,20 @@
 //! Out of a log into a file.
 
 use super::{
-    MoveError, Moved, Progress, Step, Watcher, begin,
+    MoveError, Moved, Progress, Step, Watcher,
     line::{self, Line, VERSION},
-    place,
+    lock, place, settings,
     source::{After, Source},
-    tally::Tally,
+    tally::{Tally, hexadecimal},
 };
-use crate::{args::StoreArgs, log::RoomState, opening::SOFTWARE};
+use crate::{
+    args::StoreArgs,
+    log::{Purpose, RoomState, SqliteLog},
+    opening::SOFTWARE,
+};
 use data_encoding::BASE64;
 use protocol::{Room, Seq, UserName};
+use sha2::{Digest, Sha256};
 use std::io::Write;
 
 /// Writes the log of the server with these settings, which does not run, to `file`.
@@ -26,13 +31,23 @@ pub async fn export(
     file: &mut (dyn Write + Send),
     watcher: &mut Watcher<'_>,
 ) -> Result<Moved, MoveError> {
-    let (config, _lock) = begin(store)?;
-    let source = Source::open(&config).await?;
+    let config = settings(store)?;
+    // A directory that is not there is not made for want of a log.
+    if config.jetstream.value.is_none() {
+        let path = SqliteLog::path(&config.state_dir.value);
+        if !path.exists() {
+            return Err(MoveError::NoLog { path });
+        }
+    }
+    let _lock = lock(&config)?;
+    let source = Source::open(&config, Purpose::Read).await?;
+    let newest = source.newest().await?;
     let of = source.messages().await?;
     let mut export = Export {
         file,
         watcher,
         of,
+        digest: Sha256::new(),
         moved: Moved {
             log: place(&config),
             ..Moved::default()
@@ -43,6 +58,7 @@ pub async fn export(
         software: SOFTWARE.to_owned(),
         log: source.kind().to_owned(),
         epoch: source.epoch(),
+        newest: newest.number(),
         messages: of,
     })?;
     let register = source.register(&config).await?;
@@ -60,13 +76,20 @@ pub async fn export(
     }
     export.rooms(&source).await?;
     let gone = export.gone(&source).await?;
+    // What was written meanwhile is in the file or is not, whoever wrote it.
+    if source.newest().await? != newest {
+        let log = export.moved.log;
+        return Err(MoveError::Written { log });
+    }
     source.close().await;
+    let sha256 = hexadecimal(export.digest.clone());
     export.line(&Line::End {
         rooms: export.moved.rooms,
         messages: export.moved.messages,
         gone,
         hosts: export.moved.hosts,
         invitations: export.moved.invitations,
+        sha256,
     })?;
     export.file.flush().map_err(MoveError::Write)?;
     Ok(export.moved)
@@ -76,6 +99,8 @@ struct Export<'e, 'w> {
     file: &'e mut (dyn Write + Send),
     watcher: &'e mut Watcher<'w>,
     of: u64,
+    /// Over all lines.
+    digest: Sha256,
     moved: Moved,
 }
 
@@ -83,6 +108,7 @@ impl Export<'_, '_> {
     fn line(&mut self, line: &Line) -> Result<(), MoveError> {
         let mut text = serde_json::to_vec(line).map_err(|error| MoveError::Write(error.into()))?;
         text.push(b'\n');
+        self.digest.update(&text);
         self.file.write_all(&text).map_err(MoveError::Write)
     }
 
@@ -101,11 +127,13 @@ impl Export<'_, '_> {
     }
 
     async fn room(&mut self, source: &Source, room: &Room) -> Result<(), MoveError> {
+        let state = source.state(room).await?;
+        let mut tally = Tally::new(&state);
         let RoomState {
             topic,
             founder,
             charter,
-        } = source.state(room).await?;
+        } = state;
         self.moved.rooms += 1;
         self.line(&Line::Room {
             room: room.as_str().to_owned(),
@@ -114,23 +142,25 @@ impl Export<'_, '_> {
             charter: charter.map(|charter| BASE64.encode(&charter.0)),
         })?;
         let texts = |users: &[UserName]| users.iter().map(ToString::to_string).collect();
-        let mut kicked: Vec<String> = texts(&source.kicked(room).await?);
-        let mut last: Option<UserName> = None;
+        let mut last = [None, None];
         loop {
-            let members = source.members(room, last.as_ref()).await?;
+            let [member, kick] = &last;
+            let members = source.members(room, member.as_ref()).await?;
+            let kicked = source.kicked(room, kick.as_ref()).await?;
             if members.is_empty() && kicked.is_empty() {
                 break;
             }
+            tally.add_people(&members, &kicked);
             self.line(&Line::People {
                 members: texts(&members),
-                kicked: std::mem::take(&mut kicked),
+                kicked: texts(&kicked),
             })?;
-            match members.into_iter().next_back() {
-                Some(member) => last = Some(member),
-                None => break,
-            }
+            let [member, kick] = last;
+            last = [
+                members.into_iter().next_back().or(member),
+                kicked.into_iter().next_back().or(kick),
+            ];
         }
-        let mut tally = Tally::default();
         let mut after = Seq::START;
         loop {
             let page = source.page(room, after).await?;

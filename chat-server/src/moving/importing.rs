@@ -1,11 +1,11 @@
 //! Out of a file into a log that was not there.
 
 use super::{
-    MoveError, Moved, Progress, Step, Watcher, begin,
+    MoveError, Moved, Progress, Step, Watcher,
     check::check,
     line::{self, Bad, Line},
-    lines::Lines,
-    place,
+    lines::{Heading, Lines},
+    lock, place, settings,
     source::Source,
     tally::{Sum, Tally},
     target::Target,
@@ -13,11 +13,17 @@ use super::{
 use crate::{
     args::StoreArgs,
     config::Config,
-    log::{Encoded, Part, RestoreError, RoomState},
+    log::{Encoded, Part, Purpose, RestoreError, RoomState, SqliteLog},
     register::moving::{self as register, Rows},
 };
-use protocol::{Committed, Room, Seq, Timestamp, UserName};
-use std::{collections::BTreeMap, fs, io::BufRead, path::Path, time::SystemTime};
+use protocol::{Committed, HostName, Room, Seq, Timestamp, UserName};
+use std::{
+    collections::{BTreeMap, HashSet},
+    fs,
+    io::{self, BufRead},
+    path::Path,
+    time::SystemTime,
+};
 
 /// Messages, and bytes of them, that are written together.
 const BATCH_MESSAGES: usize = 500;
@@ -38,20 +44,25 @@ pub async fn import(
     file: &mut (dyn BufRead + Send),
     watcher: &mut Watcher<'_>,
 ) -> Result<Moved, MoveError> {
-    let (config, _lock) = begin(store)?;
+    let config = settings(store)?;
+    let _lock = lock(&config)?;
     let mut lines = Lines::new(file);
-    let of = lines.first()?;
+    let heading = lines.first()?;
+    let here = Here::look(&config, &heading)?;
+    let of = heading.messages;
     let (target, again) = Target::begin(&config).await?;
-    let own = own_register(&config, again)?;
     let import = Import {
         target,
         watcher: &mut *watcher,
         of,
+        here: &here,
+        state_dir: &config.state_dir.value,
         moved: Moved {
             log: place(&config),
             ..Moved::default()
         },
         register: Rows::default(),
+        made: BTreeMap::new(),
         sums: BTreeMap::new(),
         gone: 0,
         room: None,
@@ -62,27 +73,18 @@ pub async fn import(
         target,
         mut moved,
         register,
+        made,
         sums,
         gone,
     } = import.run(&mut lines).await?;
-    if let Some(lost) = own.agents.iter().find(|row| !register.agents.contains(row)) {
-        return Err(MoveError::OtherHosts {
-            path: register::path(&config.state_dir.value),
-            host: lost.host.to_string(),
-        });
-    }
     let written = target.written().await?;
-    let source = Source::reopen(&config).await?;
-    check(&source, &sums, gone, (of, watcher)).await?;
+    let source = Source::open(&config, Purpose::Check).await?;
+    check(&source, &sums, &made, gone, (of, watcher)).await?;
     moved.notes.extend(source.condition());
     source.close().await;
     restore_register(&config, &register).await?;
-    if config.jetstream.value.is_some() && !own.is_empty() {
-        moved
-            .notes
-            .push(put_aside(&register::path(&config.state_dir.value))?);
-    }
     written.end(&config).await?;
+    here.end(&config, &mut moved.notes)?;
     if again {
         moved
             .notes
@@ -91,16 +93,72 @@ pub async fn import(
     Ok(moved)
 }
 
-/// Who is let in here already. Where the log is to be in a file, nobody may be, unless an import that did
-/// not come to its end has written it.
-fn own_register(config: &Config, again: bool) -> Result<Rows, MoveError> {
-    let state_dir = &config.state_dir.value;
-    let own = register::own_rows(state_dir)?;
-    if config.jetstream.value.is_none() && !own.is_empty() && !again {
-        let path = register::path(state_dir);
-        return Err(MoveError::HasRegister { path });
+/// What stands in the state directory that is not part of the new log.
+#[derive(Debug, Default)]
+struct Here {
+    /// Who is let in.
+    register: Rows,
+    /// The file that the log was exported from.
+    has_log: bool,
+}
+
+impl Here {
+    /// Looks, and says why nothing may be imported.
+    fn look(config: &Config, heading: &Heading) -> Result<Self, MoveError> {
+        let state_dir = &config.state_dir.value;
+        let register = register::own_rows(state_dir)?;
+        if config.jetstream.value.is_none() {
+            if !register.is_empty() {
+                let path = register::path(state_dir);
+                return Err(MoveError::HasRegister { path });
+            }
+            return Ok(Self::default());
+        }
+        let path = SqliteLog::path(state_dir);
+        let has_log = match SqliteLog::look(state_dir)? {
+            None => false,
+            Some((epoch, _)) if epoch.to_string() != heading.epoch => {
+                return Err(MoveError::OtherLog { path });
+            }
+            Some((_, newest)) if newest.number() != heading.newest => {
+                return Err(MoveError::GoneOn { path });
+            }
+            Some(_) => true,
+        };
+        Ok(Self { register, has_log })
     }
-    Ok(own)
+
+    /// Whether the file has everybody who is let in here.
+    fn check(&self, moved: &Rows, state_dir: &Path) -> Result<(), MoveError> {
+        let keys: HashSet<_> = moved.agents.iter().map(|row| row.key).collect();
+        match self
+            .register
+            .agents
+            .iter()
+            .find(|row| !keys.contains(&row.key))
+        {
+            None => Ok(()),
+            Some(lost) => Err(MoveError::OtherHosts {
+                path: register::path(state_dir),
+                host: lost.host.to_string(),
+            }),
+        }
+    }
+
+    /// The log is whole elsewhere: what was exported is put aside, so that no server goes on with it.
+    fn end(self, config: &Config, notes: &mut Vec<String>) -> Result<(), MoveError> {
+        let state_dir = &config.state_dir.value;
+        if config.jetstream.value.is_none() {
+            return Ok(register::end(state_dir)?);
+        }
+        if self.has_log {
+            notes.push(put_aside(&SqliteLog::path(state_dir))?);
+        }
+        if !self.register.is_empty() {
+            notes.push(put_aside(&register::path(state_dir))?);
+        }
+        Ok(())
+    }
 }
 
 async fn restore_register(config: &Config, rows: &Rows) -> Result<(), MoveError> {
@@ -115,20 +173,26 @@ async fn restore_register(config: &Config, rows: &Rows) -> Result<(), MoveError>
     Ok(())
 }
 
-/// Puts the register of a server aside that shares one with others from now on; tells so.
+/// Puts a database aside that a server would use, were it started as before; tells so.
 fn put_aside(path: &Path) -> Result<String, MoveError> {
     let now = Timestamp::from(SystemTime::now()).micros();
-    let aside = path.with_file_name(format!("register-before-{now}.db"));
+    let name = path.file_stem().unwrap_or_default().to_string_lossy();
+    let aside = path.with_file_name(format!("{name}-before-{now}.db"));
     let failed = |path: &Path| {
         let path = path.to_owned();
         move |reason| MoveError::PutAside { path, reason }
     };
     // It was closed, so nothing lies beside it that belongs to it; the mark that it was there goes first.
     let marker = path.with_extension("exists");
-    fs::remove_file(&marker).map_err(failed(&marker))?;
+    match fs::remove_file(&marker) {
+        Err(reason) if reason.kind() != io::ErrorKind::NotFound => {
+            return Err(failed(&marker)(reason));
+        }
+        _ => {}
+    }
     fs::rename(path, &aside).map_err(failed(path))?;
     Ok(format!(
-        "who is let in stands on NATS now; what stood in {} is in {}",
+        "what stood in {} stands on NATS now, and the file is put aside as {}",
         path.display(),
         aside.display()
     ))
@@ -139,8 +203,11 @@ struct Import<'i, 'w> {
     target: Target,
     watcher: &'i mut Watcher<'w>,
     of: u64,
+    here: &'i Here,
+    state_dir: &'i Path,
     moved: Moved,
     register: Rows,
+    made: BTreeMap<HostName, u32>,
     sums: BTreeMap<Room, Sum>,
     gone: u64,
     /// The room that has begun.
@@ -154,6 +221,7 @@ struct Imported {
     target: Target,
     moved: Moved,
     register: Rows,
+    made: BTreeMap<HostName, u32>,
     sums: BTreeMap<Room, Sum>,
     gone: u64,
 }
@@ -161,7 +229,7 @@ struct Imported {
 /// Why a line was not taken.
 enum Refused {
     Bad(String),
-    Restore(RestoreError),
+    Move(MoveError),
 }
 
 impl From<Bad> for Refused {
@@ -174,7 +242,7 @@ impl From<RestoreError> for Refused {
     fn from(error: RestoreError) -> Self {
         match error {
             RestoreError::Bad(problem) => Self::Bad(problem),
-            error => Self::Restore(error),
+            error => Self::Move(error.into()),
         }
     }
 }
@@ -187,11 +255,11 @@ impl Import<'_, '_> {
     async fn run(mut self, lines: &mut Lines<'_>) -> Result<Imported, MoveError> {
         loop {
             let line = lines.next()?;
-            match self.take(line).await {
+            match self.take(line, lines).await {
                 Ok(false) => {}
                 Ok(true) => break,
                 Err(Refused::Bad(problem)) => return Err(lines.bad(&problem)),
-                Err(Refused::Restore(error)) => return Err(error.into()),
+                Err(Refused::Move(error)) => return Err(error),
             }
         }
         if !lines.at_end()? {
@@ -201,13 +269,18 @@ impl Import<'_, '_> {
             target: self.target,
             moved: self.moved,
             register: self.register,
+            made: self.made,
             sums: self.sums,
             gone: self.gone,
         })
     }
 
     /// Takes a line; tells whether it was the last.
-    async fn take(&mut self, line: Line) -> Result<bool, Refused> {
+    async fn take(&mut self, line: Line, lines: &Lines<'_>) -> Result<bool, Refused> {
+        let is_register = matches!(line, Line::Host { .. } | Line::Invitation { .. });
+        if is_register && (self.room.is_some() || !self.sums.is_empty()) {
+            return bad("who is let in stands behind a room");
+        }
         if let Some(agent) = line::parse_agent(&line)? {
             self.moved.hosts += 1;
             self.register.agents.push(agent);
@@ -221,6 +294,7 @@ impl Import<'_, '_> {
         match line {
             Line::Made { host, rooms } => {
                 let host = line::parse_host(&host)?;
+                self.made.insert(host.clone(), rooms);
                 self.target.put(Part::Made { host, rooms }).await?;
             }
             Line::Room {
@@ -230,13 +304,16 @@ impl Import<'_, '_> {
                 charter,
             } => self.begin(&room, topic, founder, charter).await?,
             Line::People { members, kicked } => {
-                let Some((room, _)) = &self.room else {
+                let Some((room, tally)) = &mut self.room else {
                     return bad("people stand outside of a room");
                 };
+                let members = line::parse_users(&members)?;
+                let kicked = line::parse_users(&kicked)?;
+                tally.add_people(&members, &kicked);
                 let part = Part::People {
                     room: room.clone(),
-                    members: line::parse_users(&members)?,
-                    kicked: line::parse_users(&kicked)?,
+                    members,
+                    kicked,
                 };
                 self.target.put(part).await?;
             }
@@ -264,9 +341,13 @@ impl Import<'_, '_> {
                 gone,
                 hosts,
                 invitations,
+                sha256,
             } => {
                 if self.room.is_some() {
                     return bad("a room has no end");
+                }
+                if self.sums.is_empty() {
+                    self.check_register()?;
                 }
                 let moved = &self.moved;
                 let found = [
@@ -280,6 +361,9 @@ impl Import<'_, '_> {
                     return bad(format!(
                         "lines are missing: there were {found:?} of each kind"
                     ));
+                }
+                if sha256 != lines.sha256() {
+                    return bad("the lines before it are not those that were exported");
                 }
                 return Ok(true);
             }
@@ -313,10 +397,23 @@ impl Import<'_, '_> {
                 None => None,
             },
         };
+        if self.sums.is_empty() {
+            self.check_register()?;
+        }
         self.moved.rooms += 1;
-        self.room = Some((room.clone(), Tally::default()));
+        self.room = Some((room.clone(), Tally::new(&state)));
         self.target.put(Part::Room { room, state }).await?;
         Ok(())
+    }
+
+    /// Looks at the register when all of it has come.
+    fn check_register(&mut self) -> Result<(), Refused> {
+        self.register.sort();
+        if let Some(conflict) = self.register.conflict() {
+            return bad(conflict);
+        }
+        let checked = self.here.check(&self.register, self.state_dir);
+        checked.map_err(Refused::Move)
     }
 
     async fn message(&mut self, line: &Line) -> Result<(), Refused> {

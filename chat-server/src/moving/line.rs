@@ -23,6 +23,8 @@ pub(super) enum Line {
         /// `sqlite` or `jetstream`.
         log: String,
         epoch: String,
+        /// The newest place that it had given.
+        newest: u64,
         /// An estimate.
         messages: u64,
     },
@@ -84,8 +86,13 @@ pub(super) enum Line {
         gone: u64,
         hosts: u64,
         invitations: u64,
+        /// Over all lines before this one.
+        sha256: String,
     },
 }
+
+/// Places and times from here on are none: a log that began with them could not go on.
+const ENDLESS: u64 = 1 << 60;
 
 /// What is wrong with a value.
 #[derive(Debug)]
@@ -156,6 +163,12 @@ pub(super) fn parse_message(room: &Room, line: &Line) -> Result<Option<Committed
     else {
         return Ok(None);
     };
+    if let Some(number) = [*seq, *sent_at_us, *committed_at_us]
+        .into_iter()
+        .find(|number| *number >= ENDLESS)
+    {
+        return Err(Bad(format!("{number} of {id} is no place or time")));
+    }
     let bytes = parse_bytes("body", body)?;
     let encoded = EncodedBody::from_bytes(bytes);
     let encoded = encoded.map_err(|error| Bad(format!("body of {id}: {error}")))?;

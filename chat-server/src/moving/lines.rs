@@ -3,7 +3,9 @@
 use super::{
     MoveError,
     line::{Line, VERSION},
+    tally::hexadecimal,
 };
+use sha2::{Digest, Sha256};
 use std::io::{BufRead, Read};
 
 /// Longest line: the largest body as text, and all that stands around it, several times over.
@@ -14,11 +16,27 @@ pub(super) struct Lines<'f> {
     file: &'f mut (dyn BufRead + Send),
     /// Of the last one that was read.
     number: u64,
+    /// Over all lines before the last one that was read, and over that one.
+    before: Sha256,
+    digest: Sha256,
+}
+
+/// What the first line says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Heading {
+    pub(super) epoch: String,
+    pub(super) newest: u64,
+    pub(super) messages: u64,
 }
 
 impl<'f> Lines<'f> {
-    pub(super) const fn new(file: &'f mut (dyn BufRead + Send)) -> Self {
-        Self { file, number: 0 }
+    pub(super) fn new(file: &'f mut (dyn BufRead + Send)) -> Self {
+        Self {
+            file,
+            number: 0,
+            before: Sha256::new(),
+            digest: Sha256::new(),
+        }
     }
 
     /// The next one.
@@ -32,6 +50,8 @@ impl<'f> Lines<'f> {
             return Err(MoveError::Cut { line: self.number });
         }
         self.number += 1;
+        self.before = self.digest.clone();
+        self.digest.update(&text);
         if text.last() != Some(&b'\n') {
             if text.len() as u64 == MAX_LINE_BYTES {
                 return Err(self.bad("it is too long"));
@@ -41,19 +61,30 @@ impl<'f> Lines<'f> {
         serde_json::from_slice(&text).map_err(|error| self.bad(&error.to_string()))
     }
 
+    /// The digest of all lines before the last one that was read.
+    pub(super) fn sha256(&self) -> String {
+        hexadecimal(self.before.clone())
+    }
+
     /// Whether nothing follows.
     pub(super) fn at_end(&mut self) -> Result<bool, MoveError> {
         Ok(self.file.fill_buf().map_err(MoveError::Read)?.is_empty())
     }
 
-    /// Reads the first one; returns how many messages there are, about.
-    pub(super) fn first(&mut self) -> Result<u64, MoveError> {
+    /// Reads the first one.
+    pub(super) fn first(&mut self) -> Result<Heading, MoveError> {
         match self.next()? {
             Line::Export {
                 version: VERSION,
+                epoch,
+                newest,
                 messages,
                 ..
-            } => Ok(messages),
+            } => Ok(Heading {
+                epoch,
+                newest,
+                messages,
+            }),
             Line::Export { version, .. } => Err(self.bad(&format!(
                 "the format is {version}, and this program knows {VERSION}: use the program that wrote \
                  it, or a newer one"

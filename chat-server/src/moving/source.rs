@@ -2,7 +2,9 @@
 
 use crate::{
     config::Config,
-    log::{Commits, Encoded, JetStreamLog, Log, Purpose, RoomState, SqliteLog, SqliteRestore},
+    log::{
+        Commits, Encoded, JetStreamLog, Log, Purpose, RoomState, SqliteLog, SqliteRestore, newest,
+    },
     moving::MoveError,
     register::moving::{Rows, own_rows, shared_rows},
 };
@@ -43,41 +45,20 @@ pub(super) enum After {
 pub(super) type GoneOf = (Room, Vec<(MessageId, Seq)>);
 
 impl Source {
-    /// Opens the log that `config` names, to export it.
-    pub(super) async fn open(config: &Config) -> Result<Self, MoveError> {
+    /// Opens the log that `config` names.
+    pub(super) async fn open(config: &Config, purpose: Purpose) -> Result<Self, MoveError> {
         let state_dir = &config.state_dir.value;
         let (log, commits) = match &config.jetstream.value {
             Some(settings) => {
-                let opening = JetStreamLog::open_for(Purpose::Read, state_dir, settings);
+                let opening = JetStreamLog::open_for(purpose, state_dir, settings);
                 let (log, commits) = Box::pin(opening).await?;
                 (Kept::JetStream(log), commits)
             }
             None => {
-                let path = SqliteLog::path(state_dir);
-                if !path.exists() {
-                    return Err(MoveError::NoLog { path });
-                }
-                let (log, commits) = SqliteLog::open(state_dir)?;
-                (Kept::Sqlite(log), commits)
-            }
-        };
-        Ok(Self {
-            log,
-            _commits: commits,
-        })
-    }
-
-    /// Opens what was restored, to read it back.
-    pub(super) async fn reopen(config: &Config) -> Result<Self, MoveError> {
-        let state_dir = &config.state_dir.value;
-        let (log, commits) = match &config.jetstream.value {
-            Some(settings) => {
-                let opening = JetStreamLog::open_for(Purpose::Check, state_dir, settings);
-                let (log, commits) = Box::pin(opening).await?;
-                (Kept::JetStream(log), commits)
-            }
-            None => {
-                let (log, commits) = SqliteRestore::open(state_dir)?;
+                let (log, commits) = match purpose {
+                    Purpose::Check => SqliteRestore::open(state_dir)?,
+                    Purpose::Read | Purpose::Serve => SqliteLog::open(state_dir)?,
+                };
                 (Kept::Sqlite(log), commits)
             }
         };
@@ -104,6 +85,14 @@ impl Source {
 
     pub(super) fn epoch(&self) -> String {
         self.log().epoch().to_string()
+    }
+
+    /// The newest place that it has given.
+    pub(super) async fn newest(&self) -> Result<Seq, StoreError> {
+        match &self.log {
+            Kept::Sqlite(log) => log.read(newest).await,
+            Kept::JetStream(log) => log.newest().await,
+        }
     }
 
     /// What is promised less of it than usual.
@@ -201,20 +190,16 @@ impl Source {
         self.tables(query).await
     }
 
-    /// Who was kicked out of a room and does not know yet: few.
-    pub(super) async fn kicked(&self, room: &Room) -> Result<Vec<UserName>, StoreError> {
+    /// Who was kicked out of a room and does not know yet, in order of name behind `after`: some, and
+    /// none at the end.
+    pub(super) async fn kicked(
+        &self,
+        room: &Room,
+        after: Option<&UserName>,
+    ) -> Result<Vec<UserName>, StoreError> {
+        let after = after.map_or_else(String::new, ToString::to_string);
         let room = room.clone();
-        let query = move |tables: &Connection| {
-            let mut statement =
-                tables.prepare_cached("SELECT user FROM kicked WHERE room = ?1 ORDER BY user")?;
-            let mut rows = statement.query([room.as_str()])?;
-            let mut found = Vec::new();
-            while let Some(row) = rows.next()? {
-                let name: String = row.get(0)?;
-                found.push(UserName::parse(&name).map_err(|_| StoreError::bad("user", name))?);
-            }
-            Ok(found)
-        };
+        let query = move |tables: &Connection| charters::kicked(tables, &room, &after, PAGE_ROWS);
         self.tables(query).await
     }
 

@@ -1,21 +1,25 @@
-//! What tells whether a room is what it was: how many messages it has, and a digest over them in order.
+//! What tells whether a room is what it was: how many messages it has, and a digest over all of it.
 
-use protocol::Committed;
+use crate::log::RoomState;
+use protocol::{Committed, UserName};
 use sha2::{Digest, Sha256};
 use std::fmt;
 
-/// The messages of a room so far.
+/// A room so far.
 ///
-/// The digest (SHA-256) is over, for each message: its id (16 bytes), the number of bytes of its author's
-/// name (2, big-endian) and these, when it was sent and committed (microseconds, 8 each), the number of
-/// bytes of its body (4) and these. Where it stands is not part of it: another log has other places.
-#[derive(Debug, Clone, Default)]
+/// The digest is the SHA-256 over four others, one behind the other: of what is known of the room, of its
+/// members, of those who were kicked, and of its messages in their order (docs/export.md). Where a
+/// message stands is not part of it: another log has other places.
+#[derive(Debug, Clone)]
 pub(super) struct Tally {
-    messages: u64,
-    digest: Sha256,
+    state: Sha256,
+    members: Sha256,
+    kicked: Sha256,
+    messages: Sha256,
+    count: u64,
 }
 
-/// All messages of a room.
+/// All of a room.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Sum {
     pub(super) messages: u64,
@@ -24,30 +28,71 @@ pub(super) struct Sum {
 }
 
 impl Tally {
+    /// A room of which this is known.
+    pub(super) fn new(state: &RoomState) -> Self {
+        let founder = state.founder.as_ref().map(ToString::to_string);
+        let founder = founder.unwrap_or_default();
+        let charter = state.charter.as_ref().map(|charter| charter.0.clone());
+        let mut digest = Sha256::new();
+        for part in [
+            state.topic.as_bytes(),
+            founder.as_bytes(),
+            &charter.unwrap_or_default(),
+        ] {
+            add(&mut digest, part);
+        }
+        Self {
+            state: digest,
+            members: Sha256::new(),
+            kicked: Sha256::new(),
+            messages: Sha256::new(),
+            count: 0,
+        }
+    }
+
+    /// The next people, both in order of name.
+    pub(super) fn add_people(&mut self, members: &[UserName], kicked: &[UserName]) {
+        for (digest, users) in [(&mut self.members, members), (&mut self.kicked, kicked)] {
+            for user in users {
+                add(digest, user.to_string().as_bytes());
+            }
+        }
+    }
+
     /// The next message.
     pub(super) fn add(&mut self, message: &Committed) {
-        self.messages += 1;
-        let author = message.author.to_string();
-        let body = message.body.as_bytes();
-        // Names and bodies are shorter than that everywhere.
-        let author_bytes = u16::try_from(author.len()).unwrap_or(u16::MAX);
-        let body_bytes = u32::try_from(body.len()).unwrap_or(u32::MAX);
-        self.digest.update(message.id.to_bytes());
-        self.digest.update(author_bytes.to_be_bytes());
-        self.digest.update(author.as_bytes());
-        self.digest.update(message.sent_at.micros().to_be_bytes());
-        self.digest
-            .update(message.committed_at.micros().to_be_bytes());
-        self.digest.update(body_bytes.to_be_bytes());
-        self.digest.update(body);
+        self.count += 1;
+        let digest = &mut self.messages;
+        digest.update(message.id.to_bytes());
+        digest.update(message.sent_at.micros().to_be_bytes());
+        digest.update(message.committed_at.micros().to_be_bytes());
+        add(digest, message.author.to_string().as_bytes());
+        add(digest, message.body.as_bytes());
     }
 
     pub(super) fn sum(self) -> Sum {
+        let mut all = Sha256::new();
+        for part in [self.state, self.members, self.kicked, self.messages] {
+            all.update(part.finalize());
+        }
         Sum {
-            messages: self.messages,
-            sha256: data_encoding::HEXLOWER.encode(&self.digest.finalize()),
+            messages: self.count,
+            sha256: hexadecimal(all),
         }
     }
+}
+
+/// Adds `bytes` with their number before them.
+fn add(digest: &mut Sha256, bytes: &[u8]) {
+    // Nothing of a room is longer than that.
+    let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+    digest.update(length.to_be_bytes());
+    digest.update(bytes);
+}
+
+/// What `digest` comes to.
+pub(super) fn hexadecimal(digest: Sha256) -> String {
+    data_encoding::HEXLOWER.encode(&digest.finalize())
 }
 
 impl fmt::Display for Sum {
@@ -77,7 +122,7 @@ mod tests {
     }
 
     fn sum(messages: &[Committed]) -> Sum {
-        let mut tally = Tally::default();
+        let mut tally = Tally::new(&RoomState::default());
         messages.iter().for_each(|message| tally.add(message));
         tally.sum()
     }
@@ -94,5 +139,28 @@ mod tests {
         let mut elsewhere = two;
         elsewhere.seq = Seq::new(99);
         assert_eq!(sum(&[one, elsewhere]), first);
+    }
+
+    #[test]
+    fn a_room_with_other_people_or_another_topic_has_another_sum_however_many_lines_tell_of_them() {
+        let users = ["alice@ada", "bob@bee"].map(|name| name.parse().unwrap());
+        let people = |parts: &[(&[UserName], &[UserName])]| {
+            let mut tally = Tally::new(&RoomState::default());
+            for (members, kicked) in parts {
+                tally.add_people(members, kicked);
+            }
+            tally.sum()
+        };
+        let both = people(&[(&users, &[])]);
+        assert_eq!(people(&[(&users[..1], &[]), (&users[1..], &[])]), both);
+        assert_ne!(people(&[(&users[..1], &users[1..])]), both);
+        let state = RoomState {
+            topic: "on call".to_owned(),
+            ..RoomState::default()
+        };
+        assert_ne!(
+            Tally::new(&state).sum(),
+            Tally::new(&RoomState::default()).sum()
+        );
     }
 }

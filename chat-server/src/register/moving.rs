@@ -11,7 +11,13 @@ use protocol::{HostName, KeyFingerprint, Timestamp};
 use room_log::{Database, StoreError};
 use rusqlite::{Connection, params};
 use serde::{Deserialize, Serialize};
-use std::path::{Path, PathBuf};
+use std::{
+    collections::HashSet,
+    path::{Path, PathBuf},
+};
+
+/// In the table `meta`, while the register is one that an import wrote which has not ended.
+const RESTORING: &str = "restoring";
 
 /// A key, and whose it is or was.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +31,13 @@ pub(crate) struct AgentRow {
     /// The key that it announced.
     pub(crate) next_key: Option<KeyFingerprint>,
     pub(crate) revoked_at: Option<Timestamp>,
+}
+
+impl AgentRow {
+    fn place(&self) -> (&str, u64, [u8; 32]) {
+        let at = self.enrolled_at.micros();
+        (self.host.as_str(), at, self.key.to_bytes())
+    }
 }
 
 /// An invitation; only its digest is known.
@@ -52,6 +65,34 @@ impl Rows {
         self.agents.is_empty() && self.invitations.is_empty()
     }
 
+    /// What stands there twice that can be there once, if something does.
+    pub(crate) fn conflict(&self) -> Option<String> {
+        let mut keys = HashSet::new();
+        let mut hosts = HashSet::new();
+        for agent in &self.agents {
+            let all = [Some(agent.key), agent.next_key];
+            if !all.into_iter().flatten().all(|key| keys.insert(key)) {
+                return Some(format!("a key of {} is there twice", agent.host));
+            }
+            if agent.revoked_at.is_none() && !hosts.insert(&agent.host) {
+                return Some(format!("{} is let in twice", agent.host));
+            }
+        }
+        let (mut numbers, mut digests) = (HashSet::new(), HashSet::new());
+        let twice = self
+            .invitations
+            .iter()
+            .find(|one| !numbers.insert(one.invitation) || !digests.insert(one.digest));
+        twice.map(|one| format!("invitation {} is there twice", one.invitation))
+    }
+
+    /// Puts them in the order in which they are read.
+    pub(crate) fn sort(&mut self) {
+        self.agents
+            .sort_by(|one, other| one.place().cmp(&other.place()));
+        self.invitations.sort_by_key(|one| one.invitation);
+    }
+
     /// All of them, as operations that put them where there is nothing.
     fn operations(&self) -> impl Iterator<Item = Operation> {
         let invitations = self.invitations.iter().cloned();
@@ -67,17 +108,24 @@ pub(crate) fn path(state_dir: &Path) -> PathBuf {
     state_dir.join(REGISTER.name).with_extension("db")
 }
 
-/// What the register in `state_dir` says, if it is this server's own; nothing if there is none, or if it
-/// is a cache of what servers share.
+/// What the register in `state_dir` says, if it is this server's own; nothing if there is none, if it is a
+/// cache of what servers share, or if an import that did not come to its end has written it.
 pub(crate) fn own_rows(state_dir: &Path) -> Result<Rows, OpenRegisterError> {
     if !is_there(state_dir)? {
         return Ok(Rows::default());
     }
     let (_, connection) = Database::open(state_dir, REGISTER)?;
-    match store::followed(&connection)? {
-        Some(_) => Ok(Rows::default()),
-        None => Ok(rows(&connection)?),
+    if store::followed(&connection)?.is_some() || is_half(&connection)? {
+        return Ok(Rows::default());
     }
+    Ok(rows(&connection)?)
+}
+
+fn is_half(tables: &Connection) -> Result<bool, StoreError> {
+    let found = tables
+        .prepare("SELECT 1 FROM meta WHERE key = ?1")?
+        .exists([RESTORING])?;
+    Ok(found)
 }
 
 fn is_there(state_dir: &Path) -> Result<bool, OpenRegisterError> {
@@ -99,16 +147,50 @@ pub(crate) async fn shared_rows(
     Ok(register.readers.run(rows).await?)
 }
 
-/// Writes `rows` into the register of `state_dir`, which has none of its own, all at once.
-pub(crate) fn restore(state_dir: &Path, rows: &Rows) -> Result<(), OpenRegisterError> {
+/// Writes `rows` into the register of `state_dir`, which has none of its own, all at once, and reads them
+/// back. It says that an import wrote it until [`end`].
+pub(crate) fn restore(state_dir: &Path, expected: &Rows) -> Result<(), OpenRegisterError> {
     let (_, mut connection) = Database::open(state_dir, REGISTER)?;
     let transaction = connection.transaction().map_err(StoreError::from)?;
     store::forget_all(&transaction)?;
     store::follow_nothing(&transaction)?;
-    for operation in rows.operations() {
+    transaction
+        .execute(
+            "INSERT OR REPLACE INTO meta (key, value) VALUES (?1, x'01')",
+            [RESTORING],
+        )
+        .map_err(StoreError::from)?;
+    for operation in expected.operations() {
         operation.apply(&transaction)?;
     }
+    let found = rows(&transaction)?;
+    if found != *expected {
+        let what = format!(
+            "{} keys and {} invitations",
+            found.agents.len(),
+            found.invitations.len()
+        );
+        return Err(StoreError::bad("register, read back", what).into());
+    }
     transaction.commit().map_err(StoreError::from)?;
+    Database::settle(&connection)?;
+    Ok(())
+}
+
+/// The import that wrote the register of `state_dir` has come to its end.
+pub(crate) fn end(state_dir: &Path) -> Result<(), OpenRegisterError> {
+    if !is_there(state_dir)? {
+        return Ok(());
+    }
+    let (_, connection) = Database::open(state_dir, REGISTER)?;
+    unmark(&connection)?;
+    Database::settle(&connection)?;
+    Ok(())
+}
+
+/// Whoever wrote it, it is the register now.
+pub(super) fn unmark(tables: &Connection) -> Result<(), StoreError> {
+    tables.execute("DELETE FROM meta WHERE key = ?1", [RESTORING])?;
     Ok(())
 }
 

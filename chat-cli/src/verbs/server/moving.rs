@@ -14,6 +14,7 @@ use std::{
     os::unix::fs::OpenOptionsExt,
     path::Path,
 };
+use tokio::{runtime::Builder, task::spawn_blocking};
 
 /// Bytes of the file that are read or written at once.
 const BUFFER_BYTES: usize = 1 << 20;
@@ -30,13 +31,20 @@ pub(super) async fn export(args: &MoveArgs) -> Result<(), Failure> {
                 "--json prints on standard output, where the log is to go: name a file",
             ));
         }
-        let mut output = BufWriter::with_capacity(BUFFER_BYTES, io::stdout());
-        let moved = exported(args, &mut output).await?;
+        let moved = exported(args, io::stdout()).await?;
         return told(args, "exported", &moved).await;
     }
     let path = &args.file;
-    let cannot =
-        |reason: io::Error| Failure::failed(format!("cannot write {}: {reason}", path.display()));
+    let cannot = |reason: io::Error| {
+        let otherwise = match reason.kind() {
+            io::ErrorKind::AlreadyExists => "; name another file, or remove it",
+            _ => "",
+        };
+        Failure::failed(format!(
+            "cannot write {}: {reason}{otherwise}",
+            path.display()
+        ))
+    };
     // What people said is nobody else's to read.
     let file = OpenOptions::new()
         .write(true)
@@ -44,11 +52,11 @@ pub(super) async fn export(args: &MoveArgs) -> Result<(), Failure> {
         .mode(0o600)
         .open(path)
         .map_err(cannot)?;
-    let mut output = BufWriter::with_capacity(BUFFER_BYTES, &file);
-    let done = match exported(args, &mut output).await {
-        Ok(moved) => file.sync_all().map(|()| moved).map_err(cannot),
-        Err(failure) => Err(failure),
+    let done = match file.try_clone() {
+        Ok(output) => exported(args, output).await,
+        Err(reason) => Err(cannot(reason)),
     };
+    let done = done.and_then(|moved| file.sync_all().map(|()| moved).map_err(cannot));
     let moved = done.inspect_err(|_| {
         // Of no use to anybody, and in the way of the next attempt.
         let _ = fs::remove_file(path);
@@ -56,13 +64,34 @@ pub(super) async fn export(args: &MoveArgs) -> Result<(), Failure> {
     told(args, "exported", &moved).await
 }
 
-async fn exported(args: &MoveArgs, file: &mut (dyn Write + Send)) -> Result<Moved, Failure> {
-    let mut bar = Bar::default();
-    let mut watch = |progress| bar.show(progress);
-    let moving = daemons::export(&args.store, file, &mut watch);
-    let moved = Box::pin(moving).await;
-    bar.end();
-    moved.map_err(failed)
+async fn exported(args: &MoveArgs, file: impl Write + Send + 'static) -> Result<Moved, Failure> {
+    let store = args.store.clone();
+    let moving = move || async move {
+        let mut output = BufWriter::with_capacity(BUFFER_BYTES, file);
+        let mut bar = Bar::default();
+        let mut watch = |progress| bar.show(progress);
+        let moved = Box::pin(daemons::export(&store, &mut output, &mut watch)).await;
+        bar.end();
+        moved
+    };
+    apart(moving).await
+}
+
+/// Does work that waits for files and pipes, on threads of its own: whoever keeps a connection meanwhile
+/// goes on.
+async fn apart<F>(work: impl FnOnce() -> F + Send + 'static) -> Result<Moved, Failure>
+where
+    F: Future<Output = Result<Moved, daemons::MoveError>>,
+{
+    let working = spawn_blocking(move || {
+        let runtime = Builder::new_multi_thread().enable_all().build()?;
+        let moved = runtime.block_on(work());
+        runtime.shutdown_background();
+        Ok::<_, io::Error>(moved)
+    });
+    let cannot = |reason: io::Error| Failure::failed(format!("cannot start: {reason}"));
+    let worked = working.await.map_err(|error| cannot(error.into()))?;
+    worked.map_err(cannot)?.map_err(failed)
 }
 
 /// Writes a file into a log.
@@ -81,12 +110,15 @@ pub(super) async fn import(args: &MoveArgs) -> Result<(), Failure> {
         })?;
         Box::new(BufReader::with_capacity(BUFFER_BYTES, file))
     };
-    let mut bar = Bar::default();
-    let mut watch = |progress| bar.show(progress);
-    let moving = daemons::import(&args.store, &mut *file, &mut watch);
-    let moved = Box::pin(moving).await;
-    bar.end();
-    told(args, "imported and checked", &moved.map_err(failed)?).await
+    let store = args.store.clone();
+    let moving = move || async move {
+        let mut bar = Bar::default();
+        let mut watch = |progress| bar.show(progress);
+        let moved = Box::pin(daemons::import(&store, &mut *file, &mut watch)).await;
+        bar.end();
+        moved
+    };
+    told(args, "imported and checked", &apart(moving).await?).await
 }
 
 fn is_standard(path: &Path) -> bool {
@@ -114,8 +146,8 @@ async fn told(args: &MoveArgs, what: &str, moved: &Moved) -> Result<(), Failure>
         notes,
     } = moved;
     say(&format!(
-        "{what}: {rooms} rooms with {messages} messages, {hosts} hosts and {invitations} invitations \
-         ({log})"
+        "{what}: {rooms} rooms with {messages} messages, {hosts} keys of hosts and {invitations} \
+         invitations ({log})"
     ));
     for note in notes {
         say(&format!("note: {note}"));

@@ -297,12 +297,21 @@ pub(super) fn read_said(
         room,
         seq,
         prev_seq: Seq::START,
-        committed_at: number(headers, COMMITTED_AT).map_or(at, Timestamp::from_micros),
+        committed_at: moved_at(headers).unwrap_or(at),
         id,
         author: UserName::parse(text(headers, AUTHOR)?).ok()?,
         sent_at: Timestamp::from_micros(number(headers, SENT_AT)?),
         body: EncodedBody::from_bytes(payload).ok()?,
     })
+}
+
+/// When a message was committed: in the log that it was moved from, if it was.
+pub(super) fn committed_at(stored: &Stored) -> Timestamp {
+    moved_at(&stored.headers).unwrap_or(stored.at)
+}
+
+fn moved_at(headers: &HeaderMap) -> Option<Timestamp> {
+    number(headers, COMMITTED_AT).map(Timestamp::from_micros)
 }
 
 /// Reads what remains of message `id`.

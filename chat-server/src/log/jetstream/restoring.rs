@@ -30,6 +30,8 @@ pub(crate) struct JetStreamRestore {
     subjects: Subjects,
     pending: Vec<Pending>,
     bytes: usize,
+    /// The last entry: nobody else may write.
+    last: Seq,
 }
 
 #[derive(Debug)]
@@ -47,12 +49,13 @@ impl JetStreamRestore {
         let nats = connected.map_err(|reason| {
             RestoreError::Nats(format!("cannot connect to {}: {reason}", settings.servers))
         })?;
-        let again = stream::make_to_restore(&nats, settings).await?;
+        let again = stream::make_to_restore(&nats, settings, nats.instance()).await?;
         let this = Self {
             nats,
             subjects: Subjects::new(&settings.stream),
             pending: Vec::new(),
             bytes: 0,
+            last: Seq::START,
         };
         Ok((this, again))
     }
@@ -81,8 +84,9 @@ impl JetStreamRestore {
                 Ok(())
             }
             Part::Gone { room, ids } => {
-                for (id, seq) in ids {
-                    let author = None;
+                for (id, _) in ids {
+                    // Something else stands now at the place that it had.
+                    let (seq, author) = (Seq::START, None);
                     let remains = Remains { seq, id, author };
                     let entry = tombstone(&self.subjects, &room, &remains);
                     self.push(entry, None).await?;
@@ -157,18 +161,22 @@ impl JetStreamRestore {
         self.publish(remains).await.map(drop)
     }
 
-    async fn publish(&self, entries: Vec<Entry>) -> Result<Vec<Seq>, RestoreError> {
-        if entries.is_empty() {
+    async fn publish(&mut self, mut entries: Vec<Entry>) -> Result<Vec<Seq>, RestoreError> {
+        let Some(first) = entries.first_mut() else {
             return Ok(Vec::new());
-        }
+        };
+        let last = self.last.number().to_string();
+        first.headers.insert("Nats-Expected-Last-Sequence", last);
         let subjects: Vec<String> = entries.iter().map(|entry| entry.subject.clone()).collect();
-        match self.nats.publish(entries).await {
+        let seqs = match self.nats.publish(entries).await {
             Ok(seqs) => Ok(seqs),
             Err(PublishError::Taken) => self.taken(&subjects).await,
             Err(PublishError::Full(reason) | PublishError::Unknown(reason)) => {
                 Err(RestoreError::Nats(reason))
             }
-        }
+        }?;
+        self.last = seqs.last().copied().unwrap_or(self.last);
+        Ok(seqs)
     }
 
     /// Where entries are that are stored already, as they are when an answer was lost and they were sent
@@ -180,8 +188,8 @@ impl JetStreamRestore {
             match last.map_err(|error| RestoreError::Nats(error.to_string()))? {
                 Some((seq, _)) => seqs.push(seq),
                 None => {
-                    let twice = "an id is there twice in one room".to_owned();
-                    return Err(RestoreError::Bad(twice));
+                    let why = "an id is there twice in one room, or somebody else writes there";
+                    return Err(RestoreError::Bad(why.to_owned()));
                 }
             }
         }
@@ -190,7 +198,7 @@ impl JetStreamRestore {
 
     /// Everything was written and read back: servers may use the stream.
     pub(crate) async fn end(self) -> Result<(), RestoreError> {
-        Ok(stream::end_restoring(&self.nats).await?)
+        Ok(stream::end_restoring(&self.nats, self.nats.instance(), self.last).await?)
     }
 }
 

@@ -7,7 +7,7 @@
 
 use super::{
     Shared,
-    entry::{Command, Found, Remains, tombstone},
+    entry::{Command, Found, Remains, committed_at, tombstone},
 };
 use crate::nats::{Entry, PublishError, number};
 use protocol::{Committed, ERASED_TAG, Epoch, Room, Seq, Timestamp};
@@ -65,11 +65,10 @@ async fn end_some(shared: &Shared, kept: &Kept) -> Result<bool, StoreError> {
     let mut newest = None;
     let last = stored.len() - usize::from(!stored.is_empty());
     for (index, one) in stored.into_iter().enumerate() {
-        // When it was committed: in the log that it was moved from, if it was.
-        let message = shared.committed(one)?;
-        if index as u64 >= too_many && message.committed_at.micros() >= oldest {
+        if index as u64 >= too_many && committed_at(&one).micros() >= oldest {
             break;
         }
+        let message = shared.committed(one)?;
         if index == last && all {
             newest = Some(message);
         } else if due.len() < BATCH_MESSAGES {

@@ -15,8 +15,10 @@ const OLDEST_SERVER: (u64, u64) = (2, 12);
 /// What the stream says of itself.
 const EPOCH: &str = "chat.epoch";
 const FORMAT_KEY: &str = "chat.format";
-/// There while a log is moved here that is not whole yet.
+/// There while a log is moved here that is not whole yet: which import it is.
 const RESTORING: &str = "chat.restoring";
+/// The format of such a stream, which servers that do not know the mark do not know either.
+const RESTORING_FORMAT: &str = "restoring";
 
 /// Why a stream is no log. The message says what to do.
 #[derive(Debug, Error)]
@@ -178,6 +180,7 @@ async fn followers(nats: &Nats) -> Result<usize, StreamError> {
 pub(super) async fn make_to_restore(
     nats: &Nats,
     settings: &JetStreamSettings,
+    import: &str,
 ) -> Result<bool, RestoreError> {
     check_server(nats)?;
     let stream = &settings.stream;
@@ -186,7 +189,8 @@ pub(super) async fn make_to_restore(
     let has_register = nats.has_stream(&register).await.map_err(unreachable)?;
     let exists = |name: &str| RestoreError::Exists {
         what: format!("the stream {name}"),
-        instead: "with --nats-stream",
+        flag: "--nats-stream",
+        otherwise: "delete it there if nobody needs it".to_owned(),
     };
     let info = nats.info().await.map_err(unreachable)?;
     if let Some(info) = &info {
@@ -204,23 +208,32 @@ pub(super) async fn make_to_restore(
         return Err(exists(&register));
     }
     let mut config = config(settings);
-    config["metadata"][RESTORING] = json!("true");
+    config["metadata"][RESTORING] = json!(import);
+    config["metadata"][FORMAT_KEY] = json!(RESTORING_FORMAT);
     let question = format!("STREAM.CREATE.{stream}");
     let made = nats.ask(&question, &config).await;
     made.map_err(unreachable)?;
     Ok(info.is_some())
 }
 
-/// What was restored is whole.
-pub(super) async fn end_restoring(nats: &Nats) -> Result<(), StreamError> {
+/// What `import` has restored, up to the entry `last`, is whole.
+pub(super) async fn end_restoring(nats: &Nats, import: &str, last: Seq) -> Result<(), StreamError> {
     let info = nats.info().await?.ok_or_else(|| StreamError::Unfit {
         stream: nats.stream().to_owned(),
         problems: "it was deleted".to_owned(),
     })?;
     let mut config = info["config"].clone();
-    if let Some(metadata) = config["metadata"].as_object_mut() {
-        metadata.remove(RESTORING);
-    }
+    let is_same = config["metadata"][RESTORING] == import
+        && info["state"]["last_seq"].as_u64() == Some(last.number());
+    let Some(metadata) = config["metadata"].as_object_mut().filter(|_| is_same) else {
+        return Err(StreamError::Unfit {
+            stream: nats.stream().to_owned(),
+            problems: "somebody else has written to it since it was made for this import"
+                .to_owned(),
+        });
+    };
+    metadata.remove(RESTORING);
+    metadata.insert(FORMAT_KEY.to_owned(), json!(FORMAT));
     let question = format!("STREAM.UPDATE.{}", nats.stream());
     nats.ask(&question, &config).await?;
     Ok(())
@@ -260,8 +273,10 @@ fn config(settings: &JetStreamSettings) -> Value {
 fn facts(stream: &str, info: &Value) -> Result<StreamFacts, StreamError> {
     let config = &info["config"];
     let metadata = &config["metadata"];
+    let restoring = !metadata[RESTORING].is_null();
     if let Some(found) = metadata[FORMAT_KEY].as_str()
         && found != FORMAT
+        && !restoring
     {
         return Err(StreamError::TooNew {
             stream: stream.to_owned(),
@@ -279,7 +294,7 @@ fn facts(stream: &str, info: &Value) -> Result<StreamFacts, StreamError> {
             newest: Seq::new(info["state"]["last_seq"].as_u64().unwrap_or_default()),
             replicas: usize::try_from(config["num_replicas"].as_u64().unwrap_or(1)).unwrap_or(1),
             entries: info["state"]["messages"].as_u64().unwrap_or_default(),
-            restoring: !metadata[RESTORING].is_null(),
+            restoring,
         }),
         _ => Err(StreamError::Unfit {
             stream: stream.to_owned(),

@@ -15,16 +15,18 @@ use std::{
 /// In the table `meta`, while the log is not whole.
 const RESTORING: &str = "restoring";
 
-/// Rows that are written in one transaction.
-const BATCH_ROWS: usize = 10_000;
+/// Rows that are written in one transaction, and bytes of messages.
+const BATCH_ROWS: usize = 2_500;
+const BATCH_BYTES: usize = 8 << 20;
 
 /// A file that a log is written into.
 #[derive(Debug)]
 pub(crate) struct SqliteRestore {
     connection: Connection,
     judge: Judge,
-    /// Rows of the transaction that has begun.
+    /// Rows of the transaction that has begun, and bytes of messages in them.
     rows: usize,
+    bytes: usize,
 }
 
 impl SqliteRestore {
@@ -41,15 +43,21 @@ impl SqliteRestore {
         let mut again = false;
         if exists(&path)? || exists(&path.with_extension("exists"))? {
             let (_, connection) = Database::open(state_dir, SERVER)?;
-            if !is_half(&connection)? {
+            again = is_half(&connection)?;
+            // One without a room holds nothing: a server was started once, or an import was killed at once.
+            if !again && has_rooms(&connection)? {
+                let marker = path.with_extension("exists");
                 return Err(RestoreError::Exists {
                     what: path.display().to_string(),
-                    instead: "with --state-dir",
+                    flag: "--state-dir",
+                    otherwise: format!(
+                        "move it and {} away if nobody needs them",
+                        marker.display()
+                    ),
                 });
             }
             drop(connection);
             remove(&path)?;
-            again = true;
         }
         let (_, connection) = Database::open(state_dir, SERVER)?;
         connection.execute(
@@ -62,6 +70,7 @@ impl SqliteRestore {
             connection,
             judge: Judge::new(RoomLog::new(epoch, MAX_ROOMS)),
             rows: 0,
+            bytes: 0,
         };
         Ok((this, again))
     }
@@ -86,6 +95,7 @@ impl SqliteRestore {
             Part::Messages(messages) => {
                 self.rows += messages.len();
                 for message in messages {
+                    self.bytes += message.body.as_bytes().len();
                     match self.judge.log.ingest(&self.connection, &message)? {
                         Ingested::New => {}
                         other => {
@@ -105,10 +115,10 @@ impl SqliteRestore {
                 self.judge.restore_made(&self.connection, &host, rooms)?;
             }
         }
-        if self.rows < BATCH_ROWS {
+        if self.rows < BATCH_ROWS && self.bytes < BATCH_BYTES {
             return Ok(());
         }
-        self.rows = 0;
+        (self.rows, self.bytes) = (0, 0);
         self.connection.execute_batch("COMMIT")?;
         Database::settle(&self.connection)?;
         Ok(self.connection.execute_batch("BEGIN")?)
@@ -148,6 +158,13 @@ impl SqliteRestore {
         connection.execute("DELETE FROM meta WHERE key = ?1", [RESTORING])?;
         Ok(Database::settle(&connection)?)
     }
+}
+
+fn has_rooms(connection: &Connection) -> Result<bool, StoreError> {
+    let any = connection
+        .prepare("SELECT 1 FROM rooms LIMIT 1")?
+        .exists(())?;
+    Ok(any)
 }
 
 /// Whether a log was moved here in part only.
