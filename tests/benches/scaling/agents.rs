@@ -112,19 +112,27 @@ pub(crate) fn measure(
 }
 
 fn costs(deployment: &mut Deployment, crowd: &Crowd, count: usize) -> anyhow::Result<Costs> {
+    // Nothing that an earlier measurement left behind is to be used again.
+    deployment.restart_servers();
     let begun = Instant::now();
     deployment.enrol(crowd)?;
     let registering = begun.elapsed();
 
     let other = deployment.servers.len() - 1;
-    let memory = [0, other].map(|server| deployment.memory_of(server));
+    let both = |deployment: &mut Deployment| [0, other].map(|one| deployment.memory_of(one));
+    let mut memory = both(deployment);
     let time = deployment.time_of(0);
     let mut peers: Vec<AgentPeer> = Vec::with_capacity(count);
     let mut pinged = Duration::ZERO;
+    // What a server needs for the first few it does not need again for the others.
+    let some = count / 5;
     for member in 0..count {
         peers.push(deployment.agent(0, crowd, member)?);
         if peers.len() % BETWEEN_PINGS == 0 {
             pinged += ping_all(deployment, &mut peers)?;
+        }
+        if peers.len() == some {
+            memory = both(deployment);
         }
     }
     let connecting = deployment.time_of(0) - time - pinged;
@@ -136,15 +144,16 @@ fn costs(deployment: &mut Deployment, crowd: &Crowd, count: usize) -> anyhow::Re
     }
     let observer = deployment.agent(other, crowd, count)?;
     let presence = come(deployment, &mut peers, observer)?;
-    let bytes = |now: u64, before, count: usize| now.saturating_sub(before) as f64 / count as f64;
+    let bytes = |now: u64, before| now.saturating_sub(before) as f64;
+    let rest = (count - some) as f64;
     Ok(Costs {
         registering: micros_each(registering, count + 1),
         connecting: micros_each(connecting, count),
         ping: micros_each(ping, PINGS * count),
         presence,
-        memory: bytes(connected, memory[0], count),
-        memory_of_users: bytes(deployment.memory_of(0), connected, count),
-        memory_elsewhere: bytes(deployment.memory_of(other), memory[1], count),
+        memory: bytes(connected, memory[0]) / rest,
+        memory_of_users: bytes(deployment.memory_of(0), connected) / count as f64,
+        memory_elsewhere: bytes(deployment.memory_of(other), memory[1]) / rest,
     })
 }
 

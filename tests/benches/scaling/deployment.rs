@@ -186,6 +186,13 @@ impl Deployment {
         }
     }
 
+    /// Lets all servers begin anew, with nothing in memory.
+    pub(crate) fn restart_servers(&mut self) {
+        for server in &mut self.servers {
+            server.restart();
+        }
+    }
+
     /// Ends the servers in order.
     pub(crate) fn end(&mut self) -> anyhow::Result<()> {
         for server in &mut self.servers {

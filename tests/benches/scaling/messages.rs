@@ -26,26 +26,44 @@ const SENDERS: usize = 12;
 /// server queues, so nobody is told "not yet".
 const WINDOW: usize = 80;
 
-/// The same, of the one that sends to many.
-const WINDOW_ALONE: usize = 256;
-
 /// Agents that a room is delivered to in the end.
 const FOLLOWERS: usize = 48;
+
+/// How one sends whom many read.
+struct Pace {
+    /// Behind the names of its figures.
+    name: &'static str,
+    /// Messages ahead of their acknowledgements.
+    window: usize,
+    /// Messages in a round.
+    count: usize,
+}
 
 /// What one deployment did in all rounds.
 #[derive(Default)]
 struct Tally {
     committed: Way,
-    /// One sender, and nobody follows.
-    alone: Way,
-    /// One sender, and one agent at each server follows.
-    thin: Way,
-    /// One sender, and `FOLLOWERS` agents follow.
-    wide: Way,
+    /// One sender, at each pace.
+    told: [Told; 2],
+    /// Messages in a batch.
     batch: usize,
-    /// How much the log grew.
+    /// How much the log grew, and by how many messages.
     grown: u64,
     messages: usize,
+}
+
+/// What it took to tell all messages of one pace.
+#[derive(Default)]
+struct Told {
+    /// To nobody.
+    alone: Way,
+    /// To one agent at each server.
+    thin: Way,
+    /// To `FOLLOWERS` agents.
+    wide: Way,
+    /// In how many messages.
+    messages: usize,
+    servers: usize,
 }
 
 #[derive(Default)]
@@ -66,10 +84,19 @@ pub(crate) fn measure(
     deployments: &mut [Deployment],
     report: &mut Report,
 ) -> anyhow::Result<()> {
-    let sizes = Sizes {
-        each: scaled(2_000),
-        told: scaled(6_000),
-    };
+    let each = scaled(2_000);
+    let paces = [
+        Pace {
+            name: "",
+            window: 256,
+            count: scaled(6_000),
+        },
+        Pace {
+            name: "_one_by_one",
+            window: 1,
+            count: scaled(300),
+        },
+    ];
     // Those who follow, and one who speaks to them.
     let crowd = Crowd::new(sandbox, "bench", FOLLOWERS + 1);
     let mut tallies: Vec<Tally> = deployments.iter().map(|_| Tally::default()).collect();
@@ -78,43 +105,38 @@ pub(crate) fn measure(
     }
     for round in 0..ROUNDS {
         for (deployment, tally) in deployments.iter_mut().zip(&mut tallies) {
-            play(deployment, tally, &crowd, sizes, round)?;
+            commit(deployment, tally, &crowd, each, round)?;
+            for (pace, told) in paces.iter().zip(&mut tally.told) {
+                tally.messages += tell_some(deployment, told, &crowd, pace, round)?;
+            }
+            tally.grown = deployment.grown();
         }
     }
-    tell(deployments, &tallies, sizes, report);
+    let figures = Figures { each, paces };
+    figures.add(deployments, &tallies, report);
     Ok(())
 }
 
-#[derive(Clone, Copy)]
-struct Sizes {
-    /// Messages of each of many senders.
-    each: usize,
-    /// Messages of the one.
-    told: usize,
-}
-
-fn play(
+/// Tells a room of nobody, of few and of many; how many messages that were.
+fn tell_some(
     deployment: &mut Deployment,
-    tally: &mut Tally,
+    told: &mut Told,
     crowd: &Crowd,
-    sizes: Sizes,
+    pace: &Pace,
     round: usize,
-) -> anyhow::Result<()> {
-    commit(deployment, tally, crowd, sizes.each, round)?;
-    let servers = deployment.servers.len();
-    for (name, followers) in [("alone", 0), ("thin", servers), ("wide", FOLLOWERS)] {
-        let room = format!("#{name}-{round}").parse()?;
-        let way = match name {
-            "alone" => &mut tally.alone,
-            "thin" => &mut tally.thin,
-            _ => &mut tally.wide,
-        };
-        let (elapsed, spent) = tell_all(deployment, crowd, &room, followers, sizes.told)?;
-        way.add(sizes.told * followers.max(1), elapsed, spent);
-        tally.messages += sizes.told;
+) -> anyhow::Result<usize> {
+    told.servers = deployment.servers.len();
+    for (way, followers) in [
+        (&mut told.alone, 0),
+        (&mut told.thin, told.servers),
+        (&mut told.wide, FOLLOWERS),
+    ] {
+        let room = format!("#told{}-{round}-{followers}", pace.name).parse()?;
+        let (elapsed, spent) = tell_all(deployment, crowd, &room, followers, pace)?;
+        way.add(pace.count * followers.max(1), elapsed, spent);
     }
-    tally.grown = deployment.grown();
-    Ok(())
+    told.messages += pace.count;
+    Ok(3 * pace.count)
 }
 
 /// Many send into one room, and one reads it afterwards at another server than the first.
@@ -152,7 +174,7 @@ fn tell_all(
     crowd: &Crowd,
     room: &Room,
     followers: usize,
-    count: usize,
+    pace: &Pace,
 ) -> anyhow::Result<(Duration, Spent)> {
     let mut readers = Vec::with_capacity(followers);
     for number in 0..followers {
@@ -164,16 +186,16 @@ fn tell_all(
         peer,
         crowd.host(FOLLOWERS),
         room.clone(),
-        count,
+        pace.count,
     )?];
     let before = deployment.spent();
     let begun = Instant::now();
     let (sent, read) = thread::scope(|scope| {
         let readers: Vec<_> = readers
             .iter_mut()
-            .map(|reader| scope.spawn(|| reader.take(count)))
+            .map(|reader| scope.spawn(|| reader.take(pace.count)))
             .collect();
-        let sent = load::send_all(&mut sender, WINDOW_ALONE);
+        let sent = load::send_all(&mut sender, pace.window);
         let read: Vec<_> = readers
             .into_iter()
             .map(|reader| reader.join().expect("a reader panicked"))
@@ -190,113 +212,131 @@ fn tell_all(
     Ok((elapsed, spent))
 }
 
-fn tell(deployments: &[Deployment], tallies: &[Tally], sizes: Sizes, report: &mut Report) {
-    let Some((base, _)) = tallies.split_first() else {
-        return;
-    };
-    let committed = ROUNDS * SENDERS * sizes.each;
-    let told = ROUNDS * sizes.told;
-    let cost = |spent: Duration, count: usize| micros_each(spent, count);
-    for (deployment, tally) in deployments.iter().zip(tallies) {
-        if deployment.nats.is_none() {
-            continue;
-        }
-        let count = deployment.servers.len();
-        let mut add = |name: &str, figure: f64, unit, value: f64| {
-            report.add(
-                &format!("{name}_with_{count}_servers"),
-                figure,
-                unit,
-                BASELINE,
-                value,
-            );
+/// What was measured, in the end.
+struct Figures {
+    /// Messages of each of many senders in a round.
+    each: usize,
+    paces: [Pace; 2],
+}
+
+impl Figures {
+    fn add(&self, deployments: &[Deployment], tallies: &[Tally], report: &mut Report) {
+        let Some((base, _)) = tallies.split_first() else {
+            return;
         };
-        add(
-            "messages_committed",
-            median(&tally.committed.rates),
-            "messages/s",
-            median(&base.committed.rates),
-        );
-        let base_commit = cost(base.committed.spent.servers, committed);
-        let each = |way: &Way| cost(way.spent.servers, committed);
-        add(
-            "server_cpu_per_message_committed",
-            each(&tally.committed),
-            "µs",
-            base_commit,
-        );
-        add(
-            "nats_cpu_per_message_committed",
-            cost(tally.committed.spent.nats, committed),
-            "µs",
-            base_commit,
-        );
-        add(
-            "deliveries",
-            median(&tally.wide.rates),
-            "deliveries/s",
-            median(&base.wide.rates),
-        );
-        add(
-            "server_cpu_per_delivery",
-            tally.delivery(count, told),
-            "µs",
-            base.delivery(1, told),
-        );
-        add(
-            "server_cpu_per_message_brought_to_a_server",
-            tally.brought(count, told, |spent| spent.servers),
-            "µs",
-            base.brought(1, told, |spent| spent.servers),
-        );
-        add(
-            "nats_cpu_per_message_brought_to_a_server",
-            tally.brought(count, told, |spent| spent.nats),
-            "µs",
-            base.brought(1, told, |spent| spent.servers),
-        );
-        add(
-            "bytes_written_per_message",
-            tally.committed.spent.written as f64 / committed as f64,
-            "B",
-            base.committed.spent.written as f64 / committed as f64,
-        );
-        add(
-            "log_bytes_per_message",
-            tally.log_bytes(),
-            "B",
-            base.log_bytes(),
-        );
+        for (deployment, tally) in deployments.iter().zip(tallies) {
+            if deployment.nats.is_none() {
+                continue;
+            }
+            let servers = deployment.servers.len();
+            let mut add = |name: &str, figure: f64, unit, value: f64| {
+                let name = format!("{name}_with_{servers}_servers");
+                report.add(&name, figure, unit, BASELINE, value);
+            };
+            let count = ROUNDS * SENDERS * self.each;
+            let rate = |tally: &Tally| median(&tally.committed.rates);
+            let written = |tally: &Tally| tally.committed.spent.written as f64 / count as f64;
+            let (now, then) = (tally.committed.spent, base.committed.spent);
+            let [server, nats, alone] =
+                [now.servers, now.nats, then.servers].map(|spent| micros_each(spent, count));
+            add("messages_committed", rate(tally), "messages/s", rate(base));
+            add("server_cpu_per_message_committed", server, "µs", alone);
+            add("nats_cpu_per_message_committed", nats, "µs", alone);
+            add(
+                "bytes_written_per_message",
+                written(tally),
+                "B",
+                written(base),
+            );
+            add(
+                "log_bytes_per_message",
+                tally.log_bytes(),
+                "B",
+                base.log_bytes(),
+            );
+            for ((pace, told), base) in self.paces.iter().zip(&tally.told).zip(&base.told) {
+                let mut add = |name: &str, figure, unit, value| {
+                    add(&format!("{name}{}", pace.name), figure, unit, value);
+                };
+                let alone = base.commit(|spent| spent.servers);
+                if pace.window == 1 {
+                    add(
+                        "messages",
+                        median(&told.alone.rates),
+                        "messages/s",
+                        median(&base.alone.rates),
+                    );
+                    add(
+                        "server_cpu_per_message",
+                        told.commit(|spent| spent.servers),
+                        "µs",
+                        alone,
+                    );
+                    add(
+                        "nats_cpu_per_message",
+                        told.commit(|spent| spent.nats),
+                        "µs",
+                        alone,
+                    );
+                } else {
+                    let rate = |told: &Told| median(&told.wide.rates);
+                    add("deliveries", rate(told), "deliveries/s", rate(base));
+                }
+                add(
+                    "server_cpu_per_message_brought",
+                    told.brought(|spent| spent.servers),
+                    "µs",
+                    alone,
+                );
+                add(
+                    "nats_cpu_per_message_brought",
+                    told.brought(|spent| spent.nats),
+                    "µs",
+                    alone,
+                );
+                add(
+                    "server_cpu_per_delivery",
+                    told.delivery(),
+                    "µs",
+                    base.delivery(),
+                );
+            }
+            report.note(format!(
+                "with {servers}: {} messages in a batch of the first server on average; SQLite: {} \
+                 in a transaction",
+                tally.batch, base.batch
+            ));
+        }
         report.note(format!(
-            "{count} on NATS: {} messages in a batch of the first server on average; SQLite: {} \
-             in a transaction",
-            tally.batch, base.batch
+            "committed: {SENDERS} senders, {WINDOW} messages ahead, {BODY_BYTES}-byte bodies, \
+             {ROUNDS} rounds; brought, delivered: 1 sender, {} or 1 ahead, {FOLLOWERS} agents that \
+             follow at all servers; brought: to a server that somebody follows at",
+            self.paces[0].window
         ));
     }
-    report.note(format!(
-        "committed: {SENDERS} senders, {WINDOW} messages ahead, {BODY_BYTES}-byte bodies, {ROUNDS} \
-         rounds; delivered: 1 sender, {WINDOW_ALONE} ahead, {FOLLOWERS} agents that follow"
-    ));
 }
 
 impl Tally {
-    /// What one more agent costs that a message is delivered to, where its server has it already.
-    fn delivery(&self, servers: usize, messages: usize) -> f64 {
-        let more = self
-            .wide
-            .spent
-            .servers
-            .saturating_sub(self.thin.spent.servers);
-        micros_each(more, messages * (FOLLOWERS - servers))
+    fn log_bytes(&self) -> f64 {
+        self.grown as f64 / self.messages as f64
+    }
+}
+
+impl Told {
+    fn commit(&self, of: fn(&Spent) -> Duration) -> f64 {
+        micros_each(of(&self.alone.spent), self.messages)
     }
 
     /// What the first follower at each server costs.
-    fn brought(&self, servers: usize, messages: usize, of: fn(&Spent) -> Duration) -> f64 {
+    fn brought(&self, of: fn(&Spent) -> Duration) -> f64 {
         let more = of(&self.thin.spent).saturating_sub(of(&self.alone.spent));
-        micros_each(more, messages * servers)
+        micros_each(more, self.messages * self.servers)
     }
 
-    fn log_bytes(&self) -> f64 {
-        self.grown as f64 / self.messages as f64
+    /// What one more agent costs that a message is delivered to, where its server has it already.
+    fn delivery(&self) -> f64 {
+        let [wide, thin] = [&self.wide, &self.thin].map(|way| way.spent.servers);
+        let more = wide.saturating_sub(thin);
+        micros_each(more, self.messages * (FOLLOWERS - self.servers))
     }
 }

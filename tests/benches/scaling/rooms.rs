@@ -39,6 +39,10 @@ struct Costs {
     /// Until one more is followed beyond these.
     more_followed: f64,
     memory_followed: f64,
+    /// That one more agent follows a room that is followed at its server, in microseconds of
+    /// processor time.
+    coming_back: f64,
+    coming_back_nats: f64,
     /// What is said where nobody at a server follows, in microseconds of that server.
     overheard: f64,
 }
@@ -49,8 +53,8 @@ pub(crate) fn measure(
     several: &mut Deployment,
     report: &mut Report,
 ) -> anyhow::Result<()> {
-    let crowd = Crowd::new(sandbox, "rooms", 3);
-    let rooms = scaled(8_000);
+    let crowd = Crowd::new(sandbox, "rooms", 4);
+    let rooms = scaled(16_000);
     let said = scaled(10_000);
     let base = costs(sqlite, &crowd, rooms, said)?;
     let costs = costs(several, &crowd, rooms, said)?;
@@ -89,6 +93,18 @@ pub(crate) fn measure(
         base.more_followed,
     );
     add(
+        "server_cpu_per_room_that_one_more_agent_follows",
+        costs.coming_back,
+        "µs",
+        base.coming_back,
+    );
+    add(
+        "nats_cpu_per_room_that_one_more_agent_follows",
+        costs.coming_back_nats,
+        "µs",
+        base.coming_back,
+    );
+    add(
         "memory_per_room_followed",
         costs.memory_followed,
         "B",
@@ -113,24 +129,33 @@ fn costs(
     count: usize,
     said: usize,
 ) -> anyhow::Result<Costs> {
+    deployment.restart_servers();
     deployment.enrol(crowd)?;
     let other = deployment.servers.len() - 1;
     let rooms: Vec<FederatedRoom> = (0..count)
         .map(|number| FederatedRoom::parse(&format!("#room{number:05}")))
         .collect::<Result<_, _>>()
         .context("a name")?;
+    // What a server needs for the first few it does not need again for the others.
+    let (some, rooms) = rooms.split_at(count / 8);
+    let count = rooms.len();
+    for (number, member) in [(0, 0), (other, 1)] {
+        join(&mut deployment.agent(number, crowd, member)?, some)?;
+    }
     let memory = deployment.memory_of(other);
     let file = state_bytes(deployment, other);
 
     let time = [0, other].map(|server| deployment.time_of(server));
     let nats = deployment.spent().nats;
-    join(&mut deployment.agent(0, crowd, 0)?, &rooms)?;
+    join(&mut deployment.agent(0, crowd, 0)?, rooms)?;
+    // That the other server has done all of it, too, is known once somebody there was let in.
     let mut follower = deployment.agent(other, crowd, 1)?;
+    join(&mut follower, &rooms[..1])?;
     let cpu = |now: Duration, before| micros_each(now - before, count);
     let joining = cpu(deployment.time_of(0), time[0]);
     let joining_elsewhere = cpu(deployment.time_of(other), time[1]);
     let joining_nats = cpu(deployment.spent().nats, nats);
-    join(&mut follower, &rooms)?;
+    join(&mut follower, rooms)?;
     let bytes = |now: u64, before| now.saturating_sub(before) as f64 / count as f64;
     let known = deployment.memory_of(other);
     let files = state_bytes(deployment, other);
@@ -149,6 +174,19 @@ fn costs(
     let total = |times: &[Duration]| micros_each(times.iter().sum(), some);
     let memory_followed = bytes(deployment.memory_of(other), known);
 
+    let mut second = deployment.agent(other, crowd, 3)?;
+    let mut coming_back = [Duration::ZERO; 2];
+    for rooms in rooms.chunks(1_000) {
+        join(&mut second, rooms)?;
+        // Neither is silent for long.
+        follower.ask(Request::Ping)?;
+        let before = [deployment.time_of(other), deployment.spent().nats];
+        load::ask_all(&mut second, rooms.iter().map(follow), WINDOW)?;
+        coming_back[0] += deployment.time_of(other) - before[0];
+        coming_back[1] += deployment.spent().nats - before[1];
+        follower.ask(Request::Ping)?;
+    }
+
     let peer = deployment.agent(0, crowd, 2)?;
     let room: Room = "#elsewhere".parse()?;
     let mut sender = [Sender::new(peer, crowd.host(2), room, said)?];
@@ -166,14 +204,18 @@ fn costs(
         last_followed: total(&each[each.len() - some..]),
         more_followed: micros_each(more_followed, more.len()),
         memory_followed,
+        coming_back: micros_each(coming_back[0], count),
+        coming_back_nats: micros_each(coming_back[1], count),
         overheard: micros_each(overheard, said),
     })
 }
 
 /// Lets somebody of the host of `peer` join all `rooms`; several, as nobody may be in all.
 pub(crate) fn join(peer: &mut AgentPeer, rooms: &[FederatedRoom]) -> anyhow::Result<()> {
-    for (number, rooms) in rooms.chunks(MAX_ROOMS_PER_USER).enumerate() {
-        let nick = Nick::parse(&format!("member{number}"))?;
+    for rooms in rooms.chunks(MAX_ROOMS_PER_USER / 2) {
+        // Called after the first of the rooms that they are in.
+        let first = rooms.first().map(ToString::to_string).unwrap_or_default();
+        let nick = Nick::parse(&format!("of-{}", first.trim_start_matches('#')))?;
         let requests = rooms.iter().map(|room| Request::Join {
             room: room.clone(),
             nick: nick.clone(),
