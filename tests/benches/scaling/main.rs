@@ -6,6 +6,8 @@
 //! processor time, the memory and the bytes of each message, agent and room. `docs/scaling.md`
 //! reckons with these.
 //!
+//! `cargo bench -p tests --bench scaling -- agents rooms` measures these parts alone.
+//!
 //! It fails if anything is lost, doubled or out of order. Its ratios have no targets.
 
 mod agents;
@@ -15,6 +17,7 @@ mod rooms;
 mod starts;
 
 use deployment::Deployment;
+use std::env;
 use tests::{
     Sandbox,
     measure::{Report, is_bench_run, processors},
@@ -36,11 +39,19 @@ fn main() -> anyhow::Result<()> {
     // The one that everything is compared with is the first.
     let mut deployments = vec![Deployment::sqlite(&sandbox)];
     deployments.extend((1..=3).map(|count| Deployment::jetstream(&sandbox, count)));
-    messages::measure(&sandbox, &mut deployments, &mut report)?;
+    if is_wanted("messages") {
+        messages::measure(&sandbox, &mut deployments, &mut report)?;
+    }
     if let [sqlite, _, two, _] = &mut deployments[..] {
-        agents::measure(&sandbox, sqlite, two, &mut report)?;
-        rooms::measure(&sandbox, sqlite, two, &mut report)?;
-        starts::measure(&sandbox, sqlite, two, &mut report)?;
+        if is_wanted("agents") {
+            agents::measure(&sandbox, sqlite, two, &mut report)?;
+        }
+        if is_wanted("rooms") {
+            rooms::measure(&sandbox, sqlite, two, &mut report)?;
+        }
+        if is_wanted("starts") {
+            starts::measure(&sandbox, sqlite, two, &mut report)?;
+        }
     }
     for deployment in &mut deployments {
         deployment.end()?;
@@ -50,4 +61,13 @@ fn main() -> anyhow::Result<()> {
     }
     report.finish()?;
     Ok(())
+}
+
+/// Whether this part was asked for: one that is named, and all if none is.
+fn is_wanted(part: &str) -> bool {
+    let mut named = env::args()
+        .skip(1)
+        .filter(|word| !word.starts_with('-'))
+        .peekable();
+    named.peek().is_none() || named.any(|word| word == part)
 }

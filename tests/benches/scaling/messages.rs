@@ -19,7 +19,7 @@ use tests::{
 /// All deployments take turns, so that noise of other programs hits them alike.
 const ROUNDS: usize = 3;
 
-/// Agents that send at once; as many at each server, of one, two or three.
+/// Agents that send at once: to one server, or to each; they can be divided among two and three.
 const SENDERS: usize = 12;
 
 /// Messages that each of them has ahead of its acknowledgements. All of them fit into what one
@@ -42,14 +42,24 @@ struct Pace {
 /// What one deployment did in all rounds.
 #[derive(Default)]
 struct Tally {
-    committed: Way,
+    /// By `SENDERS` at all servers together.
+    spread: Committed,
+    /// By as many at each server.
+    full: Committed,
     /// One sender, at each pace.
     told: [Told; 2],
-    /// Messages in a batch.
-    batch: usize,
     /// How much the log grew, and by how many messages.
     grown: u64,
     messages: usize,
+}
+
+/// What it took to commit what many senders had.
+#[derive(Default)]
+struct Committed {
+    way: Way,
+    messages: usize,
+    /// Messages in a batch of the first server.
+    batch: usize,
 }
 
 /// What it took to tell all messages of one pace.
@@ -105,15 +115,25 @@ pub(crate) fn measure(
     }
     for round in 0..ROUNDS {
         for (deployment, tally) in deployments.iter_mut().zip(&mut tallies) {
-            commit(deployment, tally, &crowd, each, round)?;
+            let room = format!("#spread-{round}").parse()?;
+            commit(
+                deployment,
+                &mut tally.spread,
+                &crowd,
+                (SENDERS, each),
+                &room,
+            )?;
+            let room = format!("#full-{round}").parse()?;
+            let senders = SENDERS * deployment.servers.len();
+            commit(deployment, &mut tally.full, &crowd, (senders, each), &room)?;
+            tally.messages += (SENDERS + senders) * each;
             for (pace, told) in paces.iter().zip(&mut tally.told) {
                 tally.messages += tell_some(deployment, told, &crowd, pace, round)?;
             }
             tally.grown = deployment.grown();
         }
     }
-    let figures = Figures { each, paces };
-    figures.add(deployments, &tallies, report);
+    add_figures(&paces, deployments, &tallies, report);
     Ok(())
 }
 
@@ -139,17 +159,17 @@ fn tell_some(
     Ok(3 * pace.count)
 }
 
-/// Many send into one room, and one reads it afterwards at another server than the first.
+/// Many send into one room, each as many messages, and one reads it afterwards at another server than
+/// the first.
 fn commit(
     deployment: &mut Deployment,
-    tally: &mut Tally,
+    committed: &mut Committed,
     crowd: &Crowd,
-    each: usize,
-    round: usize,
+    (count, each): (usize, usize),
+    room: &Room,
 ) -> anyhow::Result<()> {
-    let room: Room = format!("#commit-{round}").parse()?;
-    let mut senders = Vec::with_capacity(SENDERS);
-    for number in 0..SENDERS {
+    let mut senders = Vec::with_capacity(count);
+    for number in 0..count {
         let peer = deployment.agent(number, crowd, number)?;
         let host = crowd.host(number);
         senders.push(Sender::new(peer, host, room.clone(), each)?);
@@ -159,12 +179,12 @@ fn commit(
     let sent = load::send_all(&mut senders, WINDOW)?;
     let spent = deployment.spent().since(before);
     let stats = LogStats::of(&mut deployment.servers[0])?.since(stats_before);
-    tally.batch = stats.mean_transaction();
-    tally.committed.add(sent.ids.len(), sent.elapsed, spent);
-    tally.messages += sent.ids.len();
+    committed.batch = stats.mean_transaction();
+    committed.messages += sent.ids.len();
+    committed.way.add(sent.ids.len(), sent.elapsed, spent);
     let last = deployment.servers.len() - 1;
-    let reader = deployment.agent(last, crowd, SENDERS)?;
-    let verified = Reader::follow(reader, &room)?.verify(&sent.ids);
+    let reader = deployment.agent(last, crowd, FOLLOWERS)?;
+    let verified = Reader::follow(reader, room)?.verify(&sent.ids);
     verified.with_context(|| format!("{room} at server {last}"))
 }
 
@@ -212,113 +232,133 @@ fn tell_all(
     Ok((elapsed, spent))
 }
 
-/// What was measured, in the end.
-struct Figures {
-    /// Messages of each of many senders in a round.
-    each: usize,
-    paces: [Pace; 2],
-}
-
-impl Figures {
-    fn add(&self, deployments: &[Deployment], tallies: &[Tally], report: &mut Report) {
-        let Some((base, _)) = tallies.split_first() else {
-            return;
+fn add_figures(
+    paces: &[Pace; 2],
+    deployments: &[Deployment],
+    tallies: &[Tally],
+    report: &mut Report,
+) {
+    let Some((base, _)) = tallies.split_first() else {
+        return;
+    };
+    for (deployment, tally) in deployments.iter().zip(tallies) {
+        if deployment.nats.is_none() {
+            continue;
+        }
+        let servers = deployment.servers.len();
+        let mut add = |name: &str, figure: f64, unit, value: f64| {
+            let name = format!("{name}_with_{servers}_servers");
+            report.add(&name, figure, unit, BASELINE, value);
         };
-        for (deployment, tally) in deployments.iter().zip(tallies) {
-            if deployment.nats.is_none() {
-                continue;
-            }
-            let servers = deployment.servers.len();
-            let mut add = |name: &str, figure: f64, unit, value: f64| {
-                let name = format!("{name}_with_{servers}_servers");
-                report.add(&name, figure, unit, BASELINE, value);
+        for (name, now, then) in [
+            ("", &tally.spread, &base.spread),
+            ("_full", &tally.full, &base.full),
+        ] {
+            let mut add = |figure: &str, value, unit, baseline| {
+                add(&format!("{figure}{name}"), value, unit, baseline);
             };
-            let count = ROUNDS * SENDERS * self.each;
-            let rate = |tally: &Tally| median(&tally.committed.rates);
-            let written = |tally: &Tally| tally.committed.spent.written as f64 / count as f64;
-            let (now, then) = (tally.committed.spent, base.committed.spent);
-            let [server, nats, alone] =
-                [now.servers, now.nats, then.servers].map(|spent| micros_each(spent, count));
-            add("messages_committed", rate(tally), "messages/s", rate(base));
-            add("server_cpu_per_message_committed", server, "µs", alone);
-            add("nats_cpu_per_message_committed", nats, "µs", alone);
+            let alone = then.cost(|spent| spent.servers);
+            let rates = [now, then].map(|one| median(&one.way.rates));
+            add("messages_committed", rates[0], "messages/s", rates[1]);
+            add(
+                "server_cpu_per_message_committed",
+                now.cost(|spent| spent.servers),
+                "µs",
+                alone,
+            );
+            add(
+                "nats_cpu_per_message_committed",
+                now.cost(|spent| spent.nats),
+                "µs",
+                alone,
+            );
             add(
                 "bytes_written_per_message",
-                written(tally),
+                now.written(),
                 "B",
-                written(base),
+                then.written(),
+            );
+        }
+        add(
+            "log_bytes_per_message",
+            tally.log_bytes(),
+            "B",
+            base.log_bytes(),
+        );
+        for ((pace, told), base) in paces.iter().zip(&tally.told).zip(&base.told) {
+            let mut add = |name: &str, figure, unit, value| {
+                add(&format!("{name}{}", pace.name), figure, unit, value);
+            };
+            let alone = base.commit(|spent| spent.servers);
+            if pace.window == 1 {
+                add(
+                    "messages",
+                    median(&told.alone.rates),
+                    "messages/s",
+                    median(&base.alone.rates),
+                );
+                add(
+                    "server_cpu_per_message",
+                    told.commit(|spent| spent.servers),
+                    "µs",
+                    alone,
+                );
+                add(
+                    "nats_cpu_per_message",
+                    told.commit(|spent| spent.nats),
+                    "µs",
+                    alone,
+                );
+            } else {
+                let rate = |told: &Told| median(&told.wide.rates);
+                add("deliveries", rate(told), "deliveries/s", rate(base));
+            }
+            add(
+                "server_cpu_per_message_brought",
+                told.brought(|spent| spent.servers),
+                "µs",
+                alone,
             );
             add(
-                "log_bytes_per_message",
-                tally.log_bytes(),
-                "B",
-                base.log_bytes(),
+                "nats_cpu_per_message_brought",
+                told.brought(|spent| spent.nats),
+                "µs",
+                alone,
             );
-            for ((pace, told), base) in self.paces.iter().zip(&tally.told).zip(&base.told) {
-                let mut add = |name: &str, figure, unit, value| {
-                    add(&format!("{name}{}", pace.name), figure, unit, value);
-                };
-                let alone = base.commit(|spent| spent.servers);
-                if pace.window == 1 {
-                    add(
-                        "messages",
-                        median(&told.alone.rates),
-                        "messages/s",
-                        median(&base.alone.rates),
-                    );
-                    add(
-                        "server_cpu_per_message",
-                        told.commit(|spent| spent.servers),
-                        "µs",
-                        alone,
-                    );
-                    add(
-                        "nats_cpu_per_message",
-                        told.commit(|spent| spent.nats),
-                        "µs",
-                        alone,
-                    );
-                } else {
-                    let rate = |told: &Told| median(&told.wide.rates);
-                    add("deliveries", rate(told), "deliveries/s", rate(base));
-                }
-                add(
-                    "server_cpu_per_message_brought",
-                    told.brought(|spent| spent.servers),
-                    "µs",
-                    alone,
-                );
-                add(
-                    "nats_cpu_per_message_brought",
-                    told.brought(|spent| spent.nats),
-                    "µs",
-                    alone,
-                );
-                add(
-                    "server_cpu_per_delivery",
-                    told.delivery(),
-                    "µs",
-                    base.delivery(),
-                );
-            }
-            report.note(format!(
-                "with {servers}: {} messages in a batch of the first server on average; SQLite: {} \
-                 in a transaction",
-                tally.batch, base.batch
-            ));
+            add(
+                "server_cpu_per_delivery",
+                told.delivery(),
+                "µs",
+                base.delivery(),
+            );
         }
         report.note(format!(
-            "committed: {SENDERS} senders, {WINDOW} messages ahead, {BODY_BYTES}-byte bodies, \
-             {ROUNDS} rounds; brought, delivered: 1 sender, {} or 1 ahead, {FOLLOWERS} agents that \
-             follow at all servers; brought: to a server that somebody follows at",
-            self.paces[0].window
+            "with {servers}: {} messages in a batch of the first server on average, {} when full; \
+                 SQLite: {} in a transaction",
+            tally.spread.batch, tally.full.batch, base.full.batch
         ));
     }
+    report.note(format!(
+            "committed: {SENDERS} senders in all, or at each server when full, {WINDOW} messages \
+             ahead, {BODY_BYTES}-byte bodies, {ROUNDS} rounds; brought, delivered: 1 sender, {} or 1 ahead, {FOLLOWERS} agents that \
+             follow at all servers; brought: to a server that somebody follows at",
+            paces[0].window
+        ));
 }
 
 impl Tally {
     fn log_bytes(&self) -> f64 {
         self.grown as f64 / self.messages as f64
+    }
+}
+
+impl Committed {
+    fn cost(&self, of: fn(&Spent) -> Duration) -> f64 {
+        micros_each(of(&self.way.spent), self.messages)
+    }
+
+    fn written(&self) -> f64 {
+        self.way.spent.written as f64 / self.messages as f64
     }
 }
 
