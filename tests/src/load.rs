@@ -20,6 +20,9 @@ use std::{
 /// The text of every message, in bytes.
 pub const BODY_BYTES: usize = 128;
 
+/// Messages between two signs of life of a reader.
+const SIGN_OF_LIFE: usize = 10_000;
+
 /// Numbers of requests that a peer of its own numbering does not use.
 const FIRST_REQUEST: u32 = 1_000;
 
@@ -275,6 +278,11 @@ impl Reader {
     pub fn take(&mut self, count: usize) -> anyhow::Result<Vec<MessageId>> {
         let mut ids = Vec::with_capacity(count);
         while ids.len() < count {
+            // Who only reads is taken for dead after a while.
+            if ids.len() % SIGN_OF_LIFE == SIGN_OF_LIFE - 1 {
+                let (id, request) = (RequestId(FIRST_REQUEST), Request::Ping);
+                self.peer.wire().send(&AgentFrame { id, request })?;
+            }
             let frame = self.peer.wire().receive()?.context("the server closed")?;
             if let ServerFrame::Event(Event::Committed(message)) = frame {
                 let gap = message.prev_seq != self.last;

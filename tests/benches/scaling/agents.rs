@@ -128,7 +128,7 @@ fn costs(deployment: &mut Deployment, crowd: &Crowd, count: usize) -> anyhow::Re
     let some = count / 5;
     for member in 0..count {
         peers.push(deployment.agent(0, crowd, member)?);
-        if peers.len() % BETWEEN_PINGS == 0 {
+        if peers.len().is_multiple_of(BETWEEN_PINGS) {
             pinged += ping_all(deployment, &mut peers)?;
         }
         if peers.len() == some {

@@ -30,6 +30,8 @@ struct Costs {
     /// The same, at another one, which does it too.
     joining_elsewhere: f64,
     joining_nats: f64,
+    /// That who is in a room is said to join it, as after every connecting: at the server, and of NATS.
+    joining_again: [f64; 2],
     /// What the last server keeps of a room with two members, in bytes of memory and in its files.
     memory: f64,
     file: f64,
@@ -67,6 +69,14 @@ pub(crate) fn measure(
         base.joining,
     );
     add("nats_cpu_per_join", costs.joining_nats, "µs", base.joining);
+    let [again, nats] = costs.joining_again;
+    add(
+        "server_cpu_per_join_again",
+        again,
+        "µs",
+        base.joining_again[0],
+    );
+    add("nats_cpu_per_join_again", nats, "µs", base.joining_again[0]);
     add(
         "memory_per_room_not_followed",
         costs.memory,
@@ -176,8 +186,13 @@ fn costs(
 
     let mut second = deployment.agent(other, crowd, 3)?;
     let mut coming_back = [Duration::ZERO; 2];
+    let mut joining_again = [Duration::ZERO; 2];
     for rooms in rooms.chunks(1_000) {
         join(&mut second, rooms)?;
+        let before = [deployment.time_of(other), deployment.spent().nats];
+        join(&mut second, rooms)?;
+        joining_again[0] += deployment.time_of(other) - before[0];
+        joining_again[1] += deployment.spent().nats - before[1];
         // Neither is silent for long.
         follower.ask(Request::Ping)?;
         let before = [deployment.time_of(other), deployment.spent().nats];
@@ -204,6 +219,7 @@ fn costs(
         last_followed: total(&each[each.len() - some..]),
         more_followed: micros_each(more_followed, more.len()),
         memory_followed,
+        joining_again: joining_again.map(|time| micros_each(time, count)),
         coming_back: micros_each(coming_back[0], count),
         coming_back_nats: micros_each(coming_back[1], count),
         overheard: micros_each(overheard, said),

@@ -81,7 +81,7 @@ pub(crate) fn measure(
 }
 
 /// Puts messages into the log, and reads them.
-fn fill(deployment: &mut Deployment, crowd: &Crowd, each: usize) -> anyhow::Result<()> {
+fn fill(deployment: &Deployment, crowd: &Crowd, each: usize) -> anyhow::Result<()> {
     // A server soon notices that NATS is there again.
     eventually("hosts are let in", || deployment.enrol(crowd));
     let room: Room = "#bulk".parse()?;
@@ -95,11 +95,7 @@ fn fill(deployment: &mut Deployment, crowd: &Crowd, each: usize) -> anyhow::Resu
 }
 
 /// Follows rooms one after the other, at a server where nobody follows any; how long each takes.
-fn follow_some(
-    deployment: &mut Deployment,
-    server: usize,
-    crowd: &Crowd,
-) -> anyhow::Result<Duration> {
+fn follow_some(deployment: &Deployment, server: usize, crowd: &Crowd) -> anyhow::Result<Duration> {
     const ROOMS: u32 = 50;
     let mut peer = deployment.agent(server, crowd, SENDERS)?;
     let names = (0..ROOMS).map(|number| FederatedRoom::parse(&format!("#late{number}")));
