@@ -14,6 +14,7 @@
 pub mod chaos;
 pub mod checker;
 pub mod host;
+pub mod load;
 pub mod measure;
 pub mod nats;
 pub mod network;

@@ -9,7 +9,9 @@ use std::{
     env,
     fmt::Write as _,
     fs, io,
+    num::NonZero,
     path::{Path, PathBuf},
+    thread,
     time::Duration,
 };
 
@@ -110,6 +112,40 @@ fn time_of(path: &str) -> Duration {
     ticks(&stat)
         .map(|ticks| Duration::from_secs_f64(ticks as f64 / clock_ticks_per_second() as f64))
         .unwrap_or_else(|| panic!("{path}: {stat:?}"))
+}
+
+/// The memory that is a process' own, in bytes: its part of what it shares with others counted, too
+/// (`Pss`).
+///
+/// # Panics
+///
+/// If there is no such process.
+#[must_use]
+pub fn private_memory(pid: u32) -> u64 {
+    1_024 * number_in(&format!("/proc/{pid}/smaps_rollup"), "Pss:")
+}
+
+/// How many bytes a process has had the disk write.
+///
+/// # Panics
+///
+/// If there is no such process.
+#[must_use]
+pub fn bytes_written(pid: u32) -> u64 {
+    number_in(&format!("/proc/{pid}/io"), "write_bytes:")
+}
+
+/// How many processors this process may use; 1 if that is not known.
+#[must_use]
+pub fn processors() -> usize {
+    thread::available_parallelism().map_or(1, NonZero::get)
+}
+
+fn number_in(path: &str, field: &str) -> u64 {
+    let text = fs::read_to_string(path).unwrap_or_else(|error| panic!("{path}: {error}"));
+    let words = text.lines().find_map(|line| line.strip_prefix(field));
+    let number = words.and_then(|words| words.split_whitespace().next()?.parse().ok());
+    number.unwrap_or_else(|| panic!("{path} has no {field}"))
 }
 
 /// User and system time in one line of `/proc/PID/stat`.
@@ -273,7 +309,9 @@ mod tests {
     fn processor_time_is_found_behind_any_name() {
         let stat = "42 (a) b (c)) S 1 2 3 4 5 6 7 8 9 10 30 12 0 0 20 0 1 0 100 200 300";
         assert_eq!(ticks(stat), Some(42));
-        assert!(processor_time(std::process::id()) >= processor_time_of_thread());
+        let own = std::process::id();
+        assert!(processor_time(own) >= processor_time_of_thread());
+        assert!(private_memory(own) > 0);
     }
 
     #[test]

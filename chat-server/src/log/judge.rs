@@ -397,6 +397,23 @@ pub(super) fn refusal(room: &Room, silence: Silence) -> Refusal {
     }
 }
 
+/// The topic of `room`, if `user` is in it and to join it again changes nothing; `None` if that must be
+/// judged.
+pub(super) fn joined_already(
+    connection: &Connection,
+    room: &Room,
+    user: &UserName,
+) -> Result<Option<String>, StoreError> {
+    let charter = charters::load(connection, room)?;
+    let changes_nothing = charter.is_none_or(|charter| charter.admits(user))
+        && !charters::was_kicked(connection, room, user)?
+        && roster::is_member(connection, room, user)?;
+    if !changes_nothing {
+        return Ok(None);
+    }
+    roster::topic(connection, room).map(Some)
+}
+
 pub(super) fn too_many_rooms() -> Refusal {
     Refusal::TooMany {
         what: TooMany::Rooms,

@@ -16,12 +16,16 @@ use super::{
 };
 use crate::{
     lane::Lane,
-    log::{Change, Submission, judge::refusal},
+    log::{
+        Change, Submission,
+        judge::{joined_already, refusal},
+    },
     nats::{Entry, PublishError},
     reply::{Answer, Ticket},
 };
+use futures_util::future::join_all;
 use protocol::{
-    Committed, HostName, MessageId, Outgoing, Room, Seq,
+    Committed, HostName, MessageId, Outgoing, Room, Seq, UserName,
     federation::{Refusal, Reply},
     governance::{Act, Charter},
 };
@@ -51,6 +55,9 @@ const DONE_WITHIN: Duration = Duration::from_secs(10);
 
 /// How long an agent waits before it tries again.
 const RETRY_AFTER_MS: u32 = 500;
+
+/// Rooms that are looked up at the same time.
+const LOOKUPS: usize = 64;
 
 /// How often a batch is sent again without those whose ids are known.
 const MAX_ROUNDS: usize = 8;
@@ -440,6 +447,7 @@ impl Shared {
 
     /// Has changes made in the order of the stream, and answers each when it was.
     async fn command(&self, pending: Vec<Pending>) {
+        let pending = self.answer_members(pending).await;
         if pending.is_empty() {
             return;
         }
@@ -475,6 +483,87 @@ impl Shared {
             let room = rooms.get(index).and_then(Option::as_ref);
             ticket.answer(self.with_head(answer, room).await);
         }
+    }
+
+    /// Answers those who join a room that they are in, and gives the others back. An agent says of all
+    /// its users where they are whenever it connects: if each of that were a command, every server would
+    /// do it, and the stream would keep it for ever.
+    ///
+    /// What is in the stream now counts. In a room that something else is changed of here at the same
+    /// time, joining is a command.
+    async fn answer_members(&self, pending: Vec<Pending>) -> Vec<Pending> {
+        let mut changed: HashSet<Room> = HashSet::new();
+        let mut joining: HashMap<Room, Vec<UserName>> = HashMap::new();
+        for one in &pending {
+            match &one.change {
+                Change::Join { room, user } => {
+                    let users = joining.entry(Room::Federated(room.clone()));
+                    users.or_default().push(user.clone());
+                }
+                Change::Leave { room, .. } | Change::SetTopic { room, .. } => {
+                    changed.insert(Room::Federated(room.clone()));
+                }
+                Change::Govern { room, .. } => {
+                    changed.insert(room.clone());
+                }
+                _ => {}
+            }
+        }
+        joining.retain(|room, _| !changed.contains(room));
+        let joining: Vec<(Room, Vec<UserName>)> = joining.into_iter().collect();
+        let mut answers: HashMap<(Room, UserName), Answer> = HashMap::new();
+        for some in joining.chunks(LOOKUPS) {
+            let found = some.iter().map(|(room, users)| self.members(room, users));
+            for found in join_all(found).await {
+                match found {
+                    Ok(found) => answers.extend(found),
+                    Err(error) => debug!(%error, "whether somebody is in a room is not known"),
+                }
+            }
+        }
+        let mut rest = Vec::with_capacity(pending.len());
+        for one in pending {
+            let answer = match &one.change {
+                Change::Join { room, user } => {
+                    answers.get(&(Room::Federated(room.clone()), user.clone()))
+                }
+                _ => None,
+            };
+            match answer {
+                Some(answer) => one.ticket.answer(answer.clone()),
+                None => rest.push(one),
+            }
+        }
+        rest
+    }
+
+    /// What those of `users` are told who join `room` and are in it.
+    async fn members(
+        &self,
+        room: &Room,
+        users: &[UserName],
+    ) -> Result<Vec<((Room, UserName), Answer)>, StoreError> {
+        self.catch_up(room).await?;
+        let (name, asked) = (room.clone(), users.to_vec());
+        let found = self.cache.read(move |connection| {
+            let mut found = Vec::new();
+            for user in asked {
+                if let Some(topic) = joined_already(connection, &name, &user)? {
+                    found.push((user, topic));
+                }
+            }
+            Ok(found)
+        });
+        let found = found.await?;
+        if found.is_empty() {
+            return Ok(Vec::new());
+        }
+        let head = self.head_so_far(room).await?.unwrap_or_default().seq;
+        let answers = found.into_iter().map(|(user, topic)| {
+            let answer = Ok(Reply::Joined { head, topic });
+            ((room.clone(), user), answer)
+        });
+        Ok(answers.collect())
     }
 
     /// What the cache cannot say of a room that somebody joined: what was said last.

@@ -2,7 +2,7 @@
 
 use super::{
     Backing,
-    running::{Running, assert_chain, messages_of, place, room, says, within_limit},
+    running::{Running, assert_chain, federated, messages_of, place, room, says, within_limit},
 };
 use crate::disk;
 use chat_server::log::{self, Change, Commits, JetStreamLog, JetStreamSettings, Log, NatsServers};
@@ -115,6 +115,13 @@ fn govern(name: &str, user: &str, act: Act) -> Change {
     }
 }
 
+fn joins(name: &str) -> Change {
+    Change::Join {
+        room: federated("#ops"),
+        user: super::running::user(name),
+    }
+}
+
 /// One message is retried through two servers at once, again and again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_message_sent_through_two_servers_at_once_is_there_once() {
@@ -185,6 +192,53 @@ async fn two_servers_are_of_one_mind_about_who_may_do_what() {
     .await;
 }
 
+/// An agent says of all its users where they are whenever it connects: that is no reason to write.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_in_a_room_joins_it_again_without_a_place_in_the_log() {
+    within_limit(async {
+        let two = Two::new().await;
+        let ops = room("#ops");
+        two.first.change(joins("bob@bee")).await.unwrap();
+        let before = two.first.say(&says("alice@ada", &ops, "before")).await;
+        let joined = Ok(Reply::Joined {
+            head: before,
+            topic: String::new(),
+        });
+        for _ in 0..5 {
+            let through_second = log::change(&*two.second, joins("bob@bee"));
+            let (one, other) = tokio::join!(two.first.change(joins("bob@bee")), through_second);
+            assert_eq!((one, other), (joined.clone(), Some(joined.clone())));
+        }
+        let after = two.first.say(&says("alice@ada", &ops, "after")).await;
+        assert_eq!(after.number(), before.number() + 1);
+        two.end().await;
+    })
+    .await;
+}
+
+/// A server does not take somebody for a member who has just left through another one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_left_through_one_server_is_in_the_room_again_after_joining_through_another() {
+    within_limit(async {
+        let two = Two::new().await;
+        let bob = super::running::user("bob@bee");
+        let leave = || Change::Leave {
+            room: federated("#ops"),
+            user: bob.clone(),
+        };
+        two.first.change(joins("bob@bee")).await.unwrap();
+        for round in 0..30 {
+            log::change(&*two.second, leave()).await.unwrap().unwrap();
+            two.first.change(joins("bob@bee")).await.unwrap();
+            let members = two.first.log.members(&federated("#ops"), None).await;
+            let members = members.unwrap().unwrap().entries;
+            assert!(members.contains(&bob), "round {round}");
+        }
+        two.end().await;
+    })
+    .await;
+}
+
 /// A host that is kicked on one server reads nothing behind it on another.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_behind_a_kick_is_read_through_another_server() {
@@ -193,7 +247,7 @@ async fn nothing_behind_a_kick_is_read_through_another_server() {
         let second = &*two.second;
         let bee = HostName::parse("bee").unwrap();
         let join = |name: &str| Change::Join {
-            room: super::running::federated("#ops"),
+            room: federated("#ops"),
             user: super::running::user(name),
         };
         for name in ["alice@ada", "eve@bee"] {
@@ -214,7 +268,7 @@ async fn nothing_behind_a_kick_is_read_through_another_server() {
             assert_eq!(read.unwrap(), None, "round {round}");
             // Her host knows that she is out, and she comes back.
             let leave = Change::Leave {
-                room: super::running::federated("#ops"),
+                room: federated("#ops"),
                 user: super::running::user("eve@bee"),
             };
             assert!(two.first.change(leave).await.is_ok());
