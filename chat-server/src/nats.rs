@@ -9,7 +9,9 @@ mod again;
 
 use crate::log::JetStreamSettings;
 use again::{Silence, until_answered};
-use async_nats::{Client, ConnectOptions, HeaderMap, Request, Subscriber, connection::State};
+use async_nats::{
+    Client, ConnectOptions, HeaderMap, Request, RequestErrorKind, Subscriber, connection::State,
+};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use protocol::{Seq, Timestamp};
@@ -59,18 +61,26 @@ const MIN_PAGE_BYTES: usize = 256 * 1024;
 /// "wrong last sequence": something is stored under a subject that nothing should be under.
 const WRONG_LAST_SEQUENCE: u64 = 10_071;
 
+/// "wrong last sequence" without one: something is on its way to where nothing should be, the same
+/// batch a moment ago, say.
+const SEQUENCE_IN_PROCESS: u64 = 10_164;
+
 /// "sequence not found" and "no message found": there is nothing to delete.
 const NOT_THERE: [u64; 2] = [10_043, 10_037];
 
-/// "insufficient resources" and "insufficient storage resources available": the account or the
+/// "resource limits exceeded for account", "insufficient resources" and "insufficient storage resources available": the account or the
 /// server may not store more.
-const NO_RESOURCES: [u64; 2] = [10_023, 10_047];
+const NO_RESOURCES: [u64; 3] = [10_002, 10_023, 10_047];
 
 /// "store failed", with the store's own words behind it.
 const STORE_FAILED: u64 = 10_077;
 
 /// What a store says that is at its limit, or whose disk is full.
-const STORE_FULL: [&str; 2] = ["maximum bytes exceeded", "no space left"];
+const STORE_FULL: [&str; 3] = [
+    "maximum bytes exceeded",
+    "maximum messages exceeded",
+    "no space left",
+];
 
 /// "stream not found".
 const NO_SUCH_STREAM: u64 = 10_059;
@@ -187,7 +197,8 @@ impl Nats {
         let options = options
             .name(format!("chat-server {instance}"))
             .connection_timeout(CONNECT_TIMEOUT)
-            .request_timeout(Some(ANSWER_TIMEOUT))
+            // Each wait has a limit of its own.
+            .request_timeout(None)
             .event_callback(move |event| {
                 let linked = matches!(
                     event,
@@ -247,9 +258,17 @@ impl Nats {
         let subject = format!("$JS.API.{subject}");
         let payload = Bytes::from(question.to_string());
         let answer = until_answered(ASK_AGAIN, ANSWER_TIMEOUT, || async {
-            self.check()?;
-            let request = self.client.request(subject.clone(), payload.clone());
-            request.await.map_err(unreachable)
+            loop {
+                self.check()?;
+                let request = self.client.request(subject.clone(), payload.clone());
+                match request.await {
+                    // There is no leader to hear it, for a moment.
+                    Err(error) if error.kind() == RequestErrorKind::NoResponders => {
+                        sleep(LEADERLESS_PAUSE).await;
+                    }
+                    answer => return answer.map_err(unreachable),
+                }
+            }
         });
         parse(&answer.await??.payload)
     }
@@ -319,7 +338,7 @@ impl Nats {
         let answer = match parse(&answer) {
             Ok(answer) => answer,
             Err(NatsError::Refused {
-                code: WRONG_LAST_SEQUENCE,
+                code: WRONG_LAST_SEQUENCE | SEQUENCE_IN_PROCESS,
                 ..
             }) => return Err(PublishError::Taken),
             Err(error) if error.is_full() => return Err(PublishError::Full(error.to_string())),

@@ -19,10 +19,11 @@ use std::io::IsTerminal;
 /// [`Failure`] with the exit code.
 pub async fn run(settings: &Settings, args: &StatusArgs) -> Result<(), Failure> {
     let mut session = super::session(settings).await?;
+    // First, so that what it is the reason for is in the other answer.
+    let log = super::server_log(&mut session).await?;
     let Reply::Status(status) = session.call(Request::Status).await? else {
         return Err(CallError::Misfit.into());
     };
-    let log = super::server_log(&mut session).await?;
     let lines = if args.json {
         vec![json::status(&status, log.as_ref())]
     } else {

@@ -124,9 +124,11 @@ impl NatsServers {
     /// What the first address that has any says; it is the same for all servers of one NATS.
     fn login(&self) -> Result<Option<Login>, io::Error> {
         Ok(self.parse()?.iter().find_map(|address| {
-            let name = decode(address.username().filter(|name| !name.is_empty())?)?;
+            // What only looks like `%XX` is meant as it is.
+            let plain = |text: &str| decode(text).unwrap_or_else(|| text.to_owned());
+            let name = plain(address.username().filter(|name| !name.is_empty())?);
             match address.password() {
-                Some(password) => Some(Login::Password(name, decode(password)?)),
+                Some(password) => Some(Login::Password(name, plain(password))),
                 None => Some(Login::Token(name)),
             }
         }))

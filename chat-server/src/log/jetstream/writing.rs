@@ -23,7 +23,7 @@ use crate::{
     nats::{Entry, PublishError},
     reply::{Answer, Ticket},
 };
-use futures_util::future::join_all;
+use futures_util::{StreamExt, future::join_all, stream};
 use protocol::{
     Committed, HostName, MessageId, Outgoing, Room, Seq, UserName,
     federation::{Refusal, Reply},
@@ -86,6 +86,7 @@ pub(super) async fn run(shared: Arc<Shared>, mut queue: mpsc::Receiver<Submissio
     while queue.recv_many(&mut batch, BATCH_ENTRIES).await > 0 {
         let mut messages = Vec::new();
         let mut commands = Vec::new();
+        let mut asked = Vec::new();
         for Submission { change, ticket } in batch.drain(..) {
             match change {
                 Change::Append {
@@ -101,11 +102,8 @@ pub(super) async fn run(shared: Arc<Shared>, mut queue: mpsc::Receiver<Submissio
                         ticket,
                     });
                 }
-                Change::AskForReader { room, host } => {
-                    shared.append(std::mem::take(&mut messages)).await;
-                    shared.command(std::mem::take(&mut commands)).await;
-                    ticket.answer(shared.ask_for_reader(room, host).await);
-                }
+                // Behind the commands; what follows may be done before as well.
+                Change::AskForReader { room, host } => asked.push((room, host, ticket)),
                 Change::Prune => {
                     shared.retire.notify_one();
                     ticket.answer(Ok(Reply::Done));
@@ -118,6 +116,12 @@ pub(super) async fn run(shared: Arc<Shared>, mut queue: mpsc::Receiver<Submissio
         }
         shared.append(messages).await;
         shared.command(commands).await;
+        let answered = asked.into_iter().map(|(room, host, ticket)| async {
+            ticket.answer(shared.ask_for_reader(room, host).await);
+        });
+        stream::iter(answered)
+            .for_each_concurrent(LOOKUPS, |answered| answered)
+            .await;
     }
 }
 
@@ -512,13 +516,21 @@ impl Shared {
         joining.retain(|room, _| !changed.contains(room));
         let joining: Vec<(Room, Vec<UserName>)> = joining.into_iter().collect();
         let mut answers: HashMap<(Room, UserName), Answer> = HashMap::new();
+        let mut is_known = true;
         for some in joining.chunks(LOOKUPS) {
             let found = some.iter().map(|(room, users)| self.members(room, users));
             for found in join_all(found).await {
                 match found {
                     Ok(found) => answers.extend(found),
-                    Err(error) => debug!(%error, "whether somebody is in a room is not known"),
+                    Err(error) => {
+                        debug!(%error, "whether somebody is in a room is not known");
+                        is_known = false;
+                    }
                 }
+            }
+            // What cannot be known now would keep everybody waiting for each of the others, too.
+            if !is_known {
+                break;
             }
         }
         let mut rest = Vec::with_capacity(pending.len());
@@ -543,6 +555,9 @@ impl Shared {
         room: &Room,
         users: &[UserName],
     ) -> Result<Vec<((Room, UserName), Answer)>, StoreError> {
+        // Before it is looked who is in the room: a host takes all acts up to there for known, and one that
+        // puts somebody out must not be among them unless it was heeded.
+        let head = self.head_so_far(room).await?.unwrap_or_default().seq;
         self.catch_up(room).await?;
         let (name, asked) = (room.clone(), users.to_vec());
         let found = self.cache.read(move |connection| {
@@ -555,10 +570,6 @@ impl Shared {
             Ok(found)
         });
         let found = found.await?;
-        if found.is_empty() {
-            return Ok(Vec::new());
-        }
-        let head = self.head_so_far(room).await?.unwrap_or_default().seq;
         let answers = found.into_iter().map(|(user, topic)| {
             let answer = Ok(Reply::Joined { head, topic });
             ((room.clone(), user), answer)
