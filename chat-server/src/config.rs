@@ -193,6 +193,12 @@ impl RawConfig {
             .log
             .iter()
             .partition(|text| NatsServers::is_meant_by(text));
+        // Taken for a filter, it would hide what the server says, and the log would be a database.
+        for meant in filters.iter().filter(|text| is_like_an_address(text)) {
+            problems.push(format!(
+                "--log {meant}: a place is written nats://HOST:PORT or tls://HOST:PORT"
+            ));
+        }
         if urls.len() > 1 || filters.len() > 1 {
             problems.push("--log: give one place and one filter at most".to_owned());
         }
@@ -733,6 +739,12 @@ fn with_port(address: String) -> String {
     }
 }
 
+/// Whether whoever wrote this filter will have meant a place.
+fn is_like_an_address(text: &str) -> bool {
+    let port = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    text.contains('/') || text.rsplit_once(':').is_some_and(|(_, end)| port(end))
+}
+
 fn is_server_name(text: &str) -> bool {
     (1..=MAX_NAME_BYTES).contains(&text.len()) && !text.chars().any(char::is_control)
 }
@@ -902,6 +914,17 @@ mod tests {
             error.contains("CHAT_LOG_URL") && !error.contains("s3cret"),
             "{error}"
         );
+        for meant in ["one:4222", "http://one:4222", "nats:/one"] {
+            let args = ServerArgs {
+                store: StoreArgs {
+                    log: vec![meant.to_owned()],
+                    ..StoreArgs::default()
+                },
+                ..ServerArgs::default()
+            };
+            let error = load(&args, &[home]).unwrap_err().to_string();
+            assert!(error.contains("nats://HOST:PORT"), "{error}");
+        }
         let plain = load(&ServerArgs::default(), &[home]).unwrap();
         assert_eq!(plain.jetstream.value, None);
     }

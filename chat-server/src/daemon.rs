@@ -9,7 +9,7 @@ use crate::{
     keys::{Keys, KeysError, Source},
     log::{Commits, JetStreamLog, JetStreamSettings, Log, OpenLogError, SqliteLog},
     rates::Allowed,
-    register::{OpenRegisterError, Register, RegisterError},
+    register::{OpenRegisterError, Register, RegisterError, moving},
     service::{Bounds, Membership, ServeError, Service, serve},
 };
 use room_log::{PrivacyError, private_dir};
@@ -68,6 +68,12 @@ enum DaemonError {
          everybody notices"
     )]
     EpochElsewhere,
+    #[error(
+        "the log of the server in {dir} is on NATS: say where with --log nats://HOST:PORT, or name another \
+         --state-dir for a log of its own",
+        dir = dir.display()
+    )]
+    LogElsewhere { dir: PathBuf },
     #[error(transparent)]
     Register(#[from] OpenRegisterError),
     #[error(transparent)]
@@ -232,6 +238,10 @@ fn open(config: &Config, new_epoch: bool) -> Result<(Lock, Opened), DaemonError>
         let epoch = SqliteLog::renew_epoch(state_dir)?;
         info!(%epoch, "the log begins a new epoch");
     }
+    if JetStreamLog::was_used(state_dir) && !SqliteLog::path(state_dir).exists() {
+        let dir = state_dir.clone();
+        return Err(DaemonError::LogElsewhere { dir });
+    }
     let (log, commits) = SqliteLog::open(state_dir)?;
     let door = match keys {
         Some(keys) => door(keys, Register::open(state_dir)?),
@@ -253,6 +263,11 @@ async fn distant(
     keys: Option<Keys>,
 ) -> Result<Parts, DaemonError> {
     let state_dir = &config.state_dir.value;
+    // Before a stream is made, which an import would find.
+    if keys.is_some() && !moving::own_rows(state_dir)?.is_empty() {
+        let path = moving::path(state_dir);
+        return Err(OpenRegisterError::OwnHosts { path }.into());
+    }
     let (log, commits) = JetStreamLog::open(state_dir, settings).await?;
     info!(servers = %settings.servers, stream = %settings.stream, epoch = %log.epoch(), "the log is on NATS");
     let (door, follower) = match keys {

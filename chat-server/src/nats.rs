@@ -10,7 +10,8 @@ mod again;
 use crate::log::JetStreamSettings;
 use again::{Silence, until_answered};
 use async_nats::{
-    Client, ConnectOptions, HeaderMap, Request, RequestErrorKind, Subscriber, connection::State,
+    Client, ConnectOptions, HeaderMap, Request, RequestError, RequestErrorKind, Subscriber,
+    connection::State,
 };
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -94,6 +95,9 @@ pub(crate) enum NatsError {
     /// No answer, or none that can be read.
     #[error("NATS: {0}")]
     Unreachable(String),
+    /// Nobody heard the question: a cluster is choosing a leader. Nothing was done.
+    #[error("NATS: the stream has no leader now")]
+    Leaderless,
     /// The answer is no.
     #[error("NATS refuses: {description} ({code})")]
     Refused {
@@ -108,7 +112,7 @@ impl NatsError {
     /// Whether the same question may get an answer a little later.
     fn may_pass(&self) -> bool {
         match self {
-            Self::Unreachable(_) => true,
+            Self::Unreachable(_) | Self::Leaderless => true,
             Self::Refused { code, .. } => NO_LEADER.contains(code),
         }
     }
@@ -124,7 +128,7 @@ impl NatsError {
     /// Whether there is no room for more.
     fn is_full(&self) -> bool {
         match self {
-            Self::Unreachable(_) => false,
+            Self::Unreachable(_) | Self::Leaderless => false,
             Self::Refused { code, description } => {
                 NO_RESOURCES.contains(code)
                     || *code == STORE_FAILED
@@ -258,17 +262,12 @@ impl Nats {
         let subject = format!("$JS.API.{subject}");
         let payload = Bytes::from(question.to_string());
         let answer = until_answered(ASK_AGAIN, ANSWER_TIMEOUT, || async {
-            loop {
+            led(|| async {
                 self.check()?;
                 let request = self.client.request(subject.clone(), payload.clone());
-                match request.await {
-                    // There is no leader to hear it, for a moment.
-                    Err(error) if error.kind() == RequestErrorKind::NoResponders => {
-                        sleep(LEADERLESS_PAUSE).await;
-                    }
-                    answer => return answer.map_err(unreachable),
-                }
-            }
+                request.await.map_err(unanswered)
+            })
+            .await
         });
         parse(&answer.await??.payload)
     }
@@ -330,8 +329,11 @@ impl Nats {
         let once = entries.iter().all(|entry| entry.unless.is_some());
         let pause = if once { PUBLISH_AGAIN } else { within };
         let publishing = until_answered(pause, within, || async {
-            self.check()?;
-            self.send(&entries).await
+            led(|| async {
+                self.check()?;
+                self.send(&entries).await
+            })
+            .await
         });
         let answer = publishing.await.map_err(NatsError::from);
         let answer = answer.and_then(|sent| sent).map_err(unknown)?;
@@ -385,7 +387,7 @@ impl Nats {
             }
             let request = Request::new().headers(headers).payload(payload);
             let answer = self.client.send_request(subject, request).await;
-            return Ok(answer.map_err(unreachable)?.payload);
+            return Ok(answer.map_err(unanswered)?.payload);
         }
         Err(NatsError::Unreachable("nothing to store".to_owned()))
     }
@@ -624,6 +626,26 @@ pub(crate) fn text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
 /// The number in a header.
 pub(crate) fn number(headers: &HeaderMap, name: &str) -> Option<u64> {
     text(headers, name)?.parse().ok()
+}
+
+/// Puts a question until somebody leads the stream and hears it. Whoever waits for it limits how long.
+async fn led<T, Asked>(ask: impl Fn() -> Asked) -> Result<T, NatsError>
+where
+    Asked: Future<Output = Result<T, NatsError>>,
+{
+    loop {
+        match ask().await {
+            Err(NatsError::Leaderless) => sleep(LEADERLESS_PAUSE).await,
+            answer => return answer,
+        }
+    }
+}
+
+fn unanswered(error: RequestError) -> NatsError {
+    match error.kind() {
+        RequestErrorKind::NoResponders => NatsError::Leaderless,
+        _ => unreachable(error),
+    }
 }
 
 fn unreachable(error: impl std::fmt::Display) -> NatsError {

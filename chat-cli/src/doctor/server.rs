@@ -64,10 +64,17 @@ pub fn link(link: &Link) -> Finding {
     }
 }
 
-/// What the server's log promises. That it takes nothing now is a problem that the agent tells of.
+/// What the server's log promises, and whether it takes anything now.
 pub fn log(log: &LogStatus) -> Finding {
     const CHECK: &str = "log";
     let found = listing::log(log);
+    if let Some(reason) = log.health.reason() {
+        return Finding::warn(
+            CHECK,
+            format!("{found}; it takes nothing now: {reason}"),
+            "messages wait here and go when it is back; whoever runs the server sees to it",
+        );
+    }
     if !listing::is_weaker(log) {
         return Finding::ok(CHECK, found);
     }

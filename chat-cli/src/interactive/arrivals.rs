@@ -498,8 +498,8 @@ impl Desk {
                     "server {server} {why}: what you say in #rooms is kept here meanwhile"
                 ));
             }
-            (Some(LinkStatus::Online { .. }), LinkStatus::Connecting { server }) => {
-                self.note(&format!("the connection to server {server} was lost"));
+            (Some(LinkStatus::Online { server: lost, .. }), LinkStatus::Connecting { .. }) => {
+                self.note(&format!("the connection to server {lost} was lost"));
             }
             (
                 Some(LinkStatus::Online { .. } | LinkStatus::Waiting { .. }),

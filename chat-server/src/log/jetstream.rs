@@ -330,6 +330,11 @@ impl JetStreamLog {
         self.shared.entries
     }
 
+    /// Whether a server with this state directory had its log on NATS.
+    pub(crate) fn was_used(state_dir: &Path) -> bool {
+        Cache::path(state_dir).exists()
+    }
+
     /// The newest entry of the stream, as its leader knows.
     pub(crate) async fn newest(&self) -> Result<Seq, StoreError> {
         match stream::look(&self.shared.nats).await {

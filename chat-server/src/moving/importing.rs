@@ -85,12 +85,27 @@ pub async fn import(
     restore_register(&config, &register).await?;
     written.end(&config).await?;
     here.end(&config, &mut moved.notes)?;
+    moved.notes.extend(missing_key(&config, &register));
     if again {
         moved
             .notes
             .push("an earlier import had not come to its end, and was removed".to_owned());
     }
     Ok(moved)
+}
+
+/// That the hosts will not know a server with this state directory, if so.
+fn missing_key(config: &Config, register: &Rows) -> Option<String> {
+    let key = config.state_dir.value.join("server.pem");
+    let is_own = config.tls_cert.value.is_none() && !config.insecure_plaintext.value;
+    let is_missing = is_own && !register.agents.is_empty() && !key.exists();
+    is_missing.then(|| {
+        format!(
+            "there is no {}: hosts know a server by its key, so copy it from the old state directory before \
+             the first start, or they must be invited anew",
+            key.display()
+        )
+    })
 }
 
 /// What stands in the state directory that is not part of the new log.
@@ -455,7 +470,9 @@ impl Import<'_, '_> {
         }
         let found = tally.sum();
         if found != expected {
-            return bad(format!("{room} has {found} and should have {expected}"));
+            return bad(format!(
+                "{room} is not what was exported: {found}, not {expected}; export it again"
+            ));
         }
         self.sums.insert(room, expected);
         Ok(())

@@ -58,7 +58,10 @@ impl<'f> Lines<'f> {
             }
             return Err(MoveError::Cut { line: self.number });
         }
-        serde_json::from_slice(&text).map_err(|error| self.bad(&error.to_string()))
+        serde_json::from_slice(&text).map_err(|error| match self.number {
+            1 => self.bad("this file is no export of a log"),
+            _ => self.bad(&format!("it is no line of an export ({error})")),
+        })
     }
 
     /// The digest of all lines before the last one that was read.

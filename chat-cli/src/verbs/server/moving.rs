@@ -37,7 +37,8 @@ pub(super) async fn export(args: &MoveArgs) -> Result<(), Failure> {
     let path = &args.file;
     let cannot = |reason: io::Error| {
         let otherwise = match reason.kind() {
-            io::ErrorKind::AlreadyExists => "; name another file, or remove it",
+            io::ErrorKind::AlreadyExists if path.is_file() => "; name another file, or remove it",
+            io::ErrorKind::AlreadyExists => "; name a file that does not exist",
             _ => "",
         };
         Failure::failed(format!(
@@ -146,8 +147,11 @@ async fn told(args: &MoveArgs, what: &str, moved: &Moved) -> Result<(), Failure>
         notes,
     } = moved;
     say(&format!(
-        "{what}: {rooms} rooms with {messages} messages, {hosts} keys of hosts and {invitations} \
-         invitations ({log})"
+        "{what}: {}, {}, {} of hosts, {} ({log})",
+        number(*rooms, "room"),
+        number(*messages, "message"),
+        number(*hosts, "key"),
+        number(*invitations, "invitation")
     ));
     for note in notes {
         say(&format!("note: {note}"));
@@ -155,6 +159,11 @@ async fn told(args: &MoveArgs, what: &str, moved: &Moved) -> Result<(), Failure>
     // Nothing but the end of it, so that whoever reads standard output sees that it came.
     let output = Output::default();
     output.finish(Ok(())).await
+}
+
+fn number(number: u64, what: &str) -> String {
+    let many = if number == 1 { "" } else { "s" };
+    format!("{number} {what}{many}")
 }
 
 /// How far it is, for whoever watches a terminal.

@@ -25,7 +25,7 @@ use room_log::{
 use rusqlite::{Connection, OptionalExtension, params};
 use std::{
     fs, io,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 use tokio::sync::oneshot;
@@ -104,7 +104,7 @@ impl Cache {
                     Err(error) => warn!(%error, "the cache of the log is made anew"),
                     Ok(_) => info!("the cache is of another log, and made anew"),
                 }
-                let path = state_dir.join(CACHE.name);
+                let path = Self::path(state_dir);
                 for suffix in ["db", "db-wal", "db-shm", "exists"] {
                     let path = path.with_extension(suffix);
                     match fs::remove_file(&path) {
@@ -133,6 +133,11 @@ impl Cache {
         let readers = Readers::new(database);
         let writer = Mutex::new(Some(writer));
         Ok((Self { writer, readers }, applied))
+    }
+
+    /// Where the cache of a server with this state directory is.
+    pub(super) fn path(state_dir: &Path) -> PathBuf {
+        state_dir.join(CACHE.name).with_extension("db")
     }
 
     fn try_open(
