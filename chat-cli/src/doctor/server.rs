@@ -67,22 +67,22 @@ pub fn link(link: &Link) -> Finding {
 /// What the server's log promises, and whether it takes anything now.
 pub fn log(log: &LogStatus) -> Finding {
     const CHECK: &str = "log";
-    let found = listing::log(log);
+    let mut found = listing::log(log);
+    let mut advice = Vec::new();
     if let Some(reason) = log.health.reason() {
-        return Finding::warn(
-            CHECK,
-            format!("{found}; it takes nothing now: {reason}"),
-            "messages wait here and go when it is back; whoever runs the server sees to it",
-        );
+        found = format!("{found}; it takes nothing now: {reason}");
+        advice.push("messages wait here and go when it is back".to_owned());
     }
-    if !listing::is_weaker(log) {
-        return Finding::ok(CHECK, found);
+    if listing::is_weaker(log) {
+        advice.push(match &log.weaker {
+            Some(weaker) => format!("tell whoever runs the server: {weaker}"),
+            None => "ask whoever runs the server".to_owned(),
+        });
     }
-    let advice = match &log.weaker {
-        Some(weaker) => format!("tell whoever runs the server: {weaker}"),
-        None => "ask whoever runs the server".to_owned(),
-    };
-    Finding::warn(CHECK, found, advice)
+    match advice.is_empty() {
+        true => Finding::ok(CHECK, found),
+        false => Finding::warn(CHECK, found, advice.join("; ")),
+    }
 }
 
 /// Whether the server can be reached from here, and speaks with us.
