@@ -215,17 +215,8 @@ pub fn kicked(
     after: &str,
     limit: usize,
 ) -> Result<Vec<UserName>, StoreError> {
-    let mut statement = connection.prepare_cached(
-        "SELECT user FROM kicked WHERE room = ?1 AND user > ?2 ORDER BY user LIMIT ?3",
-    )?;
-    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    let mut rows = statement.query(params![room.as_str(), after, limit])?;
-    let mut found = Vec::new();
-    while let Some(row) = rows.next()? {
-        let name: String = row.get(0)?;
-        found.push(UserName::parse(&name).map_err(|_| StoreError::bad("user", name))?);
-    }
-    Ok(found)
+    let sql = "SELECT user FROM kicked WHERE room = ?1 AND user > ?2 ORDER BY user LIMIT ?3";
+    roster::users(connection, sql, room, after, limit)
 }
 
 /// The host of `user` knows that they are out.

@@ -86,9 +86,19 @@ pub fn members(
     after: &str,
     limit: usize,
 ) -> Result<Vec<UserName>, StoreError> {
-    let mut statement = connection.prepare_cached(
-        "SELECT user FROM members WHERE room = ?1 AND user > ?2 ORDER BY user LIMIT ?3",
-    )?;
+    let sql = "SELECT user FROM members WHERE room = ?1 AND user > ?2 ORDER BY user LIMIT ?3";
+    users(connection, sql, room, after, limit)
+}
+
+/// The users that `sql` finds of `room` (`?1`) after `after` (`?2`), up to `limit` (`?3`).
+pub(crate) fn users(
+    connection: &Connection,
+    sql: &str,
+    room: &Room,
+    after: &str,
+    limit: usize,
+) -> Result<Vec<UserName>, StoreError> {
+    let mut statement = connection.prepare_cached(sql)?;
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let mut rows = statement.query(params![room.as_str(), after, limit])?;
     let mut found = Vec::new();
